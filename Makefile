@@ -1,0 +1,52 @@
+# Everything a person types. `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test test-fast lint fmt check lock docs revision clean
+
+help:  ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Paceline needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "The venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once, about half a minute) ..." >&2
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+setup: $(READY)  ## Prepare ./.venv, where the program is .venv/bin/paceline
+
+up: $(READY)  ## Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower
+	@$(BIN)/paceline up
+
+test: $(READY)  ## Run all tests; they start their own servers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## Run the tests that start no processes of the program
+	@$(BIN)/python -m pytest -m "not acceptance"
+
+lint: $(READY)  ## Check style, types and imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+fmt: $(READY)  ## Put the code into shape
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
+	@$(BIN)/python -m tests.house.generated
+
+lock: $(READY)  ## Resolve the dependencies anew into requirements.lock (needs uv)
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --upgrade --quiet -o requirements.lock
+
+revision: $(READY)  ## Draft a migration: make revision m="what it does"
+	@$(BIN)/alembic revision --autogenerate -m "$(m)"
+
+clean:  ## Remove the virtual environment (data in .paceline stays)
+	@rm -rf $(VENV)

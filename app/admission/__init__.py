@@ -1,0 +1,1 @@
+"""Between wanting a gateway call and being allowed to make it."""

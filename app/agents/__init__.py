@@ -1,0 +1,1 @@
+"""Who acts, and what an agent owes in a cycle."""

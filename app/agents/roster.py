@@ -1,0 +1,135 @@
+"""The agents of the fleet: adding, finding, listing, pausing."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from app.agents.roster_file import Entry
+from app.models import Agent, Community
+from app.models.agents import PHASES
+
+CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, in agents."""
+
+    created: int
+    updated: int
+    unchanged: int
+
+
+def phase_of(agent_id: UUID) -> int:
+    """An agent's place in the cycle, in millionths of the period: a stable hash of its id."""
+    return int.from_bytes(hashlib.sha256(agent_id.bytes).digest()[:8]) % PHASES
+
+
+def add_agents(connection: Connection, entries: Sequence[Entry]) -> Imported:
+    """Create agents, or bring those with a known handle up to date. Safe to repeat."""
+    communities = _ensure_communities(connection, {entry.community for entry in entries})
+    created = changed = 0
+    for start in range(0, len(entries), CHUNK):
+        rows = []
+        for entry in entries[start : start + CHUNK]:
+            agent_id = uuid7()
+            rows.append(
+                {
+                    "id": agent_id,
+                    "handle": entry.handle,
+                    "display_name": entry.display_name,
+                    "community_id": communities[entry.community],
+                    "persona": entry.persona,
+                    "phase": phase_of(agent_id),
+                }
+            )
+        upsert = insert(Agent).values(rows)
+        new = upsert.excluded
+        fields = ("display_name", "community_id", "persona")
+        upsert = upsert.on_conflict_do_update(
+            index_elements=[Agent.handle],
+            set_={name: new[name] for name in fields},
+            where=tuple_(*(getattr(Agent, name) for name in fields)).is_distinct_from(
+                tuple_(*(new[name] for name in fields))
+            ),
+        )
+        proposed = {row["id"] for row in rows}
+        touched = connection.execute(upsert.returning(Agent.id)).scalars().all()
+        created += sum(agent_id in proposed for agent_id in touched)
+        changed += sum(agent_id not in proposed for agent_id in touched)
+    return Imported(created, changed, len(entries) - created - changed)
+
+
+def _ensure_communities(connection: Connection, names: set[str]) -> dict[str, UUID]:
+    if names:
+        rows = [{"id": uuid7(), "name": name} for name in sorted(names)]
+        connection.execute(insert(Community).values(rows).on_conflict_do_nothing())
+    found = connection.execute(
+        select(Community.name, Community.id).where(Community.name.in_(names))
+    )
+    return {row.name: row.id for row in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An agent as a list shows it."""
+
+    id: UUID
+    handle: str
+    display_name: str
+    community: str
+    state: str
+    last_run_at: object
+
+
+def list_agents(
+    connection: Connection, *, after: str = "", limit: int = 1_000, search: str = ""
+) -> list[Listed]:
+    """Agents by handle, those behind `after` first come; `search` is part of handle or name."""
+    query = (
+        select(
+            Agent.id,
+            Agent.handle,
+            Agent.display_name,
+            Community.name,
+            Agent.state,
+            Agent.last_run_at,
+        )
+        .join(Community, Community.id == Agent.community_id)
+        .where(Agent.handle > after)
+        .order_by(Agent.handle)
+        .limit(limit)
+    )
+    if search:
+        query = query.where(
+            Agent.handle.icontains(search, autoescape=True)
+            | Agent.display_name.icontains(search, autoescape=True)
+        )
+    return [Listed(*row) for row in connection.execute(query)]
+
+
+def count_agents(connection: Connection) -> int:
+    """How many agents there are."""
+    return connection.execute(select(func.count()).select_from(Agent)).scalar_one()
+
+
+def find_agent(connection: Connection, who: str) -> UUID | None:
+    """The id of the agent with this handle or id, or None."""
+    try:
+        condition = Agent.id == UUID(who)
+    except ValueError:
+        condition = Agent.handle == who.strip().removeprefix("@").lower()
+    return connection.execute(select(Agent.id).where(condition)).scalar_one_or_none()
+
+
+def set_state(connection: Connection, agent_id: UUID, state: str) -> bool:
+    """Put an agent into a state; False when it was there already."""
+    changed = connection.execute(
+        update(Agent).where(Agent.id == agent_id, Agent.state != state).values(state=state)
+    )
+    return changed.rowcount > 0

@@ -1,0 +1,169 @@
+"""Reading a roster file: CSV or JSON in, entries and problems out. Touches no database.
+
+A roster is somebody's spreadsheet, so every problem is collected with its line and reason; one bad
+line never hides the next.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+COLUMNS = ("handle", "display_name", "community", "persona")
+LONGEST = {"handle": 32, "display_name": 80, "community": 80, "persona": 2_000}
+HANDLE = re.compile(r"[a-z0-9][a-z0-9_]*")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One agent as the file describes it; `line` is where (for JSON: its place in the list)."""
+
+    line: int
+    handle: str
+    display_name: str
+    community: str
+    persona: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a line cannot be imported."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """What a file holds."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+    ignored_columns: tuple[str, ...] = ()
+
+
+def read_roster(content: bytes, *, is_json: bool) -> Roster:
+    """Parse and check a roster; the encoding is UTF-8, with or without a byte-order mark."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        return Roster(
+            (), (Problem(line, f"not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8"),)
+        )
+    try:
+        rows, ignored = _json_rows(text) if is_json else _csv_rows(text)
+    except _Unreadable as error:
+        return Roster((), (error.problem,))
+    return _check(rows, ignored)
+
+
+class _Unreadable(Exception):
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.problem = Problem(line, reason)
+
+
+Rows = list[tuple[int, dict[str, Any] | str]]
+"""Line and fields, or line and why its fields could not be told apart."""
+
+
+def _csv_rows(text: str) -> tuple[Rows, tuple[str, ...]]:
+    csv.field_size_limit(max(len(text), 1))  # a huge field is one line's problem, not the file's
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+    except csv.Error as error:
+        raise _Unreadable(1, f"not CSV: {error}") from None
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise _Unreadable(
+            1, f"missing column {', '.join(missing)}: the first line must be {','.join(COLUMNS)}"
+        )
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise _Unreadable(1, f"column {', '.join(twice)} appears twice")
+    return list(_records(reader, header)), tuple(n for n in header if n and n not in COLUMNS)
+
+
+def _records(reader: Any, header: list[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield line, f"not CSV: {error}"
+            continue
+        if row is None:
+            return
+        if not any(field.strip() for field in row):
+            continue
+        if len(row) != len(header):
+            yield line, f"{len(row)} fields where the first line names {len(header)}"
+        else:
+            yield line, dict(zip(header, row, strict=True))
+
+
+def _json_rows(text: str) -> tuple[Rows, tuple[str, ...]]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(getattr(error, "lineno", 1), f"not JSON: {error}") from None
+    if isinstance(data, dict):
+        data = data.get("agents")
+    if not isinstance(data, list):
+        raise _Unreadable(1, 'expected a list of agents, or {"agents": [...]}')
+    rows: Rows = []
+    ignored: dict[str, None] = {}
+    for place, item in enumerate(data, start=1):
+        if not isinstance(item, dict):
+            rows.append((place, "not an object"))
+            continue
+        rows.append((place, item))
+        ignored.update(dict.fromkeys(name for name in item if name not in COLUMNS))
+    return rows, tuple(ignored)
+
+
+def _check(rows: Rows, ignored: tuple[str, ...]) -> Roster:
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    first_line: dict[str, int] = {}
+    for line, row in rows:
+        if isinstance(row, str):
+            problems.append(Problem(line, row))
+            continue
+        values = {name: row.get(name) for name in COLUMNS}
+        reasons = [reason for name in COLUMNS if (reason := _field_problem(name, values[name]))]
+        if not reasons:
+            fields = {name: str(values[name]).strip() for name in COLUMNS}
+            handle = fields["handle"] = fields["handle"].removeprefix("@").lower()
+            if handle in first_line:
+                reasons = [f"handle {handle} is already on line {first_line[handle]}"]
+            else:
+                first_line[handle] = line
+                entries.append(Entry(line=line, **fields))
+        problems += [Problem(line, reason) for reason in reasons]
+    if not rows:
+        problems.append(Problem(1, "no agents in the file"))
+    return Roster(tuple(entries), tuple(problems), ignored)
+
+
+def _field_problem(name: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"{name} is missing" if value is None else f"{name} is not a text"
+    text = value.strip()
+    if not text:
+        return f"{name} is empty"
+    longest = LONGEST[name]
+    if len(text) > longest:
+        return f"{name} has {len(text):,} characters, at most {longest:,} are allowed"
+    if CONTROL.search(text):
+        return f"{name} holds a control character"
+    if name == "handle" and not HANDLE.fullmatch(text.removeprefix("@").lower()):
+        return f"handle {text!r} may hold only letters a-z, digits and _"
+    return None

@@ -1,0 +1,88 @@
+"""`paceline agents`: the fleet's roster."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.agents import roster
+from app.agents.roster_file import read_roster
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json, shorten
+from app.errors import NotFound, PacelineError
+from app.settings import get_settings
+
+app = typer.Typer(help="Import and list agents.", no_args_is_help=True)
+
+PROBLEMS_SHOWN = 50
+
+
+@app.command("import")
+def import_agents(
+    file: Annotated[
+        Path, typer.Argument(help="CSV with handle,display_name,community,persona; or JSON")
+    ],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the good lines even if others are bad")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Add agents from a file, or bring known handles up to date. Safe to repeat."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise NotFound(f"cannot read {file}: {error.strerror}") from None
+    parsed = read_roster(content, is_json=file.suffix.lower() == ".json")
+    if parsed.ignored_columns:
+        notes.print(f"ignored columns: {', '.join(parsed.ignored_columns)}", markup=False)
+    problems = [{"line": problem.line, "reason": problem.reason} for problem in parsed.problems]
+    refused = bool(problems) and not (partial and parsed.entries)
+    if not as_json:
+        for problem in problems[:PROBLEMS_SHOWN]:
+            notes.print(f"line {problem['line']}: {problem['reason']}", style="red", markup=False)
+        if len(problems) > PROBLEMS_SHOWN:
+            notes.print(f"... and {len(problems) - PROBLEMS_SHOWN} more")
+    if refused:
+        if as_json:
+            print_json({"created": 0, "updated": 0, "unchanged": 0, "problems": problems})
+        hint = " (--partial imports the good ones)" if parsed.entries else ""
+        raise PacelineError(f"{len(problems)} bad lines in {file}, nothing imported{hint}")
+    with database(get_settings()) as engine, engine.begin() as connection:
+        done = roster.add_agents(connection, parsed.entries)
+    if as_json:
+        counts = {"created": done.created, "updated": done.updated, "unchanged": done.unchanged}
+        print_json({**counts, "problems": problems})
+    else:
+        data.print(f"{done.created} created, {done.updated} updated, {done.unchanged} unchanged")
+
+
+@app.command("list")
+def list_agents(
+    search: Annotated[str, typer.Option(help="Part of a handle or name")] = "",
+    after: Annotated[str, typer.Option(help="Start behind this handle")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 1_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """List agents by handle."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        found = roster.list_agents(connection, after=after, limit=limit, search=search)
+        total = roster.count_agents(connection)
+    if as_json:
+        print_json({"agents": found, "total": total})
+        return
+    if not found:
+        notes.print(
+            "no agents: paceline agents import examples/roster.csv" if not total else "none"
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("HANDLE", "NAME", "COMMUNITY", "STATE", "LAST RUN (UTC)"):
+        table.add_column(column, no_wrap=True)
+    for agent in found:
+        last = f"{agent.last_run_at:%Y-%m-%d %H:%M:%S}" if agent.last_run_at else "never"
+        name, community = shorten(agent.display_name, 28), shorten(agent.community, 24)
+        table.add_row(agent.handle, name, community, agent.state, last)
+    data.print(table)
+    if len(found) < total and not search:
+        notes.print(f"{len(found)} of {total}; more: --after {found[-1].handle}")

@@ -1,0 +1,77 @@
+"""`paceline dispatch`: start one agent now."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import typer
+from sqlalchemy import Engine
+
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json
+from app.clock import monotonic, sleep, utcnow
+from app.errors import NotFound, PacelineError, Unreachable
+from app.models import RunState
+from app.runs import adhoc
+from app.runs.report import RunReport, report_run
+from app.runs.states import TERMINAL
+from app.settings import get_settings
+from app.wiring import publish
+
+
+def dispatch(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the run and show it")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most", min=1)] = 120,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Start an agent now, ahead of the cycle's backlog."""
+    run_id = uuid4()
+    with database(get_settings()) as engine:
+        with engine.begin() as connection:
+            is_known = adhoc.request_run(connection, run_id, handle, utcnow())
+        if not is_known:
+            raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
+        publish([run_id])
+        report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    if wait and report.state not in TERMINAL:
+        raise Unreachable(
+            f"run {run_id} is still {report.state} after {timeout:g} s: is a worker running? It goes on"
+        )
+    if wait and report.state in (RunState.FAILED, RunState.QUARANTINED):
+        raise PacelineError(f"run {report.state}: {report.reason}")
+
+
+def _report(engine: Engine, run_id: UUID) -> RunReport:
+    with engine.connect() as connection:
+        return report_run(connection, run_id)
+
+
+def _wait_for(engine: Engine, run_id: UUID, timeout: float) -> RunReport:
+    deadline = monotonic() + timeout
+    with notes.status("waiting for the run ..."):
+        while True:
+            report = _report(engine, run_id)
+            if report.state in TERMINAL or monotonic() > deadline:
+                return report
+            sleep(0.1)
+
+
+def _show(report: RunReport) -> None:
+    reason = f" ({report.reason})" if report.reason else ""
+    data.print(f"run {report.id} of {report.agent}: {report.state}{reason}", markup=False)
+    for post in report.posts:
+        data.print(f"  post     {post}", markup=False)
+    for comment in report.comments:
+        data.print(f"  comment  {comment}", markup=False)
+    for call in report.calls:
+        cost = call["cost_micros"]
+        price = "no price" if cost is None else f"${int(str(cost)) / 1e6:.6f}"
+        data.print(
+            f"  call     {call['step']} {call['model']} {call['status']}"
+            f" {call['latency_ms']} ms, {call['tokens_input']}+{call['tokens_output']} tokens, {price}",
+            markup=False,
+        )

@@ -1,0 +1,56 @@
+"""`paceline`: assembles the commands and turns errors into one line and an exit code."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from app.cli import agents, db, dispatch, doctor, sandbox, shell, status, up
+from app.cli.output import notes
+from app.errors import PacelineError
+
+app = typer.Typer(
+    name="paceline",
+    help="Run a fleet of AI agents on one shared LLM gateway: paced, paid for, recorded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.up)
+app.command("doctor")(doctor.doctor)
+app.command("status")(status.status)
+app.add_typer(agents.app, name="agents")
+app.command("dispatch")(dispatch.dispatch)
+app.command("shell")(shell.shell)
+app.add_typer(db.app, name="db")
+app.command("sandbox")(sandbox.sandbox)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("paceline"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except PacelineError as error:
+        notes.print(f"paceline: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,37 @@
+"""How the command line speaks: data on standard output, notes on standard error."""
+
+import json
+import sys
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+
+JSON_VERSION = 1
+
+notes = Console(stderr=True, highlight=False)
+data = Console(highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document with a version, for machines."""
+    document = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    sys.stdout.write(json.dumps({"version": JSON_VERSION, **document}, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID | Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"cannot print {type(value).__name__} as JSON")
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters of a line."""
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,124 @@
+"""The processes that `paceline up` starts, watches and stops. It ends only what it started."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.clock import monotonic, sleep
+from app.errors import PacelineError, PortTaken
+
+LOG_MAX = 10_000_000
+RESTARTS = 3
+PR_SET_PDEATHSIG = 1
+
+
+class Part:
+    """One process of ours with its log file. A part that dies is started again, a few times."""
+
+    def __init__(self, name: str, command: list[str], env: Mapping[str, str], logs: Path) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self._command = command
+        self._env = dict(env)
+        self.restarts = 0
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        if self.log.exists() and self.log.stat().st_size > LOG_MAX:
+            self.log.replace(self.log.with_suffix(".old.log"))
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,  # Ctrl-C is for us; we tell the parts in the right order
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(descriptor)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Start the process again if it died; raises PacelineError when it keeps dying."""
+        code = self._process.poll()
+        if code is None:
+            return
+        if self.restarts >= RESTARTS:
+            raise PacelineError(
+                f"{self.name} ended with {code}, {self.log} says: {self.last_line()}"
+            )
+        self.restarts += 1
+        sleep(0.5 * self.restarts)
+        self._process = self._start()
+
+    def terminate(self) -> None:
+        """Ask it to end: a worker finishes what it holds."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; kill it and return False when that takes longer."""
+        try:
+            self._process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False
+        return True
+
+    def last_line(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else "nothing"
+
+
+def stop_all(parts: list[Part], seconds: float) -> list[str]:
+    """Stop parts together within a time; returns the names of those that had to be killed."""
+    for part in parts:
+        part.terminate()
+    deadline = monotonic() + seconds
+    return [part.name for part in parts if not part.wait(deadline - monotonic())]
+
+
+def celery_command(*arguments: str) -> list[str]:
+    """A Celery command line of this very installation."""
+    return [sys.executable, "-m", "celery", "--app", "workers", "--quiet", *arguments]
+
+
+def require_port(host: str, port: int, setting: str, without: str) -> None:
+    """Raise PortTaken, naming the setting, when something listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(
+                f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to another port, "
+                f"or leave it out with {without}"
+            ) from None
+
+
+def free_port() -> int:
+    """A port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    """Linux: get SIGTERM when `paceline up` dies in whatever way, so that no orphan works on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,411 @@
+"""`paceline up`: everything in the foreground, from nothing.
+
+Servers (embedded unless their URLs are set) -> migrations -> sandbox gateway when there is no key
+-> example agents when there are none -> workers, beat, dashboard, Flower. Ends on Ctrl-C, SIGTERM or
+after --for seconds: beat first, then the workers finish what they hold, then the rest.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import typer
+from rich.live import Live
+from sqlalchemy import Engine, select
+
+from app import migrations
+from app.agents import roster
+from app.agents.roster_file import read_roster
+from app.cli.output import data, notes, print_json
+from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
+from app.clock import monotonic, sleep, utcnow
+from app.db import check_database, make_engine
+from app.embedded import servers
+from app.errors import ConfigError, PacelineError, Unreachable
+from app.models import Call, CallStatus
+from app.redis_client import check_redis, make_redis
+from app.runs import leases
+from app.runs.progress import Progress, read_progress
+from app.settings import Settings, get_settings
+from app.wiring import find_addresses
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PLAIN_EVERY_S = 5.0
+
+
+def up(
+    for_s: Annotated[
+        float | None, typer.Option("--for", help="End after this many seconds", min=1)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes", min=1, max=64)] = None,
+    no_web: Annotated[bool, typer.Option("--no-web", help="No dashboard")] = False,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="No Flower")] = False,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="Never start the sandbox")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON")] = False,
+) -> None:
+    """Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower."""
+    began = monotonic()
+    settings = get_settings()
+    if settings.gateway_url is None and no_sandbox:
+        raise ConfigError(
+            "--no-sandbox needs a gateway: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL"
+        )
+    if not no_web:
+        require_port(settings.web.host, settings.web.port, "PACELINE_WEB__PORT", "--no-web")
+    if not no_flower:
+        _check_flower(settings)
+    stopping = _stop_on_signals()
+    needs = {"postgres": settings.database_url is None, "valkey": settings.redis_url is None}
+    if any(needs.values()):
+        notes.print(f"starting {' and '.join(n for n, wanted in needs.items() if wanted)} ...")
+    with servers(settings.home, **needs):
+        addresses = find_addresses(settings)
+        engine = _prepare_database(addresses.database_url)
+        redis = make_redis(addresses.redis_url)
+        check_redis(redis)
+        redis.close()
+        _seed_agents(engine)
+        env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
+        with _sandbox(settings, env) as gateway_url:
+            env["PACELINE_GATEWAY__BASE_URL"] = gateway_url
+            since = utcnow()
+            parts = _start_parts(settings, env, workers, web=not no_web, flower=not no_flower)
+            _announce(settings, gateway_url, web=not no_web, flower=not no_flower)
+            killed: list[str] = []
+            try:
+                deadline = None if for_s is None else monotonic() + for_s
+                _watch(engine, settings, parts, since, deadline, stopping)
+            finally:
+                killed = _drain(
+                    engine, settings, parts, finish=for_s is not None, stopping=stopping
+                )
+            summary = _summary(engine, settings, since, began, parts, gateway_url, killed)
+        engine.dispose()
+    if as_json:
+        print_json(summary)
+    else:
+        _show(summary)
+
+
+# Preparing
+
+
+def _check_flower(settings: Settings) -> None:
+    flower = settings.flower
+    if flower.basic_auth is None and flower.host not in LOOPBACK:
+        raise ConfigError(
+            f"Flower on {flower.host} would be open to the network: "
+            "set PACELINE_FLOWER__BASIC_AUTH=user:password, or --no-flower"
+        )
+    require_port(flower.host, flower.port, "PACELINE_FLOWER__PORT", "--no-flower")
+
+
+def _prepare_database(url: str) -> Engine:
+    engine = make_engine(url)
+    check_database(engine)
+    if migrations.pending(engine):
+        notes.print("migrating the database ...")
+        migrations.upgrade(engine)
+    return engine
+
+
+def _seed_agents(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if roster.count_agents(connection):
+            return
+        if not EXAMPLES.exists():
+            notes.print("no agents yet: paceline agents import FILE", style="yellow")
+            return
+        examples = read_roster(EXAMPLES.read_bytes(), is_json=False)
+        done = roster.add_agents(connection, examples.entries)
+    notes.print(f"no agents yet: imported {done.created} examples from {EXAMPLES.name}")
+
+
+@contextmanager
+def _sandbox(settings: Settings, env: dict[str, str]) -> Iterator[str]:
+    """The gateway's URL: the configured one, else that of a sandbox that runs for the block."""
+    if settings.gateway_url is not None:
+        yield settings.gateway_url
+        return
+    port = settings.sandbox.port or free_port()
+    url = f"http://127.0.0.1:{port}/v1"
+    command = [sys.executable, "-m", "app.cli", "sandbox", "--port", str(port)]
+    part = Part("sandbox", command, env, _logs(settings))
+    address = settings.home / "sandbox.url"
+    try:
+        _wait_for_sandbox(part, url.removesuffix("/v1"))
+        address.write_text(url)
+        yield url
+    finally:
+        address.unlink(missing_ok=True)
+        stop_all([part], 5)
+
+
+def _wait_for_sandbox(part: Part, url: str) -> None:
+    deadline = monotonic() + 30
+    with httpx2.Client(timeout=2, trust_env=False) as client:
+        while monotonic() < deadline:
+            try:
+                client.get(f"{url}/health").raise_for_status()
+            except httpx2.HTTPError:
+                sleep(0.05)
+            else:
+                return
+    raise Unreachable(f"the sandbox gateway did not start, {part.log} says: {part.last_line()}")
+
+
+def _start_parts(
+    settings: Settings, env: dict[str, str], workers: int | None, *, web: bool, flower: bool
+) -> list[Part]:
+    """Workers first, so that the slice beat opens at once finds them listening soon."""
+    logs = _logs(settings)
+    level = f"--loglevel={settings.log.level}"
+    parts = [
+        Part(
+            f"worker{number}",
+            celery_command(
+                "worker",
+                f"--hostname=worker{number}@%h",
+                level,
+                "--without-gossip",
+                "--without-mingle",
+            ),
+            env,
+            logs,
+        )
+        for number in range(1, (workers or settings.worker.processes) + 1)
+    ]
+    parts.append(Part("beat", celery_command("beat", level), env, logs))
+    if web:
+        where = ("--host", settings.web.host, "--port", str(settings.web.port))
+        command = [sys.executable, "-m", "uvicorn", "--factory", "app.web.main:create", *where]
+        parts.append(Part("web", [*command, "--no-access-log"], env, logs))
+    if flower:
+        parts.append(Part("flower", _flower_command(settings), _flower_env(settings, env), logs))
+    return parts
+
+
+def _flower_command(settings: Settings) -> list[str]:
+    """Flower sees everything; without a password it may change nothing."""
+    where = (f"--address={settings.flower.host}", f"--port={settings.flower.port}")
+    limits = ("--max_tasks=20000", "--purge_offline_workers=60")
+    locked = () if settings.flower.basic_auth else ("--read_only",)
+    return celery_command("flower", *where, *limits, *locked)
+
+
+def _flower_env(settings: Settings, env: dict[str, str]) -> dict[str, str]:
+    if settings.flower.basic_auth:
+        return {**env, "FLOWER_BASIC_AUTH": settings.flower.basic_auth.get_secret_value()}
+    return {**env, "FLOWER_UNAUTHENTICATED_API": "true"}
+
+
+def _logs(settings: Settings) -> Path:
+    logs = settings.home / "logs"
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return logs
+
+
+def _announce(settings: Settings, gateway_url: str, *, web: bool, flower: bool) -> None:
+    kind = "" if settings.gateway_url else " (sandbox: no key is set, nothing is spent)"
+    notes.print(f"gateway    {gateway_url}{kind}, cap {settings.limits.rate:g} calls/s")
+    if web:
+        notes.print(f"dashboard  http://{settings.web.host}:{settings.web.port}")
+    if flower:
+        notes.print(f"Flower     http://{settings.flower.host}:{settings.flower.port}")
+    notes.print(f"logs       {_logs(settings)}/        Ctrl-C ends it cleanly")
+
+
+# Running
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that the first SIGINT or SIGTERM sets; the second gives up waiting."""
+    stopping = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stopping
+
+
+def _watch(
+    engine: Engine,
+    settings: Settings,
+    parts: list[Part],
+    since: datetime,
+    deadline: float | None,
+    stopping: threading.Event,
+) -> None:
+    """Show progress and restart what dies, until told to stop."""
+    with _display() as show:
+        while not stopping.is_set() and (deadline is None or monotonic() < deadline):
+            for part in parts:
+                part.check()
+            show(_read(engine, settings, since))
+            left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
+            stopping.wait(max(0.0, left))
+
+
+def _read(engine: Engine, settings: Settings, since: datetime) -> Progress:
+    with engine.connect() as connection:
+        return read_progress(connection, settings, utcnow(), since)
+
+
+@contextmanager
+def _display() -> Iterator[Any]:
+    """On a terminal a line that lives, elsewhere a line now and then."""
+    if notes.is_terminal:
+        with Live(console=notes, auto_refresh=False, transient=True) as live:
+            yield lambda progress: live.update(_line(progress), refresh=True)
+        return
+    shown_at = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown_at
+        if monotonic() - shown_at >= PLAIN_EVERY_S:
+            shown_at = monotonic()
+            notes.print(_line(progress), soft_wrap=True, markup=False)
+
+    yield show
+
+
+def _line(progress: Progress) -> str:
+    calls, ended = progress.calls, sum(progress.cycle_runs.values())
+    waiting = sum(progress.cycle_runs.get(state, 0) for state in ("queued", "running", "snoozed"))
+    errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
+    return (
+        f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
+        f"{ended - waiting}/{progress.agents} agents done, {waiting} waiting · "
+        f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
+        f"{progress.posts} posts, {progress.comments} comments · "
+        f"{errors} errors" + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
+    )
+
+
+# Ending
+
+
+def _drain(
+    engine: Engine,
+    settings: Settings,
+    parts: list[Part],
+    *,
+    finish: bool,
+    stopping: threading.Event,
+) -> list[str]:
+    """Stop in order: beat, then workers when they have finished, then what watches them.
+
+    With `finish` (an `up --for`), what waits in the queue is worked off first, for as long as two
+    slices may take; without, it waits for the next start, as far as it does not expire.
+    """
+    notes.print("draining ...")
+    grace = settings.gateway.total_timeout_s + 15
+    workers = [part for part in parts if part.name.startswith("worker")]
+    beat = [part for part in parts if part.name == "beat"]
+    try:
+        killed = stop_all(beat, 10)
+        if finish:
+            deadline = monotonic() + 2 * settings.cycle.slice_length_s + grace
+            while monotonic() < deadline and not stopping.is_set() and _count_open(engine):
+                stopping.wait(0.25)
+        killed += stop_all(workers, grace)
+        if finish:
+            with engine.begin() as connection:
+                leases.skip_waiting(connection, "stopped")
+    finally:
+        killed = stop_all(parts, 5)
+    return killed
+
+
+def _count_open(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return leases.count_open(connection)
+
+
+def _summary(
+    engine: Engine,
+    settings: Settings,
+    since: datetime,
+    began: float,
+    parts: list[Part],
+    gateway_url: str,
+    killed: list[str],
+) -> dict[str, Any]:
+    progress = _read(engine, settings, since)
+    with engine.connect() as connection:
+        first = connection.execute(
+            select(Call.finished_at)
+            .where(Call.created_at >= since, Call.status == CallStatus.OK)
+            .order_by(Call.created_at)
+            .limit(1)
+        ).scalar_one_or_none()
+    seconds = (progress.at - since).total_seconds()
+    calls = progress.calls
+    return {
+        "seconds": round(seconds, 1),
+        "start_up_s": round(monotonic() - began - seconds, 2),
+        "first_call_s": first and round((first - since).total_seconds(), 2),
+        "agents": progress.agents,
+        "runs": progress.runs,
+        "open_runs": progress.open_runs,
+        "posts": progress.posts,
+        "comments": progress.comments,
+        "calls": {
+            "total": calls.total,
+            "ok": calls.ok,
+            "rate_limited": calls.rate_limited,
+            "credits_exhausted": calls.credits_exhausted,
+            "other_errors": calls.other_errors,
+            "in_flight": calls.in_flight,
+            "unknown": calls.unknown,
+        },
+        "tokens_used": calls.tokens_used,
+        "cost_micros": calls.cost_micros,
+        "rate": settings.limits.rate,
+        "restarts": {part.name: part.restarts for part in parts if part.restarts},
+        "killed": killed,
+        "sandbox": None if settings.gateway_url else _tally(gateway_url),
+    }
+
+
+def _tally(gateway_url: str) -> dict[str, Any] | None:
+    """The sandbox's own count, if it still answers."""
+    try:
+        with httpx2.Client(timeout=5, trust_env=False) as client:
+            tally: dict[str, Any] = client.get(
+                gateway_url.removesuffix("/v1") + "/sandbox/tally"
+            ).json()
+    except (httpx2.HTTPError, ValueError):
+        return None
+    return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
+
+
+def _show(summary: dict[str, Any]) -> None:
+    runs = (
+        ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
+    )
+    calls = summary["calls"]
+    data.print(
+        f"ran {summary['seconds']:.0f} s: runs {runs}; {calls['total']} calls"
+        f" ({calls['ok']} ok, {calls['rate_limited']} x 429, {calls['credits_exhausted']} x 402,"
+        f" {calls['other_errors']} other errors); {summary['posts']} posts, {summary['comments']} comments;"
+        f" about ${summary['cost_micros'] / 1e6:.4f}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if summary["killed"]:
+        raise PacelineError(f"had to kill {', '.join(summary['killed'])}: see the logs")

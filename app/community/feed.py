@@ -1,0 +1,63 @@
+"""Reading the communities, within a bounded window."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, exists, select
+
+from app.models import Agent, Comment, Post
+
+WINDOW = timedelta(hours=24)
+CANDIDATES = 10
+RECENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPost:
+    """A post as a reader sees it."""
+
+    id: UUID
+    author: str
+    body: str
+
+
+def own_recent_posts(connection: Connection, agent_id: UUID) -> list[str]:
+    """The agent's last few posts, newest first."""
+    query = (
+        select(Post.body)
+        .where(Post.agent_id == agent_id)
+        .order_by(Post.created_at.desc())
+        .limit(RECENT)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def posts_to_comment(
+    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
+) -> list[FeedPost]:
+    """Others' newest posts in the community that the agent has not commented on, newest first."""
+    query = (
+        select(Post.id, Agent.handle, Post.body)
+        .join(Agent, Agent.id == Post.agent_id)
+        .where(
+            Post.community_id == community_id,
+            Post.created_at > now - WINDOW,
+            Post.agent_id != agent_id,
+            ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
+        )
+        .order_by(Post.created_at.desc())
+        .limit(CANDIDATES)
+    )
+    return [FeedPost(*row) for row in connection.execute(query)]
+
+
+def latest_posts(connection: Connection, limit: int = 20) -> list[tuple[str, str, datetime]]:
+    """The newest posts of all communities as (handle, body, when)."""
+    query = (
+        select(Agent.handle, Post.body, Post.created_at)
+        .join(Agent, Agent.id == Post.agent_id)
+        .order_by(Post.created_at.desc())
+        .limit(limit)
+    )
+    return [(handle, body, when) for handle, body, when in connection.execute(query)]

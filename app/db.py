@@ -1,0 +1,71 @@
+"""The connection to PostgreSQL: URL, engine, naming of constraints."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import DateTime, Engine, MetaData, NullPool, Text, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase
+
+from app.errors import ConfigError, Unreachable
+
+SCHEMA = "paceline"
+TRANSACTION_POOLER_PORT = 6543
+
+
+class Base(DeclarativeBase):
+    """Root of all tables; they live in a schema of their own, beside whatever else is there."""
+
+    type_annotation_map: ClassVar = {str: Text, datetime: DateTime(timezone=True)}
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+
+
+def make_engine(url: str, *, pool_size: int = 5, application_name: str = "paceline") -> Engine:
+    """An engine for any libpq-style URL (`postgres://`, `postgresql://`, `?host=/socket/dir`).
+
+    Behind a transaction pooler (port 6543) server connections change hands between transactions,
+    so nothing is prepared and nothing is pooled here.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("DATABASE_URL is not a URL: postgresql://user@host/db") from None
+    if parsed.get_backend_name() not in ("postgres", "postgresql"):
+        raise ConfigError(
+            f"DATABASE_URL must be PostgreSQL, not {parsed.get_backend_name()}: postgresql://user@host/db"
+        )
+    parsed = parsed.set(drivername="postgresql+psycopg")
+    arguments = {"connect_timeout": 5, "application_name": application_name}
+    if parsed.port == TRANSACTION_POOLER_PORT:
+        return create_engine(
+            parsed, connect_args={**arguments, "prepare_threshold": None}, poolclass=NullPool
+        )
+    return create_engine(
+        parsed, connect_args=arguments, pool_size=pool_size, max_overflow=5, pool_pre_ping=True
+    )
+
+
+def check_database(engine: Engine) -> None:
+    """Raise Unreachable with the mend when PostgreSQL does not answer."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise Unreachable(
+            f"PostgreSQL does not answer at {where(engine)} ({reason}): start it, or correct DATABASE_URL"
+        ) from None
+
+
+def where(engine: Engine) -> str:
+    """The address without its password."""
+    return engine.url.render_as_string(hide_password=True)

@@ -1,0 +1,236 @@
+"""The sandbox as an ASGI application, and how to run it.
+
+POST /v1/chat/completions   OpenAI's shape; 429, 402 and 401 in Lovable's
+GET  /sandbox/tally         sums
+GET  /sandbox/requests      one JSON line per request, ?after=N
+PUT  /sandbox/rules         change rate, capacity, latency_s, credits, retry_after_s, key, unlimited
+POST /sandbox/faults        add a scripted fault; DELETE removes them all
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import fields
+from typing import Any
+from urllib.parse import parse_qs
+
+import uvicorn
+
+from app.gateway.sandbox.state import Fault, Rules, Sandbox, now_ns
+from app.gateway.sandbox.writer import write
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_MAX = 10_000_000
+
+
+def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The ASGI application around one sandbox."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        arrived_ns = now_ns()
+        body = await _body(receive)
+        match scope["method"], scope["path"]:
+            case "POST", "/v1/chat/completions":
+                await _complete(sandbox, scope, body, arrived_ns, send)
+            case "GET", "/sandbox/tally":
+                await _json(send, 200, sandbox.tally())
+            case "GET", "/sandbox/requests":
+                query = parse_qs(scope["query_string"].decode())
+                after = query.get("after", ["0"])[0]
+                lines = sandbox.lines(int(after) if after.isdigit() else 0)
+                text = "".join(json.dumps(line) + "\n" for line in lines)
+                await _send(send, 200, text.encode(), "application/x-ndjson")
+            case "PUT", "/sandbox/rules":
+                await _json(send, *_set_rules(sandbox, body))
+            case "POST", "/sandbox/faults":
+                await _json(send, *_add_fault(sandbox, body))
+            case "DELETE", "/sandbox/faults":
+                sandbox.faults.clear()
+                await _json(send, 200, {"faults": 0})
+            case "GET", "/" | "/health":
+                await _json(send, 200, {"sandbox": "ok"})
+            case _:
+                await _json(send, 404, {"error": {"message": "no such path", "type": "not_found"}})
+
+    return app
+
+
+async def _complete(
+    sandbox: Sandbox, scope: Scope, body: bytes, arrived_ns: int, send: Send
+) -> None:
+    headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    request_id = headers.get("x-request-id", "")
+    rules = sandbox.rules
+    try:
+        request = json.loads(body)
+        model = str(request["model"])
+        prompt_tokens = max(1, sum(len(str(m["content"])) for m in request["messages"]) // 4)
+        max_tokens = int(request.get("max_tokens", 1_000_000))
+    except (ValueError, KeyError, TypeError):
+        sandbox.record(request_id, arrived_ns, 400, "", (0, 0))
+        return await _json(send, 400, {"error": {"message": "bad request", "type": "invalid"}})
+
+    async def refuse(status: int, answer: object, extra: dict[str, str] | None = None) -> None:
+        sandbox.record(request_id, arrived_ns, status, model, (0, 0))
+        await _json(send, status, answer, extra)
+
+    if rules.key is not None and headers.get("authorization") != f"Bearer {rules.key}":
+        return await refuse(401, {"type": "unauthorized", "message": "", "details": ""})
+    if not rules.unlimited and not sandbox.limit.allows(arrived_ns, rules.rate, rules.capacity):
+        extra = {} if rules.retry_after_s is None else {"retry-after": f"{rules.retry_after_s:g}"}
+        return await refuse(429, {"error": "Rate limit exceeded, please retry later"}, extra)
+    if sandbox.is_broke():
+        return await refuse(402, {"type": "payment_required", "message": "Not enough credits"})
+    sandbox.in_flight += 1
+    try:
+        fault = sandbox.next_fault(model)
+        if fault is not None:
+            return await _misbehave(
+                sandbox, fault, request_id, arrived_ns, model, prompt_tokens, send
+            )
+        text = write(request_id)
+        completion_tokens = max(1, min(len(text) // 4, max_tokens))
+        sandbox.record(request_id, arrived_ns, 200, model, (prompt_tokens, completion_tokens))
+        if rules.latency_s:
+            await asyncio.sleep(rules.latency_s)
+        await _json(
+            send, 200, _completion(request_id, model, text, prompt_tokens, completion_tokens)
+        )
+    finally:
+        sandbox.in_flight -= 1
+
+
+async def _misbehave(
+    sandbox: Sandbox,
+    fault: Fault,
+    request_id: str,
+    arrived_ns: int,
+    model: str,
+    tokens: int,
+    send: Send,
+) -> None:
+    status = fault.status if fault.kind == "status" else 200
+    used = (tokens, 16) if fault.kind in ("empty", "half", "trickle") else (0, 0)
+    sandbox.record(request_id, arrived_ns, status, model, used)
+    answer = json.dumps(_completion(request_id, model, "", tokens, 16)).encode()
+    match fault.kind:
+        case "status":
+            await _send(send, fault.status, fault.body.encode(), "application/json", fault.headers)
+        case "hang":
+            await asyncio.sleep(fault.seconds)
+        case "garbage":
+            await _send(send, 200, b"<html>\xff\xfe{[", "text/html")
+        case "empty":
+            await _send(send, 200, answer, "application/json")
+        case "half":
+            await _send(send, 200, answer[:20], "application/json", {"content-length": "4000"})
+        case "trickle":
+            await send(_start(200, "application/json", {}))
+            for byte in answer:
+                await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+                await asyncio.sleep(1)
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _completion(
+    request_id: str, model: str, text: str, tokens_in: int, tokens_out: int
+) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": "stop" if text else "length",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": tokens_in,
+            "completion_tokens": tokens_out,
+            "total_tokens": tokens_in + tokens_out,
+        },
+    }
+
+
+def _set_rules(sandbox: Sandbox, body: bytes) -> tuple[int, object]:
+    try:
+        changes = json.loads(body)
+        known = {f.name for f in fields(Rules)}
+        unknown = set(changes) - known
+        if unknown:
+            raise ValueError(f"unknown rule {', '.join(sorted(unknown))}")
+    except (ValueError, TypeError) as error:
+        return 400, {"error": {"message": str(error)}}
+    for name, value in changes.items():
+        setattr(sandbox.rules, name, value)
+    if "credits" in changes:
+        sandbox.spent = 0.0
+    return 200, sandbox.tally()["rules"]
+
+
+def _add_fault(sandbox: Sandbox, body: bytes) -> tuple[int, object]:
+    try:
+        sandbox.faults.append(Fault.from_json(json.loads(body)))
+    except (ValueError, TypeError) as error:
+        return 400, {"error": {"message": str(error)}}
+    return 200, {"faults": len(sandbox.faults)}
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks = bytearray()
+    while len(chunks) <= BODY_MAX:
+        message = await receive()
+        chunks += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return bytes(chunks)
+
+
+async def _json(
+    send: Send, status: int, data: object, headers: dict[str, str] | None = None
+) -> None:
+    await _send(send, status, json.dumps(data).encode(), "application/json", headers)
+
+
+async def _send(
+    send: Send, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None
+) -> None:
+    await send(_start(status, kind, {"content-length": str(len(body)), **(headers or {})}))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _start(status: int, kind: str, headers: dict[str, str]) -> dict[str, Any]:
+    pairs = [(b"content-type", kind.encode())]
+    pairs += [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": pairs}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that the caller knows the port before the server runs."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(512)
+    return listener
+
+
+def run(listener: socket.socket, rules: Rules) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        make_app(Sandbox(rules)),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=60,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

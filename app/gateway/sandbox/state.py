@@ -1,0 +1,140 @@
+"""What the sandbox counts and enforces. One event loop owns it, so nothing here locks."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+INPUT_PRICE, OUTPUT_PRICE = 0.30e-6, 2.50e-6
+"""Dollars per token, for its credits."""
+
+
+@dataclass
+class Rules:
+    """What it enforces; all of it can be changed while it runs (PUT /sandbox/rules)."""
+
+    rate: float = 4.0
+    capacity: int = 2
+    latency_s: float = 0.0
+    credits: float | None = None
+    retry_after_s: float | None = None
+    key: str | None = None
+    unlimited: bool = False
+
+
+@dataclass
+class Fault:
+    """A scripted fault for the next `count` calls (POST /sandbox/faults).
+
+    kind: status (answers `status` with `body`), hang (silent for `seconds`), garbage (200, not
+    JSON), half (stops in mid-body), empty (200, no content), trickle (a byte a second).
+    """
+
+    kind: str
+    count: int = 1
+    status: int = 500
+    body: str = '{"error":{"message":"scripted fault"}}'
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 3600.0
+    model: str | None = None
+
+    KINDS = ("status", "hang", "garbage", "half", "empty", "trickle")
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Fault":
+        """Read a fault; raises ValueError that says what is wrong."""
+        if not isinstance(data, dict) or data.get("kind") not in cls.KINDS:
+            raise ValueError(f"a fault needs a kind out of {', '.join(cls.KINDS)}")
+        unknown = set(data) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as the sandbox saw it; `at_us` is its own monotonic clock."""
+
+    request_id: str
+    at_us: int
+    status: int
+    model: str
+    tokens_input: int
+    tokens_output: int
+
+
+class StrictLimit:
+    """A bucket of `capacity` calls that refills at `rate` per second; no borrowing, no waiting.
+
+    Kept as the time at which the bucket would be full again, in integer nanoseconds.
+    """
+
+    def __init__(self) -> None:
+        self._full_at_ns = 0
+
+    def allows(self, now_ns: int, rate: float, capacity: int) -> bool:
+        """Take one call if there is one."""
+        step_ns = int(1e9 / rate)
+        full_at = max(self._full_at_ns, now_ns)
+        if full_at + step_ns - now_ns > capacity * step_ns:
+            return False
+        self._full_at_ns = full_at + step_ns
+        return True
+
+
+class Sandbox:
+    """All of the sandbox's state."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.limit = StrictLimit()
+        self.faults: list[Fault] = []
+        self.seen: list[Seen] = []
+        self.spent = 0.0
+        self.in_flight = 0
+
+    def next_fault(self, model: str) -> Fault | None:
+        """Use up one call of the first scripted fault that applies."""
+        for fault in self.faults:
+            if fault.model in (None, model):
+                fault.count -= 1
+                if fault.count <= 0:
+                    self.faults.remove(fault)
+                return fault
+        return None
+
+    def is_broke(self) -> bool:
+        """Whether the credits are used up."""
+        return self.rules.credits is not None and self.spent >= self.rules.credits
+
+    def record(
+        self, request_id: str, at_ns: int, status: int, model: str, used: tuple[int, int]
+    ) -> None:
+        """Count a request, whatever came of it."""
+        self.spent += used[0] * INPUT_PRICE + used[1] * OUTPUT_PRICE
+        self.seen.append(Seen(request_id, at_ns // 1000, status, model, *used))
+
+    def tally(self) -> dict[str, Any]:
+        """Sums over everything seen."""
+        ids = Counter(seen.request_id for seen in self.seen)
+        return {
+            "requests": len(self.seen),
+            "by_status": dict(Counter(str(seen.status) for seen in self.seen)),
+            "tokens_input": sum(seen.tokens_input for seen in self.seen),
+            "tokens_output": sum(seen.tokens_output for seen in self.seen),
+            "repeated_request_ids": sum(count - 1 for count in ids.values()),
+            "in_flight": self.in_flight,
+            "spent": self.spent,
+            "rules": asdict(self.rules) | {"key": self.rules.key is not None},
+        }
+
+    def lines(self, after: int) -> Iterator[dict[str, Any]]:
+        """Requests seen, from number `after` on."""
+        for seen in self.seen[after:]:
+            yield asdict(seen)
+
+
+def now_ns() -> int:
+    """The sandbox's own clock."""
+    return time.monotonic_ns()

@@ -1,0 +1,21 @@
+"""Tables only: columns, constraints, indexes. Importing this package gives Alembic all of them."""
+
+from app.models.agents import Agent, AgentState, Community
+from app.models.calls import Call, CallStatus
+from app.models.content import Comment, Post, PostKind, Vote
+from app.models.runs import Run, RunOrigin, RunState
+
+__all__ = [
+    "Agent",
+    "AgentState",
+    "Call",
+    "CallStatus",
+    "Comment",
+    "Community",
+    "Post",
+    "PostKind",
+    "Run",
+    "RunOrigin",
+    "RunState",
+    "Vote",
+]

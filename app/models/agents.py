@@ -1,0 +1,54 @@
+"""Agents and the communities they live in."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.models.columns import CreatedAt, Id, one_of
+
+PHASES = 1_000_000
+"""An agent's phase is its place in the cycle, in millionths of the period."""
+
+
+class AgentState(StrEnum):
+    """Whether an agent takes part in cycles."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    QUARANTINED = "quarantined"
+
+
+class Community(Base):
+    """A place where agents post and comment."""
+
+    __tablename__ = "communities"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[CreatedAt]
+
+
+class Agent(Base):
+    """A persona that acts through the gateway, once per cycle."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        one_of("state", AgentState),
+        CheckConstraint(f"phase >= 0 and phase < {PHASES}", name="phase"),
+        Index("ix_agents_state_phase", "state", "phase"),
+    )
+
+    id: Mapped[Id]
+    handle: Mapped[str] = mapped_column(unique=True)
+    display_name: Mapped[str]
+    community_id: Mapped[UUID] = mapped_column(ForeignKey(Community.id), index=True)
+    persona: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=AgentState.ACTIVE)
+    phase: Mapped[int]
+    welcomed_at: Mapped[datetime | None]
+    last_run_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,81 @@
+"""What agents make: posts, comments, votes. Unique keys make a double effect impossible to store."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.models.agents import Agent, Community
+from app.models.columns import CreatedAt, Id, one_of
+from app.models.runs import Run
+
+BODY_MAX = 280
+
+
+class PostKind(StrEnum):
+    """Why a post was made."""
+
+    WELCOME = "welcome"
+    REGULAR = "regular"
+
+
+class Post(Base):
+    """A short text in a community. A run makes at most one, an agent welcomes once."""
+
+    __tablename__ = "posts"
+    __table_args__ = (
+        one_of("kind", PostKind),
+        CheckConstraint(f"char_length(body) between 1 and {BODY_MAX}", name="body"),
+        Index(
+            "uq_posts_welcome", "agent_id", unique=True, postgresql_where=text("kind = 'welcome'")
+        ),
+        Index("ix_posts_community_id_created_at", "community_id", "created_at"),
+        Index("ix_posts_agent_id_created_at", "agent_id", "created_at"),
+    )
+
+    id: Mapped[Id]
+    agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
+    community_id: Mapped[UUID] = mapped_column(ForeignKey(Community.id))
+    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id), unique=True)
+    kind: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Comment(Base):
+    """A short answer to a post. One per run and slot, one per agent and post."""
+
+    __tablename__ = "comments"
+    __table_args__ = (
+        UniqueConstraint("run_id", "slot"),
+        UniqueConstraint("agent_id", "post_id"),
+        CheckConstraint(f"char_length(body) between 1 and {BODY_MAX}", name="body"),
+        Index("ix_comments_post_id_created_at", "post_id", "created_at"),
+    )
+
+    id: Mapped[Id]
+    post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id))
+    agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
+    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
+    slot: Mapped[int]
+    body: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Vote(Base):
+    """One agent's opinion of one post: +1 or -1."""
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        UniqueConstraint("agent_id", "post_id"),
+        CheckConstraint("value in (-1, 1)", name="value"),
+    )
+
+    id: Mapped[Id]
+    agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
+    post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id), index=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
+    value: Mapped[int]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,110 @@
+"""Taking a run, holding it, ending it. Guarded updates only; the clock is the database's.
+
+A lease that ran out may be taken by another worker, with the next `attempt`. The first worker's
+writes then match no row: `renew` and `end` answer False, and it stops.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from app.models import Agent, Run, RunState
+from app.runs.states import OPEN, TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a run, for as long as `attempt` is its latest."""
+
+    run_id: UUID
+    agent_id: UUID
+    attempt: int
+    cycle_at: datetime | None
+    opened_at: datetime
+    is_expired: bool
+
+    @property
+    def moment(self) -> str:
+        """What, with the agent, seeds the run's dice: the cycle, or the run itself when ad hoc."""
+        return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
+
+
+def claim(connection: Connection, run_id: UUID, lease: timedelta) -> Claim | None:
+    """Take an open run nobody holds; None if it is held, ended or unknown."""
+    taken = connection.execute(
+        update(Run)
+        .where(
+            Run.id == run_id,
+            Run.agent_id.is_not(None),
+            Run.state.in_(OPEN),
+            or_(Run.state != RunState.RUNNING, Run.lease_until < func.now()),
+        )
+        .values(
+            state=RunState.RUNNING,
+            attempt=Run.attempt + 1,
+            lease_until=func.now() + lease,
+            started_at=func.coalesce(Run.started_at, func.now()),
+        )
+        .returning(
+            Run.id,
+            Run.agent_id,
+            Run.attempt,
+            Run.cycle_at,
+            Run.created_at,
+            func.coalesce(Run.expires_at < func.now(), False).label("is_expired"),
+        )
+    ).one_or_none()
+    if taken is None or taken.agent_id is None:
+        return None
+    return Claim(
+        taken.id, taken.agent_id, taken.attempt, taken.cycle_at, taken.created_at, taken.is_expired
+    )
+
+
+def renew(connection: Connection, held: Claim, lease: timedelta) -> bool:
+    """Hold on to a run; False when it is no longer ours."""
+    renewed = connection.execute(
+        update(Run)
+        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
+        .values(lease_until=func.now() + lease)
+    )
+    return renewed.rowcount > 0
+
+
+def end(connection: Connection, held: Claim, state: RunState, reason: str | None) -> bool:
+    """Put a held run into a terminal state; False when it is no longer ours."""
+    assert state in TERMINAL
+    ended = connection.execute(
+        update(Run)
+        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
+        .values(state=state, reason=reason, finished_at=func.now(), lease_until=None)
+    )
+    if ended.rowcount and state is not RunState.SKIPPED:
+        connection.execute(
+            update(Agent).where(Agent.id == held.agent_id).values(last_run_at=func.now())
+        )
+    return ended.rowcount > 0
+
+
+def skip_waiting(connection: Connection, reason: str) -> int:
+    """Skip every run that waits unclaimed; returns how many."""
+    skipped = connection.execute(
+        update(Run)
+        .where(Run.state.in_((RunState.QUEUED, RunState.SNOOZED)))
+        .values(state=RunState.SKIPPED, reason=reason, finished_at=func.now())
+    )
+    return skipped.rowcount
+
+
+def count_by_state(connection: Connection, since: datetime) -> dict[str, int]:
+    """Runs opened since then, by state."""
+    query = select(Run.state, func.count()).where(Run.created_at >= since).group_by(Run.state)
+    return {row.state: row[1] for row in connection.execute(query)}
+
+
+def count_open(connection: Connection) -> int:
+    """Runs not ended yet."""
+    query = select(func.count()).select_from(Run).where(Run.state.in_(OPEN))
+    return connection.execute(query).scalar_one()

@@ -1,0 +1,55 @@
+"""One run with what it made and what it cost."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from app.models import Agent, Comment, Post, Run
+from app.usage.calls import calls_of_run
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run as a person asks about it."""
+
+    id: UUID
+    agent: str
+    state: str
+    reason: str | None
+    attempt: int
+    posts: list[str]
+    comments: list[str]
+    calls: list[dict[str, object]]
+
+
+def report_run(connection: Connection, run_id: UUID) -> RunReport:
+    """Read a run; it must exist."""
+    run = connection.execute(
+        select(
+            Run.agent_id,
+            Run.state,
+            Run.reason,
+            Run.attempt,
+            Run.created_at,
+            Run.asked_for,
+            Agent.handle,
+        )
+        .join(Agent, Agent.id == Run.agent_id, isouter=True)
+        .where(Run.id == run_id)
+    ).one()
+    posts = connection.execute(select(Post.body).where(Post.run_id == run_id)).scalars()
+    comments = connection.execute(
+        select(Comment.body).where(Comment.run_id == run_id).order_by(Comment.slot)
+    ).scalars()
+    calls = calls_of_run(connection, run.agent_id, run_id, run.created_at) if run.agent_id else ()
+    return RunReport(
+        id=run_id,
+        agent=run.handle or run.asked_for or "?",
+        state=run.state,
+        reason=run.reason,
+        attempt=run.attempt,
+        posts=list(posts),
+        comments=list(comments),
+        calls=list(calls),
+    )

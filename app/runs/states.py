@@ -1,0 +1,23 @@
+"""The life of a run, as one table. Pure."""
+
+from app.models import RunState
+
+OPEN = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.SNOOZED})
+TERMINAL = frozenset(RunState) - OPEN
+
+TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.SKIPPED}),
+    RunState.RUNNING: frozenset(
+        {
+            RunState.RUNNING,  # another worker, after the lease ran out
+            RunState.SNOOZED,
+            RunState.COMPLETED,
+            RunState.FAILED,
+            RunState.SKIPPED,
+            RunState.QUARANTINED,
+        }
+    ),
+    RunState.SNOOZED: frozenset({RunState.RUNNING, RunState.SKIPPED}),
+    **{state: frozenset() for state in TERMINAL},
+}
+"""From each state, the states it may move to. A terminal state is for good."""

@@ -1,0 +1,81 @@
+"""The composition root: settings in, everything that works with them out. Assembles, decides nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+from uuid import UUID
+
+from app.admission.permits import Permits
+from app.db import make_engine
+from app.embedded import running
+from app.errors import ConfigError
+from app.gateway.client import OpenAIGateway
+from app.redis_client import make_redis
+from app.runs.services import Services
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers are. `gateway_url` is None when nothing says."""
+
+    database_url: str
+    redis_url: str
+    gateway_url: str | None
+
+
+def find_addresses(settings: Settings) -> Addresses:
+    """The configured servers, else those that a running `paceline up` has in its home."""
+    embedded = running(settings.home)
+    database_url = settings.database_url and settings.database_url.get_secret_value()
+    redis_url = settings.redis_url and settings.redis_url.get_secret_value()
+    sandbox = settings.home / "sandbox.url"
+    gateway_url = settings.gateway_url
+    if gateway_url is None and sandbox.exists():
+        gateway_url = sandbox.read_text()
+    return Addresses(
+        database_url or embedded.database_url or _missing(settings, "DATABASE_URL"),
+        redis_url or embedded.redis_url or _missing(settings, "REDIS_URL"),
+        gateway_url,
+    )
+
+
+def _missing(settings: Settings, name: str) -> str:
+    raise ConfigError(
+        f"{name} is not set and no `paceline up` runs in {settings.home.absolute()}: "
+        f"start `make up` there, or set {name}"
+    )
+
+
+def build(settings: Settings) -> Services:
+    """Assemble the services. Nothing connects before it is used."""
+    addresses = find_addresses(settings)
+    if addresses.gateway_url is None:
+        raise ConfigError(
+            "no gateway to call: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL, "
+            "or use the sandbox of `make up`"
+        )
+    threads = settings.worker.threads
+    redis = make_redis(addresses.redis_url, max_connections=threads + 10)
+    return Services(
+        settings=settings,
+        engine=make_engine(addresses.database_url, pool_size=threads),
+        redis=redis,
+        gateway=OpenAIGateway(
+            addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads
+        ),
+        permits=Permits(redis, settings.limits),
+    )
+
+
+def workers_entry(name: str) -> Callable[..., Any]:
+    """A function of the workers, found by entry point: the program itself knows no Celery."""
+    (entry,) = entry_points(group="paceline.workers", name=name)
+    function: Callable[..., Any] = entry.load()
+    return function
+
+
+def publish(run_ids: Sequence[UUID]) -> None:
+    """Tell the workers that these committed runs wait."""
+    workers_entry("publish")(run_ids)

@@ -1,0 +1,21 @@
+"""When things happen: the only place that says so. Data only; tasks by name.
+
+`schedule` is in seconds and keeps to the clock: 30 means at :00 and :30. Every task is
+safe to run twice or late, so several beats do no harm.
+"""
+
+from typing import Any
+
+from app.settings import get_settings
+
+_slice_s = get_settings().cycle.slice_length_s
+
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    # One entry, whatever the number of agents: the database says who is due in the slice.
+    "open the slice": {
+        "task": "cycles.open",
+        "schedule": _slice_s,
+        # A slice opened late is caught up by the next one; a pile of them helps nobody.
+        "options": {"queue": "maintenance", "expires": _slice_s},
+    },
+}

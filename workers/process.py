@@ -1,0 +1,46 @@
+"""What one worker process holds: its services, built on first use and closed at its end.
+
+Built lazily, so that nothing is shared over a fork, and a shell that only enqueues connects to
+nothing but the broker.
+"""
+
+import os
+import sys
+from functools import cache
+
+from celery.signals import worker_init, worker_process_shutdown, worker_shutdown
+
+from app.db import check_database
+from app.errors import PacelineError
+from app.migrations import check_migrated
+from app.runs.services import Services
+from app.settings import get_settings
+from app.wiring import build
+
+
+@cache
+def services() -> Services:
+    """The services of this process."""
+    return build(get_settings())
+
+
+os.register_at_fork(after_in_child=services.cache_clear)
+
+
+@worker_init.connect
+def _refuse_to_start_broken(**_: object) -> None:
+    """Say in one line what is missing, rather than fail at every task."""
+    try:
+        check_database(services().engine)
+        check_migrated(services().engine)
+    except PacelineError as error:
+        print(f"paceline: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(error.exit_code) from None
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def _close(**_: object) -> None:
+    if services.cache_info().currsize:
+        services().close()
+        services.cache_clear()

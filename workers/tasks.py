@@ -1,0 +1,61 @@
+"""The Celery face of the program. Each task names a moment; the work is in app.
+
+From any Python shell:
+
+    from workers.tasks import run_agent
+    run_agent.delay("ada")          # a handle or an id; starts now, ahead of the cycle's backlog
+"""
+
+from uuid import UUID
+
+from celery import current_task
+
+from app.agents.activities import expected_calls
+from app.clock import utcnow
+from app.log import get_logger
+from app.runs import adhoc, cycles
+from app.runs.execute import execute
+from workers.celery import app
+from workers.dispatch import publish_runs
+from workers.process import services
+
+log = get_logger(__name__)
+
+
+@app.task(name="agents.run")
+def run_agent(agent: str, cycle: str | None = None) -> str:
+    """Give an agent its turn in a cycle, or now. Safe to deliver twice: the second finds it taken.
+
+    The message's id is the run's id, so a redelivered ad-hoc message is the same run, too.
+    """
+    run_id = UUID(current_task.request.id)
+    if cycle is None:
+        with services().engine.begin() as connection:
+            is_known = adhoc.request_run(connection, run_id, str(agent), utcnow())
+        if not is_known:
+            log.warning("run.unknown_agent", run_id=str(run_id), agent=agent)
+            return f"{agent}: failed (unknown agent)"
+    outcome = execute(services(), run_id)
+    return str(outcome) if outcome else f"{agent}: nothing to do (taken, ended or unknown)"
+
+
+@app.task(name="cycles.open")
+def open_slice() -> str:
+    """Open the slice that is now, and tell the workers."""
+    settings = services().settings
+    capacity = cycles.runs_per_slice(
+        settings.limits.rate, settings.cycle, expected_calls(settings.activity)
+    )
+    with services().engine.begin() as connection:
+        opened = cycles.open_slice(
+            connection, now=utcnow(), cycle=settings.cycle, capacity=capacity
+        )
+    publish_runs(opened.runs)
+    log.info(
+        "cycle.slice_opened",
+        cycle_at=opened.cycle_at.isoformat(),
+        slice=opened.slice_index,
+        runs=len(opened.runs),
+        deferred=opened.deferred,
+    )
+    return f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
