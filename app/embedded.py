@@ -44,6 +44,9 @@ START_S = 60
 STOP_S = 30
 UNIX_PATH_MAX = 100  # 107 on Linux, 103 on macOS, less the terminator
 
+_children: dict[int, "subprocess.Popen[bytes]"] = {}
+"""Servers that this process started, to be reaped when they end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Servers:
@@ -129,6 +132,7 @@ def _start_postgres(folder: Path) -> str:
             start_new_session=True,
             cwd="/",
         )
+    _children[process.pid] = process
     _wait_until(lambda: _postgres_answers(url), process, "PostgreSQL", folder / "log")
     return url
 
@@ -254,6 +258,7 @@ def _start_valkey(folder: Path) -> str:
         start_new_session=True,
         umask=0o077,
     )
+    _children[process.pid] = process
     _write_private(folder / "pid", str(process.pid))
     _wait_until(lambda: _valkey_answers(url), process, "Valkey", folder / "log")
     return url
@@ -326,8 +331,8 @@ def _end(pid: int, name: str, how: signal.Signals) -> None:
         if monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
         sleep(0.02)
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)  # ours or an earlier program's: only our own leaves a zombie
+    if child := _children.pop(pid, None):
+        child.wait()
 
 
 def _alive_as(pid: int | None, name: str) -> bool:

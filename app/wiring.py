@@ -65,7 +65,7 @@ def build(settings: Settings) -> Services:
         gateway=OpenAIGateway(
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads
         ),
-        permits=Permits(redis, settings.limits),
+        permits=Permits(redis, settings.limits, addresses.gateway_url, settings.gateway_key),
     )
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from kombu.exceptions import OperationalError
+
+from app.errors import Unreachable
 from app.runs.cycles import QueuedRun, queued_runs
 from workers.celery import app
 from workers.process import services
@@ -12,7 +15,12 @@ def publish(run_ids: Sequence[UUID]) -> None:
     """Publish a message for each of these runs."""
     with services().engine.connect() as connection:
         runs = queued_runs(connection, list(run_ids))
-    publish_runs(runs)
+    try:
+        publish_runs(runs)
+    except OperationalError as error:
+        raise Unreachable(
+            f"the run is stored, but Redis did not take its message ({error}): start Redis, or correct REDIS_URL"
+        ) from None
 
 
 def publish_runs(runs: Sequence[QueuedRun]) -> None:
@@ -23,11 +31,11 @@ def publish_runs(runs: Sequence[QueuedRun]) -> None:
     """
     if not runs:
         return
-    task = app.tasks["agents.run"]
     with app.producer_or_acquire(None) as producer, producer.batch():
         for run in runs:
             cycle = run.cycle_at.isoformat() if run.cycle_at else None
-            task.apply_async(
+            app.send_task(
+                "agents.run",
                 (run.handle, cycle),
                 task_id=str(run.id),
                 queue="cycle" if cycle else "adhoc",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from app.agents.roster_file import Entry
+from app.agents.roster_file import HANDLE, Entry
 from app.models import Agent, Community
 from app.models.agents import PHASES
 
@@ -119,11 +119,15 @@ def count_agents(connection: Connection) -> int:
 
 
 def find_agent(connection: Connection, who: str) -> UUID | None:
-    """The id of the agent with this handle or id, or None."""
-    try:
-        condition = Agent.id == UUID(who)
-    except ValueError:
-        condition = Agent.handle == who.strip().removeprefix("@").lower()
+    """The id of the agent with this handle or id, or None, whatever `who` holds."""
+    handle = who.strip().removeprefix("@").lower()
+    if not HANDLE.fullmatch(handle):
+        try:
+            condition = Agent.id == UUID(who)
+        except ValueError:
+            return None
+    else:
+        condition = Agent.handle == handle
     return connection.execute(select(Agent.id).where(condition)).scalar_one_or_none()
 
 

@@ -50,9 +50,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] =
         styles = {"ok": "green", "warning": "yellow", "error": "red"}
         for finding in findings:
             data.print(f"[{styles[finding.level]}]{finding.level:8}[/] {finding.check:11}", end="")
-            data.print(finding.says, markup=False, soft_wrap=True)
+            data.print(finding.says, markup=False)
             if finding.mend:
-                data.print(f"{'':20} -> {finding.mend}", markup=False, soft_wrap=True)
+                data.print(f"{'':20} -> {finding.mend}", markup=False)
     if "error" in levels:
         raise typer.Exit(1)
     if "warning" in levels:
@@ -117,8 +117,13 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         findings.append(Finding("migrations", "ok", "schema is current"))
         with engine.connect() as connection:
             agents = count_agents(connection)
-            last = connection.execute(select(func.max(Run.due_at)).where(Run.cycle_at.is_not(None)))
-            opened = last.scalar_one()
+            last = connection.execute(
+                select(Run.due_at)
+                .where(Run.cycle_at.is_not(None))
+                .order_by(Run.cycle_at.desc(), Run.due_at.desc())
+                .limit(1)
+            )
+            opened = last.scalar_one_or_none()
         findings.append(
             Finding("agents", "ok", f"{agents} agents")
             if agents

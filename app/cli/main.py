@@ -47,7 +47,7 @@ def main() -> None:
     try:
         app()
     except PacelineError as error:
-        notes.print(f"paceline: {error}", style="red", markup=False, soft_wrap=True)
+        notes.print(f"paceline: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 JSON_VERSION = 1
 
-notes = Console(stderr=True, highlight=False)
-data = Console(highlight=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+data = Console(highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -39,4 +39,5 @@ def describe(progress: Progress) -> str:
         f"           {progress.posts} posts, {progress.comments} comments, "
         f"{calls.tokens_used:,} tokens, about ${calls.cost_micros / 1e6:.4f}"
         + (f" and {calls.unpriced} calls without a price" if calls.unpriced else "")
+        + (f"\ntrouble    {progress.trouble}" if progress.trouble else "")
     )

@@ -292,7 +292,9 @@ def _line(progress: Progress) -> str:
         f"{ended - waiting}/{progress.agents} agents done, {waiting} waiting · "
         f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
         f"{progress.posts} posts, {progress.comments} comments · "
-        f"{errors} errors" + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
+        f"{errors} errors"
+        + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
+        + (f" · {progress.trouble}" if progress.trouble else "")
     )
 
 
@@ -405,7 +407,6 @@ def _show(summary: dict[str, Any]) -> None:
         f" {calls['other_errors']} other errors); {summary['posts']} posts, {summary['comments']} comments;"
         f" about ${summary['cost_micros'] / 1e6:.4f}",
         markup=False,
-        soft_wrap=True,
     )
     if summary["killed"]:
         raise PacelineError(f"had to kill {', '.join(summary['killed'])}: see the logs")

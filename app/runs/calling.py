@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
+from app.admission.permits import KeyKnownBad
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
 from app.community.text import tidy
@@ -86,14 +87,22 @@ def ask(
     )
     try:
         retrying(_attempt, services, held, activity, model, list(messages), effect)
+    except KeyKnownBad:
+        return Stopped(_refused_key(services), ends_run=True, is_denial=True)
     except GatewayFault as fault:
         reason = f"{fault.code}: {fault}"
         if isinstance(fault, KeyRefused):
-            reason = f"{fault.code}: {services.settings.gateway_key_name} was refused ({fault})"
+            services.permits.refuse_key()
+            reason = _refused_key(services)
         is_denial = isinstance(fault, Throttled | CreditsExhausted | KeyRefused)
         log.warning("call.gave_up", run_id=str(held.run_id), step=activity.step, reason=reason)
         return Stopped(reason[:500], ends_run=is_denial, is_denial=is_denial)
     return Answered()
+
+
+def _refused_key(services: Services) -> str:
+    name = services.settings.gateway_key_name
+    return f"{KeyRefused.code}: {name} was refused by the gateway, set the right key"
 
 
 def _is_enough(state: RetryCallState) -> bool:

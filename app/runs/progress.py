@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from app.clock import cycle_start
-from app.models import Agent, Comment, Post, Run
+from app.models import Agent, Comment, Post, Run, RunState
 from app.runs import leases
 from app.settings import Settings
 from app.usage.calls import CallCounts, count_calls
@@ -30,6 +30,7 @@ class Progress:
     calls: CallCounts
     calls_per_s: float
     rate: float
+    trouble: str | None
 
 
 def read_progress(
@@ -55,4 +56,16 @@ def read_progress(
         calls=count_calls(connection, since),
         calls_per_s=count_calls(connection, now - RECENT).total / RECENT.total_seconds(),
         rate=settings.limits.rate,
+        trouble=_trouble(connection, cycle_at),
     )
+
+
+def _trouble(connection: Connection, cycle_at: datetime) -> str | None:
+    """Why the latest run of this cycle that came to nothing did."""
+    query = (
+        select(Run.reason)
+        .where(Run.cycle_at == cycle_at, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
+        .order_by(Run.finished_at.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()

@@ -1,0 +1,255 @@
+"""The main job, as a person meets it: one command, real servers, 100 agents under the cap.
+
+One fleet runs for the whole file: embedded servers, `celery -A workers` worker and beat processes,
+Flower, dashboard; the sandbox is a process of its own, so that its tally can be read afterwards.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from app.cli.parts import free_port
+from app.embedded import running, servers
+from tests.support.program import (
+    PACELINE,
+    clean_env,
+    get,
+    paceline,
+    processes_of,
+    sandbox_process,
+    wait_for,
+)
+
+pytestmark = pytest.mark.acceptance
+
+SECONDS = 40
+
+
+@dataclass
+class Fleet:
+    """What was seen while the fleet ran, and what was left behind."""
+
+    summary: dict[str, Any]
+    shell: "subprocess.CompletedProcess[str]"
+    dispatched: "subprocess.CompletedProcess[str]"
+    status: "subprocess.CompletedProcess[str]"
+    doctor: "subprocess.CompletedProcess[str]"
+    flower_tasks: dict[str, Any]
+    flower_workers: dict[str, Any]
+    flower_refusal: int
+    page: str
+    requests: list[dict[str, Any]]
+    rows: dict[str, list[tuple[Any, ...]]]
+    left_running: list[str]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pl-") as folder,
+        sandbox_process(
+            "--rate", "4", "--capacity", "2", "--latency", "0.3", cwd=Path(folder)
+        ) as gateway,
+    ):
+        yield run_fleet(Path(folder), gateway)
+
+
+def run_fleet(folder: Path, gateway: str) -> Fleet:
+    web, flower = free_port(), free_port()
+    env = {
+        "PACELINE_CYCLE__PERIOD_S": "50",
+        "PACELINE_GATEWAY__BASE_URL": f"{gateway}/v1",
+        "PACELINE_WEB__PORT": str(web),
+        "PACELINE_FLOWER__PORT": str(flower),
+    }
+    home = folder / ".paceline"
+    with subprocess.Popen(
+        [*PACELINE, "up", "--for", str(SECONDS), "--json"],
+        cwd=folder,
+        env=clean_env(**env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        wait_for(lambda: running(home).database_url, 30, "PostgreSQL")
+        wait_for(lambda: get(f"http://127.0.0.1:{web}/health/ready"), 60, "the dashboard")
+        wait_for(lambda: len(workers_seen(flower)) == 2, 60, "Flower with two workers")
+        shell = ask_in_a_shell(folder, env)
+        dispatched = paceline("dispatch", "cleo", "--wait", "--json", cwd=folder, **env)
+        status = paceline("status", "--json", cwd=folder, **env)
+        doctor = paceline("doctor", "--json", cwd=folder, **env)
+        page = get(f"http://127.0.0.1:{web}/").text
+        tasks = get(
+            f"http://127.0.0.1:{flower}/api/tasks", params={"taskname": "agents.run"}
+        ).json()
+        refusal = subprocess.run(
+            [sys.executable, "-c", "import httpx2,sys; print(httpx2.post(sys.argv[1], json={'args':['ada']},"
+             " trust_env=False).status_code)", f"http://127.0.0.1:{flower}/api/task/async-apply/agents.run"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        workers = workers_seen(flower)
+        out, err = program.communicate(timeout=200)
+    assert program.returncode == 0, err
+    left = [words for words in processes_of(folder) if "sandbox" not in words]
+    with servers(home, valkey=False) as kept, psycopg.connect(kept.database_url) as connection:
+        rows = {
+            "runs": connection.execute(
+                "select r.id::text, a.handle, r.cycle_at, r.origin, r.state, r.reason, r.asked_for,"
+                " r.due_at from paceline.runs r left join paceline.agents a on a.id = r.agent_id"
+            ).fetchall(),
+            "calls": connection.execute(
+                "select id::text, status, http_status, tokens_input, tokens_output from"
+                " paceline.ai_request_log"
+            ).fetchall(),
+            "bodies": connection.execute(
+                "select body from paceline.posts union all select body from paceline.comments"
+            ).fetchall(),
+            "posts": connection.execute(
+                "select run_id::text, agent_id::text, kind from paceline.posts"
+            ).fetchall(),
+            "comments": connection.execute("select 1 from paceline.comments").fetchall(),
+        }
+    lines = get(f"{gateway}/sandbox/requests").text.splitlines()
+    return Fleet(
+        json.loads(out), shell, dispatched, status, doctor, tasks, workers, int(refusal.stdout),
+        page, [json.loads(line) for line in lines], rows, left,
+    )  # fmt: skip
+
+
+def workers_seen(port: int) -> dict[str, Any]:
+    answer = get(f"http://127.0.0.1:{port}/api/workers", params={"status": "true"})
+    return answer.json() if answer is not None and answer.status_code == 200 else {}
+
+
+def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """A plain Python, as a developer types it; only the project on its path."""
+    code = (
+        "from workers.tasks import run_agent\n"
+        "print(run_agent.delay('ada').id)\n"
+        "print(run_agent.delay('no_such_agent').id)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=clean_env(**env), capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_every_run_ends_in_a_terminal_state(fleet):
+    states = {row[4] for row in fleet.rows["runs"]}
+    assert states <= {"completed", "failed", "skipped", "quarantined"}
+    assert fleet.summary["open_runs"] == 0
+    assert len(fleet.rows["runs"]) > 60
+
+
+def test_the_gateway_never_says_429(fleet):
+    assert {request["status"] for request in fleet.requests} == {200}
+    assert fleet.summary["calls"]["rate_limited"] == 0
+
+
+def test_ledger_is_the_gateways_own_tally_by_request_id(fleet):
+    ledger = sorted((row[0], row[2], row[3], row[4]) for row in fleet.rows["calls"])
+    tally = sorted(
+        (seen["request_id"], seen["status"], seen["tokens_input"], seen["tokens_output"])
+        for seen in fleet.requests
+    )
+    assert ledger == tally
+    assert len({row[0] for row in ledger}) == len(ledger)
+
+
+def test_posts_and_comments_are_short(fleet):
+    assert len(fleet.rows["posts"]) > 60
+    assert len(fleet.rows["comments"]) > 10
+    assert all(1 <= len(body) <= 280 for (body,) in fleet.rows["bodies"])
+
+
+def test_an_agent_welcomes_once_and_a_run_posts_once(fleet):
+    welcomed = [row[1] for row in fleet.rows["posts"] if row[2] == "welcome"]
+    assert len(welcomed) == len(set(welcomed))
+    runs = [row[0] for row in fleet.rows["posts"]]
+    assert len(runs) == len(set(runs))
+
+
+def test_slices_are_five_seconds_apart(fleet):
+    offsets = {row[7].timestamp() % 50 for row in fleet.rows["runs"] if row[3] == "cycle"}
+    assert len(offsets) >= 6
+    assert all(offset % 5 == 0 for offset in offsets)
+
+
+def test_delay_in_a_plain_shell_starts_an_agent(fleet):
+    assert fleet.shell.returncode == 0, fleet.shell.stderr
+    ada, unknown = fleet.shell.stdout.split()
+    by_id = {row[0]: row for row in fleet.rows["runs"]}
+    assert by_id[ada][1:6] == ("ada", None, "adhoc", "completed", None)
+    assert by_id[unknown][1:7] == (None, None, "adhoc", "failed", "unknown agent", "no_such_agent")
+
+
+def test_dispatch_waits_and_shows_the_run_with_its_post_and_spend(fleet):
+    assert fleet.dispatched.returncode == 0, fleet.dispatched.stderr
+    report = json.loads(fleet.dispatched.stdout)
+    assert (report["agent"], report["state"]) == ("cleo", "completed")
+    assert len(report["posts"]) == 1
+    assert all(call["status"] == "ok" for call in report["calls"])
+
+
+def test_flower_shows_workers_and_every_run_with_its_agent_and_outcome(fleet):
+    assert len(fleet.flower_workers) == 2
+    assert all(fleet.flower_workers.values())
+    tasks = fleet.flower_tasks
+    assert len(tasks) > 10
+    assert all(task["args"].startswith("('") for task in tasks.values())
+    ended = [task for task in tasks.values() if task["state"] == "SUCCESS"]
+    assert any("completed" in str(task["result"]) for task in ended)
+    assert set(tasks) <= {row[0] for row in fleet.rows["runs"]}  # a task's id is its run's
+
+
+def test_flower_without_a_password_changes_nothing(fleet):
+    assert fleet.flower_refusal in (401, 403)
+
+
+def test_dashboard_shows_posts(fleet):
+    assert "calls per second" in fleet.page
+    assert "<b>@" in fleet.page
+
+
+def test_status_and_doctor_find_the_running_fleet(fleet):
+    status = json.loads(fleet.status.stdout)
+    assert (status["version"], status["agents"]) == (1, 100)
+    assert fleet.doctor.returncode == 0, fleet.doctor.stdout
+    assert json.loads(fleet.doctor.stdout)["ok"]
+
+
+def test_nothing_is_left_running(fleet):
+    assert fleet.left_running == []
+    assert fleet.summary["killed"] == []
+    assert fleet.summary["restarts"] == {}
+
+
+def test_secrets_are_in_no_log(tmp_path_factory):
+    """A key given to the program appears in none of its output."""
+    secret = "sk-never-to-be-seen-" + os.urandom(4).hex()
+    with (
+        tempfile.TemporaryDirectory(prefix="pl-") as name,
+        sandbox_process(cwd=Path(name)) as gateway,
+    ):
+        folder = Path(name)
+        ended = paceline(
+            "up", "--for", "8", "--no-web", "--no-flower", "--workers", "1", cwd=folder, timeout=150,
+            PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1", PACELINE_GATEWAY__API_KEY=secret,
+            PACELINE_CYCLE__PERIOD_S="10",
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        logs = "".join(log.read_text() for log in (folder / ".paceline" / "logs").iterdir())
+        assert "run.ended" in logs
+        password = (folder / ".paceline" / "valkey" / "identity").read_text().split()[1]
+        for text in (secret, password):
+            assert text not in ended.stdout + ended.stderr + logs

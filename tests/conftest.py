@@ -1,0 +1,113 @@
+"""Servers of our own, started once; a clean database for each test that writes to it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from sqlalchemy import Connection, Engine, text
+
+from app import migrations
+from app.db import SCHEMA, Base, make_engine
+from app.embedded import Servers, servers
+from app.redis_client import make_redis
+from app.runs.services import Services
+from app.settings import Settings
+from app.wiring import build
+from tests.support.sandbox import SandboxServer, run_sandbox
+
+for name in list(os.environ):
+    if name.startswith("PACELINE_") or name in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY"):
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A folder with a short path, because a socket lives in it."""
+    folder = Path(tempfile.mkdtemp(prefix="pl-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def embedded(home: Path) -> Iterator[Servers]:
+    """PostgreSQL and Valkey for the whole session."""
+    with servers(home / "servers") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def migrated(embedded: Servers) -> Iterator[Engine]:
+    """An engine on a database that Alembic made."""
+    assert embedded.database_url
+    engine = make_engine(embedded.database_url, pool_size=20)
+    migrations.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(migrated: Engine) -> Iterator[Engine]:
+    """For tests that commit: every table is empty before and after."""
+    _empty(migrated)
+    yield migrated
+    _empty(migrated)
+
+
+def _empty(engine: Engine) -> None:
+    tables = ", ".join(f"{SCHEMA}.{table.name}" for table in Base.metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.execute(text(f"truncate {tables} cascade"))
+
+
+@pytest.fixture
+def connection(migrated: Engine) -> Iterator[Connection]:
+    """For tests in one transaction, which is rolled back."""
+    with migrated.connect() as connection:
+        transaction = connection.begin()
+        yield connection
+        transaction.rollback()
+
+
+@pytest.fixture
+def redis(embedded: Servers) -> Iterator[Redis]:
+    """An empty Valkey."""
+    assert embedded.redis_url
+    client = make_redis(embedded.redis_url)
+    client.flushall()
+    yield client
+    client.flushall()
+    client.close()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """A sandbox gateway without a rate limit; a test that wants one sets it."""
+    with run_sandbox() as server:
+        yield server
+
+
+@pytest.fixture
+def services(
+    engine: Engine, redis: Redis, embedded: Servers, sandbox: SandboxServer, home: Path
+) -> Iterator[Services]:
+    """Everything a worker has, with a cap that no test reaches by accident."""
+    built = build(make_settings(embedded, sandbox.url, home))
+    yield built
+    built.close()
+
+
+def make_settings(embedded: Servers, gateway_url: str, home: Path, **groups: object) -> Settings:
+    """Settings for a test; groups are given as dictionaries."""
+    values: dict[str, object] = {
+        "DATABASE_URL": embedded.database_url,
+        "REDIS_URL": embedded.redis_url,
+        "home": home,
+        "limits": {"rate": 1000, "burst": 100},
+    } | groups
+    gateway = {"base_url": gateway_url, "read_timeout_s": 2, "total_timeout_s": 3}
+    values["gateway"] = gateway | dict(values.get("gateway", {}))  # type: ignore[call-overload]
+    return Settings.model_validate(values)

@@ -1,0 +1,96 @@
+"""Files written from the code: `.env.example`, `docs/settings.md`, `docs/cli.md`. `make docs` writes them."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from pydantic import SecretStr
+from typer.main import get_command
+
+from app.cli.main import app
+from app.settings import variables
+
+ROOT = Path(__file__).parents[2]
+
+EXIT_CODES = """\
+| code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | failed: the last line on standard error says why and what to do |
+| 2 | wrong usage, or a setting that is missing, unknown or impossible |
+| 3 | works, but something is not as it should be: migrations pending, a warning of `doctor` |
+| 4 | no such agent or file |
+| 75 | a server does not answer; trying again later may help |
+| 130 | interrupted |
+"""
+
+
+def env_example() -> str:
+    """Every setting, commented out, with its default."""
+    lines = [
+        "# Every setting of Paceline with its default; nothing here is needed to start.",
+        "# Copy to .env and take away the # where you want another value. Written by `make docs`.",
+    ]
+    for name, description, default in variables():
+        lines += ["", *textwrap.wrap(description, 98, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{name}={_plain(default)}")
+    return "\n".join(lines) + "\n"
+
+
+def settings_page() -> str:
+    """The same as a table."""
+    rows = [f"| `{name}` | {_shown(default)} | {about} |" for name, about, default in variables()]
+    head = [
+        "# Settings",
+        "",
+        "Read from the environment and from `.env`, once, when a process starts. A `PACELINE_` name that is",
+        "not in this table is refused. Written by `make docs`.",
+        "",
+        "| name | default | what |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def cli_page() -> str:
+    """Every command with its own help."""
+    parts = [
+        "# The command line\n\nData goes to standard output, everything else to standard error. `--json` "
+        "prints one\ndocument with a `version`. Written by `make docs`.\n\n## Exit codes\n\n"
+        + EXIT_CODES
+    ]
+    parts += list(_commands(get_command(app), ["paceline"]))
+    return "\n".join(parts)
+
+
+def _commands(command, path):
+    context = command.context_class(command, info_name=" ".join(path), terminal_width=100)
+    if len(path) > 1 and not getattr(command, "commands", None):
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        yield f"## {' '.join(path)}\n\n```\n{text.strip()}\n```\n"
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _commands(child, [*path, name])
+
+
+def _plain(default: object) -> str:
+    if default is None or isinstance(default, SecretStr):
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _shown(default: object) -> str:
+    return f"`{_plain(default)}`" if _plain(default) else ""
+
+
+FILES: dict[str, Callable[[], str]] = {
+    ".env.example": env_example,
+    "docs/settings.md": settings_page,
+    "docs/cli.md": cli_page,
+}
+
+
+if __name__ == "__main__":
+    for path, make in FILES.items():
+        (ROOT / path).write_text(make())
+        typer.echo(f"wrote {path}")

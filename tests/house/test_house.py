@@ -1,0 +1,104 @@
+"""What keeps the house in order, as tests: so that nobody has to remember it."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.models import RunState
+from app.runs.states import TRANSITIONS
+from tests.house import generated
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/*.py"), ROOT / "beat_schedule.py"])
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+).stdout.split()
+
+
+def test_dependencies_point_down():
+    ended = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_schedule_imports_settings_only():
+    imported = set()
+    for node in ast.walk(ast.parse((ROOT / "beat_schedule.py").read_text())):
+        if isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+        elif isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+    assert imported <= {"typing", "app.settings"}
+
+
+def test_every_scheduled_task_exists(embedded, monkeypatch):
+    code = (
+        "from workers.celery import app; from beat_schedule import BEAT_SCHEDULE as B\n"
+        "app.loader.import_default_modules()\n"
+        "assert {e['task'] for e in B.values()} <= set(app.tasks), set(app.tasks)"
+    )
+    env = {"DATABASE_URL": embedded.database_url, "REDIS_URL": embedded.redis_url}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+
+
+def test_migrations_folder_does_not_shadow_the_library():
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_is_small_named_and_explained(path):
+    text = path.read_text()
+    lines = text.count("\n")
+    assert lines <= 400, f"{lines} lines: would a visitor know what it is for?"
+    assert path.stem not in ("utils", "helpers", "common", "misc", "base", "manager")
+    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", generated.FILES, ids=str)
+def test_generated_file_is_current(path):
+    assert (ROOT / path).read_text() == generated.FILES[path](), "run: make docs"
+
+
+def test_lock_names_no_index_and_has_hashes():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--index" not in lock
+    requirements = re.findall(r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", lock, re.M | re.S)
+    assert len(requirements) > 50
+    assert all("--hash=sha256:" in requirement for requirement in requirements)
+
+
+def test_states_chart_is_the_table():
+    chart = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)", chart, re.M))
+    assert drawn == {(str(a), str(b)) for a, to in TRANSITIONS.items() for b in to}
+    assert {a for a, _ in drawn} <= {str(state) for state in RunState}
+
+
+def test_every_lua_script_says_its_keys_arguments_and_invariant():
+    scripts = list(ROOT.glob("app/admission/lua/*.lua"))
+    assert scripts
+    for script in scripts:
+        header = script.read_text().split("\nlocal")[0]
+        for word in ("KEYS[1]", "returns", "Invariant"):
+            assert word in header, f"{script.name} does not say its {word}"
+
+
+def test_no_secret_or_private_file_is_tracked():
+    if not TRACKED:
+        pytest.skip("not a git checkout")
+    assert not {".env", ".paceline", ".venv"} & {name.split("/")[0] for name in TRACKED}
+
+
+def test_readme_test_command_is_what_ci_runs():
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert "make test" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,119 @@
+"""Opening slices: one run per agent and cycle, spread, bounded, fair, and harmless to repeat."""
+
+import threading
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.models import Agent, Run, RunState
+from app.runs.cycles import open_slice, runs_per_slice
+from app.settings import CycleSettings
+from tests.support.factories import NOON, make_agents, make_run
+
+CYCLE = CycleSettings()
+SLICE = timedelta(seconds=30)
+PLENTY = 10_000
+
+
+def open_at(connection, number: int, capacity: int = PLENTY):
+    return open_slice(connection, now=NOON + SLICE * number, cycle=CYCLE, capacity=capacity)
+
+
+def test_one_hundred_agents_are_spread_over_ten_slices(connection):
+    make_agents(connection, 100)
+    opened = [len(open_at(connection, number).runs) for number in range(10)]
+    assert sum(opened) == 100
+    assert max(opened) <= 25  # ten each, give or take what a hash does
+    offsets = {
+        (row.due_at - NOON).total_seconds()
+        for row in connection.execute(select(Run.due_at).distinct())
+    }
+    assert offsets == set(range(0, 300, 30))
+
+
+def test_opening_a_slice_again_makes_nothing_new(connection):
+    make_agents(connection, 50)
+    first = open_at(connection, 4)
+    assert len(first.runs) > 0
+    assert open_at(connection, 4).runs == ()
+
+
+def test_an_agent_gets_one_run_per_cycle(connection):
+    (agent_id,) = make_agents(connection, 1)
+    open_at(connection, 9)
+    with pytest.raises(IntegrityError):
+        make_run(connection, agent_id, cycle_at=NOON, origin="cycle")
+
+
+def test_a_missed_slice_is_caught_up_within_the_cycle(connection):
+    make_agents(connection, 100)
+    opened = len(open_at(connection, 6).runs)
+    assert opened > 50
+    assert opened + sum(len(open_at(connection, number).runs) for number in (7, 8, 9)) == 100
+
+
+def test_no_more_runs_than_the_cap_can_serve(connection):
+    make_agents(connection, 100)
+    opened = open_at(connection, 9, capacity=20)
+    assert (len(opened.runs), opened.deferred) == (20, 80)
+    assert open_at(connection, 9, capacity=20).runs == ()  # the slice is full, whoever asks
+
+
+def test_queue_stays_bounded_when_nobody_works(connection):
+    make_agents(connection, 300)
+    for number in range(40):
+        open_at(connection, number, capacity=10)
+    waiting = connection.execute(
+        select(func.count()).where(Run.state == RunState.QUEUED)
+    ).scalar_one()
+    assert waiting <= 20
+
+
+def test_least_recently_served_come_first(connection):
+    ids = make_agents(connection, 30)
+    for age, agent_id in enumerate(ids):
+        connection.execute(
+            update(Agent)
+            .where(Agent.id == agent_id)
+            .values(last_run_at=NOON - timedelta(hours=age))
+        )
+    opened = open_at(connection, 9, capacity=10)
+    handles = {run.handle for run in opened.runs}
+    assert handles == {f"a{number}" for number in range(20, 30)}
+
+
+def test_paused_agents_get_no_run(connection):
+    ids = make_agents(connection, 10)
+    connection.execute(update(Agent).where(Agent.id.in_(ids[:4])).values(state="paused"))
+    assert len(open_at(connection, 9).runs) == 6
+
+
+def test_zero_agents_are_no_error(connection):
+    assert open_at(connection, 0).runs == ()
+
+
+def test_beats_at_the_same_moment_open_a_slice_once(engine):
+    with engine.begin() as connection:
+        make_agents(connection, 200)
+    opened: list[str] = []
+
+    def beat() -> None:
+        with engine.begin() as connection:
+            result = open_slice(connection, now=NOON + SLICE * 9, cycle=CYCLE, capacity=150)
+        opened.extend(run.handle for run in result.runs)
+
+    threads = [threading.Thread(target=beat) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 150
+    assert max(Counter(opened).values()) == 1
+
+
+def test_capacity_follows_from_cap_and_slice():
+    assert runs_per_slice(4, CYCLE, 1.8) == 66
+    assert runs_per_slice(0.001, CYCLE, 1.8) == 1

@@ -1,0 +1,122 @@
+"""Embedded servers: private, shared by two programs, keeping their data, gone at the end."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+
+from app.clock import monotonic, sleep
+from app.embedded import Servers, running, servers
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder:
+        yield Path(folder) / "home"
+
+
+def test_data_is_kept_between_runs_and_nothing_is_left_running(short):
+    with servers(short) as first:
+        assert running(short) == first
+        with psycopg.connect(first.database_url) as connection:
+            connection.execute("create table kept as select 42 as answer")
+        Redis.from_url(first.redis_url).set("kept", "yes")
+    assert running(short) == Servers()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(first.database_url)
+    with servers(short) as second:
+        with psycopg.connect(second.database_url) as connection:
+            assert connection.execute("select answer from kept").fetchone() == (42,)
+        assert Redis.from_url(second.redis_url).get("kept") == b"yes"
+        assert second == first  # a client that waits finds them where they were
+
+
+def test_every_file_is_for_its_owner_alone(short):
+    with servers(short) as started:
+        assert stat.S_IMODE(short.stat().st_mode) == 0o700
+        for path in short.rglob("*"):
+            if not path.is_symlink() and path.parent in (short, *short.iterdir()):
+                assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+        assert stat.S_IMODE((short / "postgres" / "data").stat().st_mode) == 0o700
+        with pytest.raises(Exception, match=r"invalid username-password"):
+            Redis.from_url(started.redis_url.replace("//:", "//:wrong")).ping()
+
+
+def test_servers_listen_on_loopback_or_a_socket_only(short):
+    with servers(short) as started:
+        with psycopg.connect(started.database_url) as connection:
+            assert connection.execute("show listen_addresses").fetchone() == ("",)
+        assert Redis.from_url(started.redis_url).config_get("bind") == {"bind": "127.0.0.1"}
+
+
+def test_two_programs_share_the_servers_and_the_last_one_stops_them(short):
+    code = "import sys; from pathlib import Path; from app.embedded import servers\n"
+    code += "with servers(Path(sys.argv[1])) as s: print(s.redis_url, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(short)]
+    programs = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in "ab"
+    ]
+    urls = [program.stdout.readline().strip() for program in programs]
+    assert urls[0] == urls[1]
+    programs[0].communicate("")
+    assert Redis.from_url(urls[0]).ping()
+    programs[1].communicate("")
+    assert running(short) == Servers()
+
+
+def test_servers_that_outlived_a_killed_program_are_used_and_then_stopped(short):
+    code = "import sys, os, signal; from pathlib import Path; from app.embedded import servers\n"
+    code += "with servers(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    ended = subprocess.run([sys.executable, "-c", code, str(short)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    pid = int((short / "valkey" / "pid").read_text())
+    postmaster = int((short / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    with servers(short) as started:
+        assert int((short / "valkey" / "pid").read_text()) == pid
+        assert Redis.from_url(started.redis_url).ping()
+    deadline = monotonic() + 10
+    while monotonic() < deadline and (_is_alive(pid) or _is_alive(postmaster)):
+        sleep(0.05)
+    assert not _is_alive(pid)
+    assert not _is_alive(postmaster)
+
+
+def _is_alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_long_path_gets_a_short_socket(short):
+    deep = short.parent / ("d" * 60) / ("e" * 60)
+    with (
+        servers(deep, valkey=False) as started,
+        psycopg.connect(started.database_url) as connection,
+    ):
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_an_ordinary_user_can_run_them():
+    """As `nobody`, if that user can read this Python at all."""
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder:
+        os.chmod(folder, 0o777)
+        code = "import sys; from pathlib import Path; from app.embedded import servers\n"
+        code += "with servers(Path(sys.argv[1]) / 'home') as s: print(s.database_url)"
+        command = [sys.executable, "-c", code, folder]
+        try:
+            subprocess.run([sys.executable, "-c", "import app"], user="nobody", cwd="/", check=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("nobody cannot read this Python")
+        ended = subprocess.run(command, user="nobody", group="nogroup", extra_groups=[], cwd="/",
+                               capture_output=True, text=True, check=False)  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        assert "postgresql://" in ended.stdout

@@ -1,0 +1,206 @@
+"""A run from claim to its one terminal state, against a real gateway that misbehaves."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.clock import monotonic
+from app.models import Agent, Call, Comment, Post, Run
+from app.runs.execute import execute
+from tests.conftest import make_settings
+from tests.support.factories import make_agents, make_run
+
+from app.wiring import build  # isort: skip
+
+
+def one_run(services, **values) -> UUID:
+    with services.engine.begin() as connection:
+        agents = make_agents(connection, 1)
+        return make_run(connection, agents[0], **values)
+
+
+def read(services, *columns):
+    with services.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(*columns))]
+
+
+def calls(services):
+    return read(services, Call.status, Call.error_code, Call.http_status)
+
+
+def test_first_run_welcomes_and_is_recorded(services, sandbox):
+    run_id = one_run(services)
+    outcome = execute(services, run_id)
+    assert (outcome.state, outcome.reason) == ("completed", None)
+    assert read(services, Run.state, Run.attempt) == [("completed", 1)]
+    assert read(services, Post.kind, Post.run_id) == [("welcome", run_id)]
+    ((body,),) = read(services, Post.body)
+    assert 1 <= len(body) <= 280
+    (row,) = read(
+        services, Call.id, Call.status, Call.tokens_used, Call.tokens_input, Call.tokens_output,
+        Call.cost_micros, Call.model, Call.request_type,
+    )  # fmt: skip
+    (seen,) = sandbox.state.seen
+    assert (str(row[0]), row[1]) == (seen.request_id, "ok")
+    assert row[2] == row[3] + row[4] == seen.tokens_input + seen.tokens_output
+    assert row[5] > 0
+    assert row[6:] == ("google/gemini-2.5-flash", "welcome")
+
+
+def test_second_run_posts_and_does_not_welcome_again(services):
+    first = one_run(services)
+    execute(services, first)
+    with services.engine.begin() as connection:
+        agent_id = connection.execute(select(Agent.id)).scalar_one()
+        second = make_run(connection, agent_id)
+    execute(services, second)
+    assert sorted(read(services, Post.kind)) == [("regular",), ("welcome",)]
+
+
+def test_second_delivery_makes_no_call(services, sandbox):
+    run_id = one_run(services)
+    assert execute(services, run_id) is not None
+    made = len(sandbox.state.seen)
+    assert execute(services, run_id) is None
+    assert len(sandbox.state.seen) == made
+
+
+def test_comments_go_to_others_posts_and_use_the_lite_model(services, embedded, sandbox, home):
+    busy = build(make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1}))
+    with busy.engine.begin() as connection:
+        ada, bob = make_agents(connection, 2)
+        runs = [make_run(connection, ada), make_run(connection, bob)]
+    for run_id in runs:
+        execute(busy, run_id)
+    comments = read(busy, Comment.agent_id, Comment.slot)
+    ((commented,),) = read(busy, Comment.post_id)
+    busy.close()
+    assert comments == [(bob, 0)]
+    assert (commented, ada) in read(services, Post.id, Post.agent_id)
+    lite = [row for row in read(services, Call.request_type, Call.model) if row[0] == "comment"]
+    assert lite == [("comment", "google/gemini-2.5-flash-lite")]
+
+
+def test_item_25_a_429_is_tried_at_0_1_3_7_seconds_then_skipped_with_its_reason(services, sandbox):
+    sandbox.fault("status", status=429, count=4, body='{"error":"Rate limit exceeded"}')
+    run_id = one_run(services)
+    outcome = execute(services, run_id)
+    assert outcome.state == "skipped"
+    assert "rate_limited" in outcome.reason
+    seen = [request.at_us / 1e6 for request in sandbox.state.seen]
+    assert len(seen) == 4
+    assert [at - seen[0] for at in seen] == pytest.approx([0, 1, 3, 7], abs=0.5)
+    assert calls(services) == [("error", "rate_limited", 429)] * 4
+    with services.engine.begin() as connection:
+        again = make_run(connection, connection.execute(select(Agent.id)).scalar_one())
+    assert execute(services, again).state == "completed"
+
+
+def test_a_longer_retry_after_wins(services, sandbox):
+    sandbox.fault("status", status=429, headers={"retry-after": "2"})
+    execute(services, one_run(services))
+    first, second, *_ = (request.at_us / 1e6 for request in sandbox.state.seen)
+    assert second - first >= 2
+
+
+def test_402_is_not_retried_and_ends_the_run(services, sandbox):
+    sandbox.state.rules.credits = 0
+    outcome = execute(services, one_run(services))
+    assert outcome.state == "skipped"
+    assert "credits_exhausted" in outcome.reason
+    assert calls(services) == [("error", "credits_exhausted", 402)]
+
+
+def test_wrong_key_ends_the_run_and_names_the_setting(services, sandbox):
+    sandbox.state.rules.key = "right"
+    outcome = execute(services, one_run(services))
+    assert outcome.state == "skipped"
+    assert "LOVABLE_API_KEY was refused" in outcome.reason
+    with services.engine.begin() as connection:
+        again = make_run(connection, connection.execute(select(Agent.id)).scalar_one())
+    assert "LOVABLE_API_KEY was refused" in execute(services, again).reason
+    assert len(sandbox.state.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "code", "attempts"),
+    [
+        ("empty", {}, "bad_answer", 1),
+        ("garbage", {}, "bad_answer", 1),
+        ("status", {"status": 404, "body": "no such model"}, "model_gone", 1),
+        ("status", {"status": 500, "count": 2}, "gateway_down", 2),
+        ("half", {"count": 2}, "gateway_down", 2),
+        ("hang", {"count": 2, "seconds": 30}, "gateway_down", 2),
+        ("trickle", {"count": 2}, "gateway_down", 2),
+    ],
+)
+def test_every_kind_of_bad_answer_is_a_recorded_failure(
+    services, sandbox, kind, fields, code, attempts
+):
+    sandbox.fault(kind, **fields)
+    began = monotonic()
+    outcome = execute(services, one_run(services))
+    assert monotonic() - began < 12  # two attempts of at most 3 + 2 seconds, and one pause
+    assert outcome.state == "failed"
+    assert code in outcome.reason
+    assert [row[:2] for row in calls(services)] == [("error", code)] * attempts
+    assert len(sandbox.state.seen) == attempts
+
+
+def test_empty_answer_is_charged(services, sandbox):
+    sandbox.fault("empty")
+    execute(services, one_run(services))
+    ((used, cost),) = read(services, Call.tokens_used, Call.cost_micros)
+    assert used > 0
+    assert cost > 0
+
+
+def test_run_past_its_cycle_is_skipped_without_a_call(services, sandbox):
+    run_id = one_run(services, expires_at=func.now() - timedelta(seconds=1))
+    outcome = execute(services, run_id)
+    assert (outcome.state, outcome.reason) == ("skipped", "expired")
+    assert sandbox.state.seen == []
+
+
+def test_paused_agent_makes_no_call(services, sandbox):
+    run_id = one_run(services)
+    with services.engine.begin() as connection:
+        connection.execute(update(Agent).values(state="paused"))
+    assert execute(services, run_id).reason == "agent paused"
+    assert sandbox.state.seen == []
+
+
+def test_resumed_run_keeps_its_welcome_and_does_not_ask_again(services, sandbox):
+    """The worker died after its post was stored and before the run ended."""
+    run_id = one_run(services)
+    execute(services, run_id)
+    with services.engine.begin() as connection:
+        connection.execute(
+            update(Run).values(
+                state="running", finished_at=None, lease_until=func.now() - timedelta(seconds=1)
+            )
+        )
+    made = len(sandbox.state.seen)
+    assert execute(services, run_id).state == "completed"
+    assert len(sandbox.state.seen) == made
+    assert len(read(services, Post.id)) == 1
+
+
+def test_worker_that_lost_its_lease_records_its_spend_and_stores_nothing(services, sandbox):
+    run_id = one_run(services)
+    complete = services.gateway.complete
+
+    def lose_the_lease_meanwhile(prompt):
+        answer = complete(prompt)
+        with services.engine.begin() as connection:
+            connection.execute(update(Run).values(attempt=Run.attempt + 1))
+        return answer
+
+    services.gateway.complete = lose_the_lease_meanwhile
+    assert execute(services, run_id) is None
+    assert read(services, Post.id) == []
+    ((status, used),) = read(services, Call.status, Call.tokens_used)
+    assert status == "ok"
+    assert used > 0

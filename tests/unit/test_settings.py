@@ -1,0 +1,73 @@
+"""A setting that means nothing is refused; the rest is what the design says."""
+
+import pytest
+
+from app.errors import ConfigError
+from app.settings import LOVABLE_URL, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no .env of this checkout
+
+
+def test_defaults(monkeypatch):
+    settings = load_settings()
+    assert (settings.limits.rate, settings.cycle.period_s, settings.cycle.slice_length_s) == (
+        4,
+        300,
+        30,
+    )
+    assert settings.gateway_url is None
+
+
+def test_slices_follow_the_period(monkeypatch):
+    monkeypatch.setenv("PACELINE_CYCLE__PERIOD_S", "50")
+    assert load_settings().cycle.slice_length_s == 5
+
+
+def test_a_period_that_slices_do_not_divide_is_refused(monkeypatch):
+    monkeypatch.setenv("PACELINE_CYCLE__PERIOD_S", "300")
+    monkeypatch.setenv("PACELINE_CYCLE__SLICE_S", "70")
+    with pytest.raises(ConfigError, match=r"PACELINE_CYCLE.*whole number"):
+        load_settings()
+
+
+def test_misspelt_name_is_refused_with_a_suggestion(monkeypatch):
+    monkeypatch.setenv("PACELINE_LIMIT__RATE", "4")
+    with pytest.raises(ConfigError, match="did you mean PACELINE_LIMITS__RATE"):
+        load_settings()
+
+
+def test_misspelt_name_in_the_env_file_is_refused_too(tmp_path):
+    (tmp_path / ".env").write_text("PACELINE_CYCEL__PERIOD_S=5\nPOSTGRES_PASSWORD=x\n")
+    with pytest.raises(ConfigError, match="PACELINE_CYCLE__PERIOD_S"):
+        load_settings()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "fast"])
+def test_impossible_rate_is_refused_by_name(monkeypatch, value):
+    monkeypatch.setenv("PACELINE_LIMITS__RATE", value)
+    with pytest.raises(ConfigError, match="PACELINE_LIMITS__RATE"):
+        load_settings()
+
+
+def test_lovable_key_is_the_only_key_needed(monkeypatch):
+    monkeypatch.setenv("LOVABLE_API_KEY", "secret-1")
+    settings = load_settings()
+    assert (settings.gateway_url, settings.gateway_key) == (LOVABLE_URL, "secret-1")
+    assert settings.gateway_key_name == "LOVABLE_API_KEY"
+    assert "secret-1" not in repr(settings)
+
+
+def test_any_other_gateway_needs_no_code(monkeypatch):
+    monkeypatch.setenv("PACELINE_GATEWAY__BASE_URL", "http://127.0.0.1:9/v1/")
+    monkeypatch.setenv("PACELINE_GATEWAY__API_KEY", "k")
+    settings = load_settings()
+    assert (settings.gateway_url, settings.gateway_key) == ("http://127.0.0.1:9/v1", "k")
+
+
+def test_other_providers_keys_are_not_read(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "never")
+    assert "never" not in repr(load_settings())
+    assert load_settings().gateway_key is None
