@@ -19,7 +19,8 @@ def publish(run_ids: Sequence[UUID]) -> None:
         publish_runs(runs)
     except OperationalError as error:
         raise Unreachable(
-            f"the run is stored, but Redis did not take its message ({error}): start Redis, or correct REDIS_URL"
+            f"the run is stored, but Redis did not take its message ({error}): "
+            "start Redis, or correct REDIS_URL"
         ) from None
 
 

@@ -13,32 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx2
 import typer
-from rich.live import Live
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from app import migrations
 from app.agents import roster
 from app.agents.roster_file import read_roster
-from app.cli.output import data, notes, print_json
+from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
+from app.cli.up_report import display, read, show_summary, summarize
 from app.clock import monotonic, sleep, utcnow
 from app.db import check_database, make_engine
 from app.embedded import servers
-from app.errors import ConfigError, PacelineError, Unreachable
-from app.models import Call, CallStatus
+from app.errors import ConfigError, Unreachable
 from app.redis_client import check_redis, make_redis
 from app.runs import leases
-from app.runs.progress import Progress, read_progress
 from app.settings import Settings, get_settings
 from app.wiring import find_addresses
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-PLAIN_EVERY_S = 5.0
 
 
 def up(
@@ -89,12 +86,12 @@ def up(
                 killed = _drain(
                     engine, settings, parts, finish=for_s is not None, stopping=stopping
                 )
-            summary = _summary(engine, settings, since, began, parts, gateway_url, killed)
+            summary = summarize(engine, settings, since, began, parts, gateway_url, killed)
         engine.dispose()
     if as_json:
         print_json(summary)
     else:
-        _show(summary)
+        show_summary(summary)
 
 
 # Preparing
@@ -251,51 +248,13 @@ def _watch(
     stopping: threading.Event,
 ) -> None:
     """Show progress and restart what dies, until told to stop."""
-    with _display() as show:
+    with display() as show:
         while not stopping.is_set() and (deadline is None or monotonic() < deadline):
             for part in parts:
                 part.check()
-            show(_read(engine, settings, since))
+            show(read(engine, settings, since))
             left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
             stopping.wait(max(0.0, left))
-
-
-def _read(engine: Engine, settings: Settings, since: datetime) -> Progress:
-    with engine.connect() as connection:
-        return read_progress(connection, settings, utcnow(), since)
-
-
-@contextmanager
-def _display() -> Iterator[Any]:
-    """On a terminal a line that lives, elsewhere a line now and then."""
-    if notes.is_terminal:
-        with Live(console=notes, auto_refresh=False, transient=True) as live:
-            yield lambda progress: live.update(_line(progress), refresh=True)
-        return
-    shown_at = 0.0
-
-    def show(progress: Progress) -> None:
-        nonlocal shown_at
-        if monotonic() - shown_at >= PLAIN_EVERY_S:
-            shown_at = monotonic()
-            notes.print(_line(progress), soft_wrap=True, markup=False)
-
-    yield show
-
-
-def _line(progress: Progress) -> str:
-    calls, ended = progress.calls, sum(progress.cycle_runs.values())
-    waiting = sum(progress.cycle_runs.get(state, 0) for state in ("queued", "running", "snoozed"))
-    errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
-    return (
-        f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
-        f"{ended - waiting}/{progress.agents} agents done, {waiting} waiting · "
-        f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
-        f"{progress.posts} posts, {progress.comments} comments · "
-        f"{errors} errors"
-        + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
-        + (f" · {progress.trouble}" if progress.trouble else "")
-    )
 
 
 # Ending
@@ -336,77 +295,3 @@ def _drain(
 def _count_open(engine: Engine) -> int:
     with engine.connect() as connection:
         return leases.count_open(connection)
-
-
-def _summary(
-    engine: Engine,
-    settings: Settings,
-    since: datetime,
-    began: float,
-    parts: list[Part],
-    gateway_url: str,
-    killed: list[str],
-) -> dict[str, Any]:
-    progress = _read(engine, settings, since)
-    with engine.connect() as connection:
-        first = connection.execute(
-            select(Call.finished_at)
-            .where(Call.created_at >= since, Call.status == CallStatus.OK)
-            .order_by(Call.created_at)
-            .limit(1)
-        ).scalar_one_or_none()
-    seconds = (progress.at - since).total_seconds()
-    calls = progress.calls
-    return {
-        "seconds": round(seconds, 1),
-        "start_up_s": round(monotonic() - began - seconds, 2),
-        "first_call_s": first and round((first - since).total_seconds(), 2),
-        "agents": progress.agents,
-        "runs": progress.runs,
-        "open_runs": progress.open_runs,
-        "posts": progress.posts,
-        "comments": progress.comments,
-        "calls": {
-            "total": calls.total,
-            "ok": calls.ok,
-            "rate_limited": calls.rate_limited,
-            "credits_exhausted": calls.credits_exhausted,
-            "other_errors": calls.other_errors,
-            "in_flight": calls.in_flight,
-            "unknown": calls.unknown,
-        },
-        "tokens_used": calls.tokens_used,
-        "cost_micros": calls.cost_micros,
-        "rate": settings.limits.rate,
-        "restarts": {part.name: part.restarts for part in parts if part.restarts},
-        "killed": killed,
-        "sandbox": None if settings.gateway_url else _tally(gateway_url),
-    }
-
-
-def _tally(gateway_url: str) -> dict[str, Any] | None:
-    """The sandbox's own count, if it still answers."""
-    try:
-        with httpx2.Client(timeout=5, trust_env=False) as client:
-            tally: dict[str, Any] = client.get(
-                gateway_url.removesuffix("/v1") + "/sandbox/tally"
-            ).json()
-    except (httpx2.HTTPError, ValueError):
-        return None
-    return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
-
-
-def _show(summary: dict[str, Any]) -> None:
-    runs = (
-        ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
-    )
-    calls = summary["calls"]
-    data.print(
-        f"ran {summary['seconds']:.0f} s: runs {runs}; {calls['total']} calls"
-        f" ({calls['ok']} ok, {calls['rate_limited']} x 429, {calls['credits_exhausted']} x 402,"
-        f" {calls['other_errors']} other errors); {summary['posts']} posts, {summary['comments']} comments;"
-        f" about ${summary['cost_micros'] / 1e6:.4f}",
-        markup=False,
-    )
-    if summary["killed"]:
-        raise PacelineError(f"had to kill {', '.join(summary['killed'])}: see the logs")

@@ -1,0 +1,135 @@
+"""What `paceline up` shows while it runs and when it ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import httpx2
+from rich.live import Live
+from sqlalchemy import Engine, select
+
+from app.cli.output import data, notes
+from app.cli.parts import Part
+from app.clock import monotonic, utcnow
+from app.errors import PacelineError
+from app.models import Call, CallStatus
+from app.runs.progress import Progress, read_progress
+from app.settings import Settings
+
+PLAIN_EVERY_S = 5.0
+
+
+def read(engine: Engine, settings: Settings, since: datetime) -> Progress:
+    """The fleet now, counted from the start of this `up`."""
+    with engine.connect() as connection:
+        return read_progress(connection, settings, utcnow(), since)
+
+
+@contextmanager
+def display() -> Iterator[Callable[[Progress], None]]:
+    """On a terminal a line that lives, elsewhere a line now and then."""
+    if notes.is_terminal:
+        with Live(console=notes, auto_refresh=False, transient=True) as live:
+            yield lambda progress: live.update(_line(progress), refresh=True)
+        return
+    shown_at = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown_at
+        if monotonic() - shown_at >= PLAIN_EVERY_S:
+            shown_at = monotonic()
+            notes.print(_line(progress), soft_wrap=True, markup=False)
+
+    yield show
+
+
+def _line(progress: Progress) -> str:
+    calls, ended = progress.calls, sum(progress.cycle_runs.values())
+    waiting = sum(progress.cycle_runs.get(state, 0) for state in ("queued", "running", "snoozed"))
+    errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
+    return (
+        f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
+        f"{ended - waiting}/{progress.agents} agents done, {waiting} waiting · "
+        f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
+        f"{progress.posts} posts, {progress.comments} comments · "
+        f"{errors} errors"
+        + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
+        + (f" · {progress.trouble}" if progress.trouble else "")
+    )
+
+
+def summarize(
+    engine: Engine,
+    settings: Settings,
+    since: datetime,
+    began: float,
+    parts: list[Part],
+    gateway_url: str,
+    killed: list[str],
+) -> dict[str, Any]:
+    """The whole run in numbers; `since` is when its parts started, `began` when the command did."""
+    progress = read(engine, settings, since)
+    with engine.connect() as connection:
+        first = connection.execute(
+            select(Call.finished_at)
+            .where(Call.created_at >= since, Call.status == CallStatus.OK)
+            .order_by(Call.created_at)
+            .limit(1)
+        ).scalar_one_or_none()
+    seconds = (progress.at - since).total_seconds()
+    calls = progress.calls
+    return {
+        "seconds": round(seconds, 1),
+        "start_up_s": round(monotonic() - began - seconds, 2),
+        "first_call_s": first and round((first - since).total_seconds(), 2),
+        "agents": progress.agents,
+        "runs": progress.runs,
+        "open_runs": progress.open_runs,
+        "posts": progress.posts,
+        "comments": progress.comments,
+        "calls": {
+            "total": calls.total,
+            "ok": calls.ok,
+            "rate_limited": calls.rate_limited,
+            "credits_exhausted": calls.credits_exhausted,
+            "other_errors": calls.other_errors,
+            "in_flight": calls.in_flight,
+            "unknown": calls.unknown,
+        },
+        "tokens_used": calls.tokens_used,
+        "cost_micros": calls.cost_micros,
+        "rate": settings.limits.rate,
+        "restarts": {part.name: part.restarts for part in parts if part.restarts},
+        "killed": killed,
+        "sandbox": None if settings.gateway_url else _tally(gateway_url),
+    }
+
+
+def _tally(gateway_url: str) -> dict[str, Any] | None:
+    """The sandbox's own count, if it still answers."""
+    try:
+        with httpx2.Client(timeout=5, trust_env=False) as client:
+            tally: dict[str, Any] = client.get(
+                gateway_url.removesuffix("/v1") + "/sandbox/tally"
+            ).json()
+    except (httpx2.HTTPError, ValueError):
+        return None
+    return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
+
+
+def show_summary(summary: dict[str, Any]) -> None:
+    """The same for a person; raises PacelineError when something had to be killed."""
+    runs = (
+        ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
+    )
+    calls = summary["calls"]
+    data.print(
+        f"ran {summary['seconds']:.0f} s: runs {runs}; {calls['total']} calls"
+        f" ({calls['ok']} ok, {calls['rate_limited']} x 429, {calls['credits_exhausted']} x 402,"
+        f" {calls['other_errors']} other errors); {summary['posts']} posts, {summary['comments']} comments;"
+        f" about ${summary['cost_micros'] / 1e6:.4f}",
+        markup=False,
+    )
+    if summary["killed"]:
+        raise PacelineError(f"had to kill {', '.join(summary['killed'])}: see the logs")
