@@ -18,26 +18,40 @@ def publish_post(
     kind: PostKind,
     body: str,
 ) -> bool:
-    """Store a post and, for a welcome, that the agent has been welcomed; False if it was there."""
-    stored = connection.execute(
-        insert(Post)
-        .values(
-            id=uuid7(),
-            run_id=run_id,
-            agent_id=agent_id,
-            community_id=community_id,
-            kind=kind,
-            body=body,
-        )
-        .on_conflict_do_nothing()
-    )
+    """Store a post; False if the run has one. A welcome marks the agent as welcomed.
+
+    Two runs of one agent, a cycle's and an ad-hoc one, may both have written a welcome. The second
+    is stored as a regular post: it was paid for.
+    """
+    stored = _store_post(connection, run_id, agent_id, community_id, kind, body)
+    if not stored and kind is PostKind.WELCOME:
+        stored = _store_post(connection, run_id, agent_id, community_id, PostKind.REGULAR, body)
     if kind is PostKind.WELCOME:
         connection.execute(
             update(Agent)
             .where(Agent.id == agent_id, Agent.welcomed_at.is_(None))
             .values(welcomed_at=func.now())
         )
-    return stored.rowcount > 0
+    return stored
+
+
+def _store_post(
+    connection: Connection,
+    run_id: UUID,
+    agent_id: UUID,
+    community_id: UUID,
+    kind: PostKind,
+    body: str,
+) -> bool:
+    row = {
+        "id": uuid7(),
+        "run_id": run_id,
+        "agent_id": agent_id,
+        "community_id": community_id,
+        "kind": kind,
+        "body": body,
+    }
+    return connection.execute(insert(Post).values(row).on_conflict_do_nothing()).rowcount > 0
 
 
 def publish_comment(

@@ -1,5 +1,6 @@
 """A run from claim to its one terminal state, against a real gateway that misbehaves."""
 
+import threading
 from datetime import timedelta
 from uuid import UUID
 
@@ -204,3 +205,25 @@ def test_worker_that_lost_its_lease_records_its_spend_and_stores_nothing(service
     ((status, used),) = read(services, Call.status, Call.tokens_used)
     assert status == "ok"
     assert used > 0
+
+
+def test_two_first_runs_at_once_store_one_welcome_and_one_post(services):
+    """A cycle's run and an ad-hoc one of a new agent: both write a welcome, neither is thrown away."""
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+        runs = [make_run(connection, agent) for _ in range(2)]
+    barrier = threading.Barrier(2)
+    complete = services.gateway.complete
+
+    def together(prompt):
+        barrier.wait(10)
+        return complete(prompt)
+
+    services.gateway.complete = together
+    threads = [threading.Thread(target=execute, args=(services, run_id)) for run_id in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(read(services, Post.kind)) == [("regular",), ("welcome",)]
+    assert {row[0] for row in read(services, Post.run_id)} == set(runs)
