@@ -1,0 +1,343 @@
+"""The admission rules as plain Python: the executable specification of the Lua in `lua/`.
+
+A token bucket whose tokens are called permits, kept as the time at which it would be full again
+(virtual scheduling), with everything else that decides about a call beside it. One object is what one
+Redis holds; `now` is an argument. A property test drives this and the scripts with the same
+sequences and demands equal answers, so read this to understand those.
+
+Times are integer microseconds, LLM tokens and micro-dollars integers, the rate thousandths of a call
+per second.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+GRACE = 250_000
+INSTANT = 50_000
+Reply = tuple[str, int, str, int]
+"""(go | sleep | no, microseconds, reason, ticket)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an operator sets; 0 means no limit."""
+
+    rate: int
+    burst: int = 1
+    horizon: int = 5_000_000
+    tpm: int = 0
+    quota: int = 0
+    day_budget: int = 0
+    month_budget: int = 0
+    paused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question for admission."""
+
+    rid: str
+    agent: str
+    lane: int = 1
+    est: int = 0
+    cost: int = 0
+    ticket: int = 0
+    quota: int = -1
+    day_left: int = 1
+    month_left: int = 1
+    lease: int = 60_000_000
+    key: str = "key"
+    model: str = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a request id holds."""
+
+    agent: str
+    est: int
+    cost: int
+    slot: int
+    gen: int
+    started: bool
+    vf: int
+    rc: int
+    exp: int
+
+
+@dataclass
+class Bucket:
+    """All of admission's state, within one day."""
+
+    config: Config
+    tat: int = 0
+    last: int = 0
+    gen: int = 0
+    pend: int = 0
+    rate0: int | None = None
+    tt: int = 0
+    rc: int = 0
+    sleeping: int = 0
+    open: int = 0
+    trips: int = 0
+    probe: str = ""
+    bad_key: str = ""
+    gone: dict[str, int] = field(default_factory=dict)
+    lane: int = 0
+    vq: list[int] = field(default_factory=lambda: [0, 0])
+    dq: list[int] = field(default_factory=lambda: [0, 0])
+    te: list[int] = field(default_factory=lambda: [0, 0])
+    la: list[int] = field(default_factory=lambda: [0, 0])
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    movable: dict[str, int] = field(default_factory=dict)
+    free: dict[str, int] = field(default_factory=dict)
+    used: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    spent: int = 0
+    spending: int = 0
+
+    def rate(self, now: int) -> int:
+        """The effective rate: cut after a 429, then climbing back in 30 seconds."""
+        if self.rate0 is None:
+            return self.config.rate
+        since = max(0, now - self.pend)
+        return min(self.config.rate, self.rate0 + self.config.rate * since // 30_000_000)
+
+    def step(self, now: int) -> int:
+        """Microseconds from one permit to the next."""
+        return math.ceil(1_000_000_000 / self.rate(now))
+
+    def restart(self, at: int, now: int) -> None:
+        """An empty bucket from `at` on; no sleeper's booking counts any more."""
+        step = self.step(now)
+        self.gen += 1
+        self.tat = max(at, self.last + step) + (self.config.burst - 1) * step
+        self.sleeping = 0
+        self.movable.clear()
+        self.free.clear()
+
+    def configure(self, config: Config, now: int) -> None:
+        """Put another configuration in force."""
+        self.config = config
+        self.rate0 = config.rate
+        self.restart(max(now, self.pend), now)
+
+    def admit(self, ask: Ask, now: int) -> Reply:
+        """Decide about a call: go in so many microseconds, sleep so long and ask again, or no."""
+        held = self.reservations.get(ask.rid)
+        if held is not None:
+            if held.started:
+                return "go", max(0, held.slot - now), "", 0
+            is_valid = held.gen == self.gen and now <= held.slot + GRACE
+            if is_valid and now < held.slot:
+                return "sleep", held.slot - now, "", 0
+            if is_valid and self._tokens_ready(ask.est, 0) <= now:
+                self.sleeping = max(0, self.sleeping - held.est)
+                self._start(ask, held, now)
+                return "go", 0, "", 0
+            self._release(ask.rid, 0, 0, now)
+        self._sweep(now)
+        refusal = self._refusal(ask, now)
+        if refusal:
+            retry_after, reason = refusal
+            return "no", max(1, retry_after), reason, 0
+        return self._book(ask, now)
+
+    def _start(self, ask: Ask, held: Reservation, now: int) -> None:
+        self.last = max(self.last, held.slot)
+        if self.config.tpm:
+            self.tt = math.ceil(max(self.tt, held.slot) + ask.est * self._per_token())
+        self.movable.pop(ask.rid, None)
+        self.reservations[ask.rid] = replace(
+            held, started=True, exp=max(now, held.slot) + ask.lease, vf=self.tt, rc=self.rc
+        )
+
+    def _per_token(self) -> float:
+        return 60_000_000 / self.config.tpm
+
+    def _tokens_ready(self, est: int, ahead: int) -> int:
+        """When an estimate fits into the LLM tokens per minute; a larger one waits for a full bucket."""
+        tpm = self.config.tpm
+        if not tpm:
+            return 0
+        return math.ceil(self.tt + (ahead + min(est, tpm) - tpm) * self._per_token())
+
+    def _sweep(self, now: int) -> None:
+        """Up to two reservations of the dead: begun ones cost their estimate, others nothing."""
+        expired = sorted((r.exp, rid) for rid, r in self.reservations.items() if r.exp < now)[:2]
+        for _, rid in expired:
+            old = self.reservations[rid]
+            self._release(rid, old.est * old.started, old.cost * old.started, now)
+            if self.probe == rid:
+                self.probe = ""
+
+    def _refusal(self, ask: Ask, now: int) -> tuple[int, str] | None:
+        """What no waiting in line helps against."""
+        config = self.config
+        if self.bad_key == ask.key:
+            return 60_000_000, "key_refused"
+        if self.gone.get(ask.model, 0) > now:
+            return self.gone[ask.model] - now, "model_gone"
+        if config.paused > now:
+            return config.paused - now, "paused"
+        if self.open:
+            if now < self.open:
+                return self.open - now, "credits_exhausted"
+            if self.probe in self.reservations:
+                return 5_000_000, "credits_probing"
+        limit = config.quota if ask.quota < 0 else ask.quota
+        if limit and self.used[ask.agent] + self.held[ask.agent] + ask.est > limit:
+            return ask.day_left, "quota"
+        for most, left, reason in (
+            (config.day_budget, ask.day_left, "budget_day"),
+            (config.month_budget, ask.month_left, "budget_month"),
+        ):
+            if most and self.spent + self.spending + ask.cost > most:
+                return left, reason
+        return None
+
+    def _book(self, ask: Ask, now: int) -> Reply:
+        """Find the slot, keep the line, and book, or refuse with a place in the line."""
+        step, horizon = self.step(now), self.config.horizon
+        tau = (self.config.burst - 1) * step
+        earliest = max(now, self.pend, self._tokens_ready(ask.est, self.sleeping))
+        slot = max(earliest, self.tat - tau)
+        self.free = {name: at for name, at in self.free.items() if at >= earliest}
+        reused = min(self.free, key=lambda name: (self.free[name], name), default=None)
+        if reused is not None and self.free[reused] < slot:
+            slot = self.free[reused]
+        else:
+            reused = None
+
+        first = ask.lane == 0 and self.lane <= now + horizon
+        line = 0 if first else 1
+        wait = slot - now
+        has_place = ask.ticket > 0 or wait <= horizon / 2 or self.vq[line] <= now + horizon
+        if wait > horizon or not has_place:
+            return self._line_up(ask, line, wait, earliest, step, now)
+
+        if reused is not None:
+            del self.free[reused]
+        else:
+            self.tat = max(self.tat, slot) + step
+        if first:
+            self.lane = max(self.lane, now) + math.ceil(step * 5 / 4)
+            slot = self._move_ahead(earliest, slot)
+        gap = min(max(now - self.la[line], step), 64 * step)
+        self.te[line] += (gap - self.te[line]) // 8
+        self.la[line] = now
+        self.held[ask.agent] += ask.est
+        self.spending += ask.cost
+        if self.open:
+            self.probe = ask.rid
+        booked = Reservation(
+            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE
+        )
+        wait = max(0, slot - now)
+        if wait <= INSTANT:
+            self._start(ask, booked, now)
+            return "go", wait, "", 0
+        self.sleeping += ask.est
+        self.reservations[ask.rid] = booked
+        if not first:
+            self.movable[ask.rid] = slot
+        return "sleep", wait, "", 0
+
+    def _move_ahead(self, earliest: int, slot: int) -> int:
+        """Change places with the earliest scheduled sleeper; each is moved once at most."""
+        ahead = sorted((at, rid) for rid, at in self.movable.items() if earliest <= at < slot)
+        if not ahead:
+            return slot
+        at, rid = ahead[0]
+        owner = self.reservations.get(rid)
+        if owner is None or owner.gen != self.gen:
+            return slot
+        del self.movable[rid]
+        self.reservations[rid] = replace(owner, slot=slot, exp=slot + GRACE)
+        return at
+
+    def _line_up(self, ask: Ask, line: int, wait: int, earliest: int, step: int, now: int) -> Reply:
+        """No room: books nothing, says when to come back, and keeps that place."""
+        horizon, ticket = self.config.horizon, ask.ticket
+        gap = max(step, self.te[line])
+        excess = max(0, wait - horizon)
+        back: float
+        if wait > horizon and earliest - now > horizon:
+            back = earliest - now
+            ticket = ticket or max(self.vq[line], earliest)
+        elif not ticket:
+            ticket = self.vq[line] = max(self.vq[line], now + excess) + gap
+            back = ticket - now - horizon / 2
+        elif now < ticket - horizon / 2:
+            back = ticket - horizon / 2 - now
+        else:
+            self.dq[line] = max(self.dq[line], now + excess) + gap
+            back = self.dq[line] - now
+        return "no", max(1, math.floor(max(gap, back))), "wait", ticket
+
+    def _release(self, rid: str, used: int, cost: int, now: int) -> Reservation:
+        held = self.reservations.pop(rid)
+        self.movable.pop(rid, None)
+        if not held.started and held.gen == self.gen:
+            self.sleeping = max(0, self.sleeping - held.est)
+        self.held[held.agent] -= held.est
+        self.used[held.agent] += used
+        self.spending -= held.cost
+        self.spent += cost
+        if self.config.tpm and held.started:
+            over = used - held.est
+            if over > 0:
+                self.tt = math.ceil(max(self.tt, now) + over * self._per_token())
+            elif over < 0:
+                left = held.vf - (self.rc - held.rc) - now
+                back = math.floor(max(0, min(-over * self._per_token(), left)))
+                self.tt -= back
+                self.rc += back
+        return held
+
+    def settle(
+        self, rid: str, outcome: str, used: int, cost: int, now: int, *, pause: int = 0,
+        key: str = "key", model: str = "model",
+    ) -> int:  # fmt: skip
+        """End a reservation; 0 when there is none, so settling twice counts once."""
+        held = self.reservations.get(rid)
+        if held is None:
+            return 0
+        if outcome == "void":
+            used = cost = 0
+        held = self._release(
+            rid, held.est if used < 0 else used, held.cost if cost < 0 else cost, now
+        )
+        is_probe = self.probe == rid
+        if is_probe:
+            self.probe = ""
+        if outcome == "void":
+            if not held.started and held.gen == self.gen and held.slot > now:
+                self.free[f"{held.slot}:{rid}"] = held.slot
+        elif outcome == "throttled":
+            self._throttled(held, now + pause, now)
+        elif outcome == "broke":
+            if not self.open or is_probe:
+                self.trips = min(self.trips + 1, 7)
+                self.open = now + min(3600, 60 * 2 ** (self.trips - 1)) * 1_000_000
+                self.restart(now, now)
+        elif outcome == "key_refused":
+            self.bad_key = key
+            self.restart(now, now)
+        elif outcome == "model_gone":
+            self.gone[model] = now + 600_000_000
+        elif outcome == "ok" and is_probe:
+            self.open = self.trips = 0
+            self.pend, self.rate0 = now, max(1, self.config.rate // 4)
+        return 1
+
+    def _throttled(self, held: Reservation, until: int, now: int) -> None:
+        """One 429 of a generation cuts the rate and pauses; the others only prolong the pause."""
+        if held.gen == self.gen:
+            cut = max(self.config.rate // 10, self.rate(now) * 7 // 10, 1)
+            self.pend, self.rate0 = max(self.pend, until), cut
+            self.restart(self.pend, now)
+        elif until > self.pend:
+            self.pend = until
+            self.tat = max(self.tat, until + (self.config.burst - 1) * self.step(now))

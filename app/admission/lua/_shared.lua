@@ -1,0 +1,115 @@
+-- Shared by admit.lua, settle.lua and configure.lua; put in front of each when it is loaded.
+--
+-- KEYS[1]  S, hash, no expiry: configuration and the fleet's state (see app/admission/__init__.py)
+-- KEYS[2]  R, hash, no expiry: request id -> reservation, a line of fields
+-- KEYS[3]  X, sorted set: request id by the time at which its reservation runs out
+-- KEYS[4]  W, sorted set: request id of sleeping scheduled calls by slot, those that may be moved once
+-- KEYS[5]  F, sorted set: booked slots that were given back, to be used again at the same instant
+-- All times are integer microseconds since 2025-01-01 on this server's clock, which is never let go
+-- back: written with %.0f, because Lua's own tostring keeps 14 digits only.
+local S, R, X, W, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local EPOCH_S = 1735689600
+local GRACE = 250000      -- a sleeper that wakes later than this after its slot books anew
+local INSTANT = 50000     -- a wait this short starts at once, without confirming
+local st = {}
+do
+  local flat = redis.call('HGETALL', S)
+  for i = 1, #flat, 2 do st[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
+end
+local dirty = {}
+local function num(name) return st[name] or 0 end
+local function put(name, value) st[name] = value; dirty[name] = true end
+local function text(value)
+  if type(value) == 'number' then return string.format('%.0f', value + 0) end  -- + 0: no -0
+  return value
+end
+local function save()
+  local flat = {}
+  for name in pairs(dirty) do flat[#flat + 1] = name; flat[#flat + 1] = text(st[name]) end
+  if #flat > 0 then redis.call('HSET', S, unpack(flat)) end
+end
+
+local now
+do
+  local time = redis.call('TIME')
+  now = (time[1] - EPOCH_S) * 1000000 + time[2] + num('off')
+  if now < num('hw') then
+    put('off', num('off') + num('hw') - now)
+    now = num('hw')
+  end
+  put('hw', now)
+end
+
+-- The rate in thousandths of a call per second: cut after a 429, then climbing back in 30 seconds.
+local function rate()
+  local full = num('rate')
+  if not st.rate0 then return full end
+  local since = now - num('pend')
+  if since < 0 then since = 0 end
+  local r = num('rate0') + math.floor(full * since / 30000000)
+  if r > full then r = full end
+  return r
+end
+local function step() return math.ceil(1000000000 / rate()) end
+
+-- After a pause or a change: the bucket is empty and no sleeper's booking counts any more.
+local function restart(at)
+  local T = step()
+  local first = math.max(at, num('last') + T)
+  put('gen', num('gen') + 1)
+  put('tat', first + (num('burst') - 1) * T)
+  put('se', 0)
+  redis.call('DEL', W, F)
+end
+
+local NAMES = {'agent', 'est', 'cost', 'slot', 'gen', 'started', 'vf', 'rc', 'day', 'lane', 'exp'}
+local function read_reservation(rid)
+  local line = redis.call('HGET', R, rid)
+  if not line then return nil end
+  local rec, i = {}, 1
+  for field in string.gmatch(line, '%S+') do
+    local name = NAMES[i]
+    rec[name] = (name == 'agent' or name == 'day') and field or tonumber(field)
+    i = i + 1
+  end
+  return rec
+end
+local function write_reservation(rid, rec)
+  local line = {}
+  for i, name in ipairs(NAMES) do line[i] = text(rec[name]) end
+  redis.call('HSET', R, rid, table.concat(line, ' '))
+  redis.call('ZADD', X, text(rec.exp), rid)
+end
+
+-- Take a reservation out and turn what it held into what was used. `day` is the day that the keys
+-- Q, D and M are of: holds of another day went away with that day's keys.
+local function release(rid, rec, used, cost, day, Q, D, M)
+  redis.call('HDEL', R, rid)
+  redis.call('ZREM', X, rid)
+  redis.call('ZREM', W, rid)
+  if rec.started == 0 and rec.gen == num('gen') then put('se', math.max(0, num('se') - rec.est)) end
+  if rec.day == day then
+    redis.call('HINCRBY', Q, 'h:' .. rec.agent, text(-rec.est))
+    redis.call('HINCRBY', D, 'h', text(-rec.cost))
+    if used > 0 then redis.call('HINCRBY', Q, 'u:' .. rec.agent, text(used)) end
+    if cost > 0 then redis.call('HINCRBY', D, 'u', text(cost)) end
+  end
+  if string.sub(rec.day, 1, 7) == string.sub(day, 1, 7) then
+    redis.call('HINCRBY', M, 'h', text(-rec.cost))
+    if cost > 0 then redis.call('HINCRBY', M, 'u', text(cost)) end
+  end
+  -- LLM tokens per minute: more than reserved is debt, less comes back as far as it has not drained.
+  local tpm = num('tpm')
+  if tpm > 0 and rec.started == 1 then
+    local tk = 60000000 / tpm
+    local over = used - rec.est
+    if over > 0 then
+      put('tt', math.ceil(math.max(num('tt'), now) + over * tk))
+    elseif over < 0 then
+      local left = rec.vf - (num('rc') - rec.rc) - now
+      local back = math.floor(math.max(0, math.min(-over * tk, left)))
+      put('tt', num('tt') - back)
+      put('rc', num('rc') + back)
+    end
+  end
+end

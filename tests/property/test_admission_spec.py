@@ -1,0 +1,276 @@
+"""The Lua and its executable specification agree on every sequence, and both keep the promises.
+
+The scripts run on a real Valkey; only their clock is replaced, by a key that the test sets. It starts
+at a present-day epoch, because rounding errors hide at small numbers.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.admission.bucket import Ask, Bucket, Config
+from app.admission.scripts import FLEET, source
+
+EPOCH_US = 1_735_689_600_000_000
+START = 1_795_348_800_000_000 - EPOCH_US
+CLOCK = ("{paceline}:test:s", "{paceline}:test:us")
+DAY = "2026-11-22"
+WINDOW_KEYS = (f"{{paceline}}:quota:{DAY}", f"{{paceline}}:spend:{DAY}", "{paceline}:spend:2026-11")
+KEYS = (*FLEET, *WINDOW_KEYS)
+
+
+class Real:
+    """The scripts on a server, with the test's clock."""
+
+    def __init__(self, redis) -> None:
+        self.redis = redis
+        redis.flushall()
+        clock = f"{{redis.call('GET', '{CLOCK[0]}'), redis.call('GET', '{CLOCK[1]}')}}"
+        self.scripts = {
+            name: redis.register_script(source(name).replace("redis.call('TIME')", clock))
+            for name in ("admit", "settle", "configure")
+        }
+        redis.hset(WINDOW_KEYS[0], "seeded", 1)
+        redis.hset(WINDOW_KEYS[2], "seeded", 1)
+        self.version = 0
+
+    def _at(self, now: int) -> None:
+        at = now + EPOCH_US
+        self.redis.mset({CLOCK[0]: at // 1_000_000, CLOCK[1]: at % 1_000_000})
+
+    def configure(self, config: Config, now: int) -> None:
+        self._at(now)
+        self.version += 1
+        paused = config.paused + EPOCH_US if config.paused else 0
+        self.scripts["configure"](
+            keys=FLEET,
+            args=[self.version, config.rate, config.burst, config.horizon, config.tpm, config.quota,
+                  config.day_budget, config.month_budget, paused, ""],
+        )  # fmt: skip
+
+    def admit(self, ask: Ask, now: int):
+        self._at(now)
+        code, *rest = self.scripts["admit"](
+            keys=KEYS,
+            args=[ask.rid, ask.agent, ask.lane, ask.est, ask.cost, ask.ticket, ask.quota, DAY, ask.day_left,
+                  ask.month_left, ask.lease, ask.key, ask.model],
+        )  # fmt: skip
+        if code == "no":
+            return code, int(rest[0]), rest[1], int(rest[2])
+        return code, int(rest[0]), "", 0
+
+    def settle(self, rid, outcome, used, cost, now, *, pause=0, key="key", model="model") -> int:
+        self._at(now)
+        return self.scripts["settle"](
+            keys=KEYS, args=[rid, outcome, used, cost, DAY, pause, key, model]
+        )
+
+    def counters(self) -> dict[str, int]:
+        quota = {name: int(value) for name, value in self.redis.hgetall(WINDOW_KEYS[0]).items()}
+        spend = self.redis.hgetall(WINDOW_KEYS[1])
+        quota.pop("seeded")
+        found = quota | {"spent": int(spend.get("u", 0)), "spending": int(spend.get("h", 0))}
+        return {name: value for name, value in found.items() if value}
+
+
+def expected(bucket: Bucket) -> dict[str, int]:
+    found = {f"u:{agent}": value for agent, value in bucket.used.items()}
+    found |= {f"h:{agent}": value for agent, value in bucket.held.items()}
+    found |= {"spent": bucket.spent, "spending": bucket.spending}
+    return {name: value for name, value in found.items() if value}
+
+
+@dataclass
+class Life:
+    """One call as its caller lives it."""
+
+    ask: Ask
+    wake: int | None = None
+    started: int | None = None
+    settled: bool = False
+    back_at: int = 0
+
+
+def make_machine(redis):
+    class Machine(RuleBasedStateMachine):
+        """Callers that ask, sleep, wake on time or late, call, settle, die, repeat themselves."""
+
+        @initialize(
+            rate=st.sampled_from([4_000, 50_000, 333, 3_000, 7_777]),
+            burst=st.integers(1, 5),
+            horizon=st.sampled_from([500_000, 2_000_000]),
+            tpm=st.sampled_from([0, 0, 600, 50_000]),
+            quota=st.sampled_from([0, 0, 900]),
+            budget=st.sampled_from([0, 0, 5_000]),
+        )
+        def begin(self, rate, burst, horizon, tpm, quota, budget):
+            self.now = START
+            self.config = Config(rate, burst, horizon, tpm, quota, budget, 0)
+            self.real, self.spec = Real(redis), Bucket(Config(rate))
+            self.spec.last = self.spec.tat = 0
+            for side in (self.real, self.spec):
+                side.configure(self.config, self.now)
+            self.most = replace(self.config)
+            self.lives: list[Life] = []
+            self.starts: list[int] = []
+            self.overrun: Counter[str] = Counter()
+
+        def _ask(self, life: Life) -> None:
+            real = self.real.admit(life.ask, self.now)
+            assert real == self.spec.admit(life.ask, self.now)
+            code, wait, _, ticket = real
+            if code == "go":
+                if life.started is None:
+                    life.started = self.now + wait
+                    self.starts.append(life.started)
+            elif code == "sleep":
+                life.wake = self.now + wait
+            else:
+                life.wake = None
+                life.ask = replace(life.ask, ticket=ticket)
+                life.back_at = self.now + wait
+
+        @rule(
+            agent=st.sampled_from(["ada", "bob", "cleo"]),
+            lane=st.sampled_from([0, 1, 1, 1]),
+            est=st.integers(1, 300),
+            cost=st.integers(0, 900),
+            quota=st.sampled_from([-1, -1, -1, 400]),
+        )
+        def ask(self, agent, lane, est, cost, quota):
+            ask = Ask(f"r{len(self.lives)}", agent, lane, est, cost, quota=quota, lease=8_000_000)
+            self.lives.append(Life(ask))
+            self._ask(self.lives[-1])
+
+        @rule(
+            data=st.data(), late=st.sampled_from([0, 0, 0, 1, 2_000, 249_000, 251_000, 3_000_000])
+        )
+        def wake(self, data, late):
+            sleepers = [
+                life for life in self.lives if life.wake and not life.started and not life.settled
+            ]
+            if sleepers:
+                life = data.draw(st.sampled_from(sleepers))
+                self.now = max(self.now, life.wake + late)
+                self._ask(life)
+
+        @rule(data=st.data(), early=st.sampled_from([0, 0, 200_000]))
+        def come_back(self, data, early):
+            refused = [
+                life
+                for life in self.lives
+                if life.ask.ticket and not life.wake and not life.started
+            ]
+            if refused:
+                life = data.draw(st.sampled_from(refused[:20]))
+                self.now = max(self.now, life.back_at - early)
+                self._ask(life)
+
+        @rule(data=st.data())
+        def repeat(self, data):
+            if self.lives:
+                life = data.draw(st.sampled_from(self.lives))
+                if not life.settled:
+                    self._ask(life)
+
+        @rule(
+            data=st.data(),
+            outcome=st.sampled_from(["ok"] * 6 + ["failed", "throttled", "broke", "model_gone"]),
+            used=st.sampled_from([-1, 0, 10, 120, 500]),
+            cost=st.sampled_from([-1, 0, 300]),
+            times=st.integers(1, 2),
+        )
+        def settle(self, data, outcome, used, cost, times):
+            calling = [life for life in self.lives if life.started and not life.settled]
+            if calling:
+                life = data.draw(st.sampled_from(calling))
+                self.now = max(self.now, life.started)
+                self._settle(life, outcome, used, cost, times)
+
+        @rule(data=st.data())
+        def void(self, data):
+            waiting = [
+                life for life in self.lives if life.wake and not life.started and not life.settled
+            ]
+            if waiting:
+                self._settle(data.draw(st.sampled_from(waiting)), "void", -1, -1, 2)
+
+        def _settle(self, life, outcome, used, cost, times) -> None:
+            life.settled = True
+            arguments = (life.ask.rid, outcome, used, cost, self.now)
+            answers = []
+            for _ in range(times):
+                real = self.real.settle(*arguments, pause=1_000_000)
+                assert real == self.spec.settle(*arguments, pause=1_000_000)
+                answers.append(real)
+            assert answers[1:] == [0] * (times - 1)
+            if answers[0] and outcome != "void":
+                self.overrun[life.ask.agent] += max(0, used - life.ask.est)
+
+        @rule(us=st.sampled_from([1, 1_000, 30_000, 250_000, 1_000_000, 9_000_000, 90_000_000]))
+        def wait(self, us):
+            self.now += us
+
+        @rule(rate=st.sampled_from([1_000, 4_000, 50_000]), burst=st.integers(1, 3))
+        @precondition(lambda self: len(self.lives) > 5)
+        def change(self, rate, burst):
+            self.config = replace(self.config, rate=rate, burst=burst)
+            self.most = Config(max(self.most.rate, rate), max(self.most.burst, burst))
+            for side in (self.real, self.spec):
+                side.configure(self.config, self.now)
+
+        @invariant()
+        def counters_agree_and_nothing_is_negative(self):
+            if not hasattr(self, "real"):
+                return
+            assert self.real.counters() == expected(self.spec)
+            assert all(value >= 0 for value in expected(self.spec).values())
+
+        @invariant()
+        def no_agent_is_over_its_quota_but_by_debt(self):
+            if hasattr(self, "real") and self.config.quota:
+                for agent in ("ada", "bob", "cleo"):
+                    total = self.spec.used[agent] + self.spec.held[agent]
+                    assert total <= self.config.quota + self.overrun[agent]
+
+        def teardown(self):
+            if not hasattr(self, "real"):
+                return
+            starts, most = sorted(self.starts), self.most
+            # A confirmed start may be late by up to the grace; planned times are what is bounded.
+            for first in range(len(starts)):
+                for last in range(first, len(starts)):
+                    window = starts[last] - starts[first] + 250_000
+                    assert last - first + 1 <= most.burst + most.rate * window / 1e9 + 1e-9
+            # Conservation: when all have died or settled, nothing is held.
+            self.now += 200_000_000
+            for number in range(len(self.lives) // 2 + 2):
+                ask = Ask(f"end{number}", "end", est=0, lease=1)
+                assert self.real.admit(ask, self.now) == self.spec.admit(ask, self.now)
+                self.now += 100_000_000
+            assert {
+                name: value
+                for name, value in expected(self.spec).items()
+                if (name.startswith("h:") or name == "spending") and name != "h:end"
+            } == {}
+
+    return Machine
+
+
+def test_lua_and_specification_agree_on_every_sequence(redis):
+    run_state_machine_as_test(
+        make_machine(redis),
+        settings=settings(max_examples=150, stateful_step_count=60, deadline=None,
+                          suppress_health_check=list(HealthCheck)),
+    )  # fmt: skip
