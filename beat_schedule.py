@@ -18,4 +18,15 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         # A slice opened late is caught up by the next one; a pile of them helps nobody.
         "options": {"queue": "maintenance", "expires": _slice_s},
     },
+    # Snoozed runs have a place in the line for a moment that is known to the millisecond.
+    "wake what snoozed": {
+        "task": "runs.wake",
+        "schedule": 1.0,
+        "options": {"queue": "maintenance", "expires": 1.0},
+    },
+    "keep Redis in line with Postgres": {
+        "task": "limits.reconcile",
+        "schedule": 30.0,
+        "options": {"queue": "maintenance", "expires": 30.0},
+    },
 }

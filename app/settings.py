@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError
@@ -44,6 +45,11 @@ class GatewaySettings(BaseModel):
     read_timeout_s: float = Field(30, gt=0, description="Longest silence within one answer")
     total_timeout_s: float = Field(60, gt=0, description="Longest whole call")
 
+    @property
+    def longest_call_s(self) -> float:
+        """No call lasts longer: a silence may begin just before the total time is up."""
+        return self.connect_timeout_s + self.total_timeout_s + self.read_timeout_s
+
     @model_validator(mode="after")
     def _url_is_http(self) -> "GatewaySettings":
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
@@ -52,9 +58,27 @@ class GatewaySettings(BaseModel):
 
 
 class LimitSettings(BaseModel):
-    """How fast the gateway may be called, by all workers together."""
+    """How fast the gateway may be called and what it may cost, by all workers together.
+
+    These seed a row in the database when it has none, and change it when they change; what an operator
+    sets with `paceline limits set` stays in force until then.
+    """
 
     rate: float = Field(4.0, gt=0, le=100_000, description="Calls per second")
+    max_wait_s: float = Field(
+        5,
+        gt=0,
+        le=60,
+        description="Longest wait for a permit on a worker; beyond it the run is snoozed",
+    )
+    tokens_per_minute: int = Field(0, ge=0, description="LLM tokens per minute; 0: no limit")
+    agent_daily_tokens: int = Field(
+        0, ge=0, description="LLM tokens per agent and day; 0: no limit"
+    )
+    budget_day_usd: float = Field(0, ge=0, description="Dollars per day for the fleet; 0: no limit")
+    budget_month_usd: float = Field(
+        0, ge=0, description="Dollars per month for the fleet; 0: no limit"
+    )
     burst: int = Field(
         1,
         ge=1,
@@ -180,6 +204,7 @@ class Settings(BaseSettings):
         None, validation_alias="LOVABLE_API_KEY", description="Key of the Lovable AI gateway"
     )
     home: Path = Field(Path(".paceline"), description="Where embedded servers keep their data")
+    timezone: str = Field("UTC", description="Time zone of days and months in quotas and budgets")
     gateway: GatewaySettings = GatewaySettings()
     limits: LimitSettings = LimitSettings()
     cycle: CycleSettings = CycleSettings()
@@ -189,6 +214,20 @@ class Settings(BaseSettings):
     web: ListenSettings = ListenSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone {name!r}; Europe/Berlin is one") from None
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.timezone)
 
     @property
     def gateway_url(self) -> str | None:

@@ -6,7 +6,12 @@ from importlib.metadata import entry_points
 from typing import Any
 from uuid import UUID
 
-from app.admission.permits import Permits
+from redis import Redis
+from sqlalchemy import Engine
+
+from app.admission.controller import Admission, Spent, key_fingerprint
+from app.admission.limits import Limits, read_limits
+from app.admission.scripts import Windows
 from app.db import make_engine
 from app.embedded import running
 from app.errors import ConfigError
@@ -14,6 +19,7 @@ from app.gateway.client import OpenAIGateway
 from app.redis_client import make_redis
 from app.runs.services import Services
 from app.settings import Settings
+from app.usage import calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +64,42 @@ def build(settings: Settings) -> Services:
         )
     threads = settings.worker.threads
     redis = make_redis(addresses.redis_url, max_connections=threads + 10)
+    engine = make_engine(addresses.database_url, pool_size=threads)
     return Services(
         settings=settings,
-        engine=make_engine(addresses.database_url, pool_size=threads),
+        engine=engine,
         redis=redis,
         gateway=OpenAIGateway(
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads
         ),
-        permits=Permits(redis, settings.limits, addresses.gateway_url, settings.gateway_key),
+        admission=build_admission(settings, engine, redis, addresses.gateway_url),
+    )
+
+
+def build_admission(
+    settings: Settings, engine: Engine, redis: Redis, gateway_url: str | None
+) -> Admission:
+    """Admission with what it reads from Postgres when Redis knows nothing."""
+
+    def limits() -> Limits:
+        with engine.begin() as connection:
+            return read_limits(connection, settings.limits)
+
+    def spent(window: Windows) -> Spent:
+        with engine.connect() as connection:
+            return Spent(
+                calls.tokens_by_agent(connection, window.day_start),
+                calls.micros_since(connection, window.day_start),
+                calls.micros_since(connection, window.month_start),
+            )
+
+    return Admission(
+        redis,
+        read_limits=limits,
+        read_spent=spent,
+        zone=settings.zone,
+        key_fingerprint=key_fingerprint(gateway_url or "", settings.gateway_key),
+        call_s=settings.gateway.longest_call_s,
     )
 
 

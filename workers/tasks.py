@@ -10,13 +10,13 @@ from uuid import UUID
 
 from celery import current_task
 
-from app.agents.activities import expected_calls
 from app.clock import utcnow
 from app.log import get_logger
-from app.runs import adhoc, cycles
+from app.runs import adhoc, cycles, leases, upkeep
 from app.runs.execute import execute
+from app.runs.scheduling import allowance
 from workers.celery import app
-from workers.dispatch import publish_runs
+from workers.dispatch import publish, publish_runs
 from workers.process import services
 
 log = get_logger(__name__)
@@ -43,12 +43,10 @@ def run_agent(agent: str, cycle: str | None = None) -> str:
 def open_slice() -> str:
     """Open the slice that is now, and tell the workers."""
     settings = services().settings
-    capacity = cycles.runs_per_slice(
-        settings.limits.rate, settings.cycle, expected_calls(settings.activity)
-    )
+    allowed = allowance(services().admission.state(), settings)
     with services().engine.begin() as connection:
         opened = cycles.open_slice(
-            connection, now=utcnow(), cycle=settings.cycle, capacity=capacity
+            connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs
         )
     publish_runs(opened.runs)
     log.info(
@@ -57,5 +55,31 @@ def open_slice() -> str:
         slice=opened.slice_index,
         runs=len(opened.runs),
         deferred=opened.deferred,
+        stopped=allowed.stopped,
     )
-    return f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
+    said = f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
+    return f"{said} ({allowed.stopped})" if allowed.stopped else said
+
+
+@app.task(name="runs.wake")
+def wake_runs() -> str:
+    """Queue the snoozed runs whose time has come, and tell the workers."""
+    with services().engine.begin() as connection:
+        woken = leases.wake(connection)
+    if woken:
+        publish(woken)
+    return f"{len(woken)} woken"
+
+
+@app.task(name="limits.reconcile")
+def reconcile_limits() -> str:
+    """Bring Redis in line with Postgres: limits and counters."""
+    done = upkeep.reconcile_limits(services())
+    if done.drifted or done.put_in_force:
+        log.info(
+            "limits.reconciled",
+            put_in_force=done.put_in_force,
+            drifted=done.drifted,
+            repaired=done.repaired,
+        )
+    return str(done)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, tuple_, update
@@ -10,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from app.agents.roster_file import HANDLE, Entry
-from app.models import Agent, Community
+from app.models import Agent, AuditEntry, Community
 from app.models.agents import PHASES
 
 CHUNK = 1_000
@@ -131,9 +132,22 @@ def find_agent(connection: Connection, who: str) -> UUID | None:
     return connection.execute(select(Agent.id).where(condition)).scalar_one_or_none()
 
 
-def set_state(connection: Connection, agent_id: UUID, state: str) -> bool:
-    """Put an agent into a state; False when it was there already."""
-    changed = connection.execute(
-        update(Agent).where(Agent.id == agent_id, Agent.state != state).values(state=state)
-    )
-    return changed.rowcount > 0
+def change_agent(
+    connection: Connection,
+    agent_id: UUID,
+    changes: dict[str, Any],
+    *,
+    actor: str,
+    action: str,
+    reason: str,
+) -> dict[str, Any]:
+    """Change an agent, with an audit entry; returns what was there before."""
+    columns = [getattr(Agent, name) for name in changes]
+    row = connection.execute(
+        select(Agent.handle, *columns).where(Agent.id == agent_id).with_for_update()
+    ).one()
+    before = {name: getattr(row, name) for name in changes}
+    connection.execute(update(Agent).where(Agent.id == agent_id).values(**changes))
+    entry = {"actor": actor, "action": action, "subject": row.handle, "reason": reason}
+    connection.execute(insert(AuditEntry).values(**entry, before=before, after=changes))
+    return before

@@ -1,7 +1,8 @@
 """`paceline agents`: the fleet's roster."""
 
+import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -10,7 +11,8 @@ from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json, shorten
-from app.errors import NotFound, PacelineError
+from app.errors import ConfigError, NotFound, PacelineError
+from app.models import AgentState
 from app.settings import get_settings
 
 app = typer.Typer(help="Import and list agents.", no_args_is_help=True)
@@ -86,3 +88,48 @@ def list_agents(
     data.print(table)
     if len(found) < total and not search:
         notes.print(f"{len(found)} of {total}; more: --after {found[-1].handle}")
+
+
+@app.command("quota")
+def quota(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    tokens: Annotated[
+        str, typer.Argument(help="LLM tokens per day; 0: no limit; default: the fleet's")
+    ],
+    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
+) -> None:
+    """Give an agent a daily quota of its own."""
+    if tokens != "default" and not tokens.isdigit():
+        raise ConfigError(f"{tokens!r} is neither a number of tokens nor `default`")
+    value = None if tokens == "default" else int(tokens)
+    _change(handle, {"daily_tokens": value}, "agents.quota", reason)
+
+
+@app.command("pause")
+def pause(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
+) -> None:
+    """Let an agent sit out until it is resumed."""
+    _change(handle, {"state": AgentState.PAUSED}, "agents.pause", reason)
+
+
+@app.command("resume")
+def resume(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
+) -> None:
+    """Let an agent take part again."""
+    _change(handle, {"state": AgentState.ACTIVE}, "agents.resume", reason)
+
+
+def _change(handle: str, changes: dict[str, Any], action: str, reason: str) -> None:
+    with database(get_settings()) as engine, engine.begin() as connection:
+        agent_id = roster.find_agent(connection, handle)
+        if agent_id is None:
+            raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
+        before = roster.change_agent(
+            connection, agent_id, changes, actor=getpass.getuser(), action=action, reason=reason
+        )
+    for name, value in changes.items():
+        data.print(f"{handle}: {name} {before[name]} -> {value}", markup=False)

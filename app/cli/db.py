@@ -3,6 +3,7 @@
 import typer
 
 from app import migrations
+from app.admission.limits import follow_settings
 from app.cli.output import notes
 from app.db import check_database, make_engine
 from app.settings import get_settings
@@ -23,5 +24,7 @@ def upgrade() -> None:
     check_database(engine)
     was_pending = migrations.pending(engine)
     migrations.upgrade(engine)
+    with engine.begin() as connection:
+        follow_settings(connection, get_settings().limits)
     engine.dispose()
     notes.print("schema upgraded" if was_pending else "schema is current")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import agents, db, dispatch, doctor, sandbox, shell, status, up
+from app.cli import agents, db, dispatch, doctor, limits, sandbox, shell, status, up
 from app.cli.output import notes
 from app.errors import PacelineError
 
@@ -23,6 +23,9 @@ app.command("status")(status.status)
 app.add_typer(agents.app, name="agents")
 app.command("dispatch")(dispatch.dispatch)
 app.command("shell")(shell.shell)
+app.add_typer(limits.app, name="limits")
+app.command("pause")(limits.pause)
+app.command("resume")(limits.resume)
 app.add_typer(db.app, name="db")
 app.command("sandbox")(sandbox.sandbox)
 

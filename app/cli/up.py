@@ -20,6 +20,7 @@ import typer
 from sqlalchemy import Engine
 
 from app import migrations
+from app.admission.limits import follow_settings
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.output import notes, print_json
@@ -71,6 +72,8 @@ def up(
         redis = make_redis(addresses.redis_url)
         check_redis(redis)
         redis.close()
+        with engine.begin() as connection:
+            follow_settings(connection, settings.limits)
         _seed_agents(engine)
         env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
         with _sandbox(settings, env) as gateway_url:

@@ -79,9 +79,15 @@ class RequestRefused(GatewayFault):
 
 
 class GatewayDown(GatewayFault):
-    """5xx, no connection, or no answer in time."""
+    """5xx or no connection."""
 
     code = "gateway_down"
+
+
+class NoAnswer(GatewayFault):
+    """The question was sent and no whole answer came: it may have been paid for."""
+
+    code = "no_answer"
 
 
 class BadAnswer(GatewayFault):

@@ -50,6 +50,9 @@ def read_fault(status: int, headers: Mapping[str, str], body: bytes, now: dateti
     detail = f"{status}: {_message(body)}"
     if status == 429:
         return Throttled(detail, http_status=429, retry_after_s=_retry_after(headers, now))
+    if status == 402 and b"in_flight_budget" in body:
+        # OpenRouter's other 402: our own calls under way fill a hold; waiting helps, paying need not
+        return Throttled(detail, http_status=402, retry_after_s=_retry_after(headers, now))
     if status == 402:
         return CreditsExhausted(detail, http_status=402)
     if status in (401, 403):

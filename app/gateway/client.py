@@ -6,7 +6,7 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
 
 from app.clock import monotonic, utcnow
-from app.gateway import Completion, GatewayDown, Prompt
+from app.gateway import Completion, GatewayDown, NoAnswer, Prompt
 from app.gateway.answers import read_answer, read_fault
 from app.settings import GatewaySettings
 
@@ -52,12 +52,16 @@ class OpenAIGateway:
         except APIStatusError as error:
             answer = error.response
             raise read_fault(answer.status_code, answer.headers, answer.content, utcnow()) from None
-        except APITimeoutError:
-            raise GatewayDown("no answer in time") from None
+        except APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+                raise GatewayDown("no connection in time") from None
+            raise NoAnswer("no answer in time") from None
         except APIConnectionError as error:
-            raise GatewayDown(f"no connection: {error.__cause__ or error}") from None
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                raise GatewayDown(f"no connection: {error.__cause__}") from None
+            raise NoAnswer(f"connection lost: {error.__cause__ or error}") from None
         except (OpenAIError, httpx2.HTTPError) as error:
-            raise GatewayDown(f"no usable answer: {error}") from None
+            raise NoAnswer(f"no usable answer: {error}") from None
         return read_answer(response.content)
 
     def close(self) -> None:

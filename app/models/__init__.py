@@ -3,15 +3,18 @@
 from app.models.agents import Agent, AgentState, Community
 from app.models.calls import Call, CallStatus
 from app.models.content import Comment, Post, PostKind, Vote
+from app.models.limits import AuditEntry, Limits
 from app.models.runs import Run, RunOrigin, RunState
 
 __all__ = [
     "Agent",
     "AgentState",
+    "AuditEntry",
     "Call",
     "CallStatus",
     "Comment",
     "Community",
+    "Limits",
     "Post",
     "PostKind",
     "Run",

@@ -50,5 +50,6 @@ class Agent(Base):
     state: Mapped[str] = mapped_column(server_default=AgentState.ACTIVE)
     phase: Mapped[int]
     welcomed_at: Mapped[datetime | None]
+    daily_tokens: Mapped[int | None] = mapped_column(comment="own quota; null: the fleet's")
     last_run_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]

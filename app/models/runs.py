@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -63,6 +63,8 @@ class Run(Base):
     state: Mapped[str] = mapped_column(server_default=RunState.QUEUED)
     reason: Mapped[str | None]
     attempt: Mapped[int] = mapped_column(server_default=text("0"), comment="fencing number")
+    wake_at: Mapped[datetime | None] = mapped_column(comment="snoozed until then")
+    ticket: Mapped[int | None] = mapped_column(BigInteger, comment="place in admission's line")
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -1,9 +1,10 @@
-"""One activity's question to the gateway: up to four attempts, each paced, recorded and settled.
+"""One activity's question to the gateway: up to four attempts, each admitted, recorded and settled.
 
-For each attempt: take a permit and sleep until its time -> insert the ledger row and renew the
-lease (one transaction) -> call -> close the row, and on success store the effect with it (one
-transaction). A 429 is tried again after 1, 2 and 4 seconds, or later if the gateway asks for it;
-then the run gives up this cycle. 402 and a refused key end the run at once.
+For each attempt: admission, which sleeps until the call's time (app/admission) -> insert the ledger row
+and renew the lease (one transaction) -> call -> close the row, and on success store the effect with it
+(one transaction) -> settle the reservation. A 429 is tried again after 1, 2 and 4 seconds, or later
+if the gateway asks for it, and the pause holds for the whole fleet; then the run gives up this cycle.
+402 and a refused key end the run at once. A permit that is not to be had soon puts the run back.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from redis.exceptions import RedisError
 from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from app.admission.permits import KeyKnownBad
+from app.admission.controller import Permit, Refusal, Request
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
 from app.community.text import tidy
@@ -26,6 +26,8 @@ from app.gateway import (
     GatewayDown,
     GatewayFault,
     KeyRefused,
+    ModelGone,
+    NoAnswer,
     Prompt,
     Throttled,
 )
@@ -39,10 +41,21 @@ from app.usage.prices import cost_micros
 
 log = get_logger(__name__)
 
-ATTEMPTS = {Throttled: 4, GatewayDown: 2}
+ATTEMPTS: dict[type[BaseException], int] = {Throttled: 4, GatewayDown: 2, NoAnswer: 2}
 """Attempts by what went wrong; anything else is tried once."""
 
 BACKOFF = wait_exponential(multiplier=1, exp_base=2, max=4)  # 1, 2, 4 seconds
+
+OUTCOMES: dict[type[GatewayFault], str] = {
+    Throttled: "throttled",
+    CreditsExhausted: "broke",
+    KeyRefused: "key_refused",
+    ModelGone: "model_gone",
+}
+"""What admission is told about a fault; anything else is `failed`."""
+
+PASSING = ("wait", "paused", "store_away")
+"""Refusals that time alone mends: the run is put back. The others end it."""
 
 
 class Effect(Protocol):
@@ -55,6 +68,21 @@ class LeaseLost(Exception):
     """Another worker has the run now."""
 
 
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The run that asks, and what admission must know of it."""
+
+    claim: Claim
+    quota: int | None
+    ticket: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The effect is stored."""
@@ -62,21 +90,30 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """No effect. `is_denial`: nobody's fault here (429, 402, wrong key), so skipped, not failed."""
+    """No effect. `is_denial`: nobody's fault here (429, 402, a limit), so skipped, not failed."""
 
     reason: str
     ends_run: bool
     is_denial: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """No permit soon: come back after `wait_s` with this place in the line."""
+
+    reason: str
+    wait_s: float
+    ticket: int
+
+
 def ask(
     services: Services,
-    held: Claim,
+    turn: Turn,
     activity: Activity,
     model: str,
     messages: Sequence[dict[str, str]],
     effect: Effect,
-) -> Answered | Stopped:
+) -> Answered | Stopped | Later:
     """Ask until there is an answer, or no point in asking. Raises LeaseLost."""
     retrying = Retrying(
         retry=retry_if_exception(lambda error: type(error) in ATTEMPTS),
@@ -85,29 +122,44 @@ def ask(
         sleep=sleep,
         reraise=True,
     )
+    failures = 0
+
+    def attempt() -> None:
+        nonlocal failures
+        try:
+            _attempt(services, turn, activity, model, list(messages), effect, failures)
+        except GatewayFault:
+            failures += 1
+            raise
+
     try:
-        retrying(_attempt, services, held, activity, model, list(messages), effect)
-    except KeyKnownBad:
-        return Stopped(_refused_key(services), ends_run=True, is_denial=True)
+        retrying(attempt)
+    except _Refused as refused:
+        refusal = refused.refusal
+        if refusal.reason in PASSING:
+            return Later(refusal.reason, refusal.retry_after_s, refusal.ticket)
+        return Stopped(_say(services, refusal.reason), ends_run=True, is_denial=True)
     except GatewayFault as fault:
-        reason = f"{fault.code}: {fault}"
-        if isinstance(fault, KeyRefused):
-            services.permits.refuse_key()
-            reason = _refused_key(services)
+        reason = _say(services, fault.code, str(fault))
+        log.warning(
+            "call.gave_up", run_id=str(turn.claim.run_id), step=activity.step, reason=reason
+        )
         is_denial = isinstance(fault, Throttled | CreditsExhausted | KeyRefused)
-        log.warning("call.gave_up", run_id=str(held.run_id), step=activity.step, reason=reason)
         return Stopped(reason[:500], ends_run=is_denial, is_denial=is_denial)
     return Answered()
 
 
-def _refused_key(services: Services) -> str:
-    name = services.settings.gateway_key_name
-    return f"{KeyRefused.code}: {name} was refused by the gateway, set the right key"
+def _say(services: Services, code: str, detail: str = "") -> str:
+    """A reason that a person can act on."""
+    if code == KeyRefused.code:
+        name = services.settings.gateway_key_name
+        return f"{code}: {name} was refused by the gateway, set the right key"
+    return f"{code}: {detail}" if detail else code
 
 
 def _is_enough(state: RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= ATTEMPTS.get(type(error), 1)
+    return error is None or state.attempt_number >= ATTEMPTS.get(type(error), 1)
 
 
 def _pause(state: RetryCallState) -> float:
@@ -118,71 +170,106 @@ def _pause(state: RetryCallState) -> float:
 
 def _attempt(
     services: Services,
-    held: Claim,
+    turn: Turn,
     activity: Activity,
     model: str,
     messages: list[dict[str, str]],
     effect: Effect,
+    failures: int,
 ) -> None:
+    held = turn.claim
     lease = timedelta(seconds=services.settings.worker.lease_s)
     max_tokens = services.settings.gateway.max_tokens
-    sleep(_permit(services))
-    with services.engine.begin() as connection:
-        if not leases.renew(connection, held, lease):
-            raise LeaseLost
-        call = calls.open_call(
-            connection,
-            run_id=held.run_id,
-            agent_id=held.agent_id,
-            step=activity.step,
-            attempt=1
-            + calls.last_attempt(
-                connection, held.agent_id, held.run_id, held.opened_at, activity.step
-            ),
-            request_type=activity.kind,
-            model=model,
-            tokens_reserved=sum(len(m["content"]) for m in messages) // 4 + max_tokens,
+    # Four characters a token is the usual English; other tongues take more, and max_tokens is ample.
+    prompt_tokens = sum(len(message["content"]) for message in messages) // 3
+    with services.engine.connect() as connection:
+        number = 1 + calls.last_attempt(
+            connection, held.agent_id, held.run_id, held.opened_at, activity.step
         )
+    request = Request(
+        id=calls.call_id(held.run_id, activity.step, number),
+        agent_id=held.agent_id,
+        is_adhoc=held.cycle_at is None,
+        tokens=prompt_tokens + max_tokens,
+        cost_micros=cost_micros(model, prompt_tokens, max_tokens, utcnow()) or 0,
+        model=model,
+        quota=turn.quota,
+        ticket=turn.ticket or 0,
+    )
+    permit = services.admission.acquire(request)
+    if isinstance(permit, Refusal):
+        raise _Refused(permit)
+    call = None
+    try:
+        with services.engine.begin() as connection:
+            if leases.renew(connection, held, lease):
+                call = calls.open_call(
+                    connection,
+                    run_id=held.run_id,
+                    agent_id=held.agent_id,
+                    step=activity.step,
+                    attempt=number,
+                    request_type=activity.kind,
+                    model=model,
+                    tokens_reserved=request.tokens,
+                )
+    finally:
+        if call is None:
+            services.admission.void(permit)
     if call is None:
         raise LeaseLost
+    _call(services, held, permit, call, messages, max_tokens, effect, failures)
+
+
+def _call(
+    services: Services,
+    held: Claim,
+    permit: Permit,
+    call: calls.OpenedCall,
+    messages: list[dict[str, str]],
+    max_tokens: int,
+    effect: Effect,
+    failures: int,
+) -> None:
+    """Make the call that has its permit and its row; whatever comes of it is recorded and settled."""
     began = monotonic()
     try:
-        completion = services.gateway.complete(Prompt(call.id, model, messages, max_tokens))
+        completion = services.gateway.complete(Prompt(call.id, call.model, messages, max_tokens))
         body = tidy(completion.text)
         if not body:
             raise BadAnswer("nothing left to publish", http_status=200, usage=completion.usage)
     except GatewayFault as fault:
-        _close(services, call, fault, began)
+        result = _result(call.model, fault, began)
+        with services.engine.begin() as connection:
+            calls.close_call(connection, call, result)
+        asked = fault.retry_after_s if isinstance(fault, Throttled) else None
+        pause_s = max(asked or 0.0, min(4.0, 2.0**failures))
+        _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
         raise
+    result = _result(call.model, completion, began)
     with services.engine.begin() as connection:
-        calls.close_call(connection, call, _result(model, completion, began))
-        if not leases.renew(connection, held, lease):
-            lost = True  # the spend is recorded all the same; the effect is not ours to store
-        else:
-            lost = False
+        calls.close_call(connection, call, result)
+        lease = timedelta(seconds=services.settings.worker.lease_s)
+        is_ours = leases.renew(connection, held, lease)
+        if is_ours:  # else the spend is recorded all the same, but the effect is not ours to store
             effect(connection, body=body)
-    if lost:
+    _settle(services, permit, "ok", result, 0)
+    if not is_ours:
         raise LeaseLost
 
 
-def _permit(services: Services) -> float:
-    """Seconds to wait for this call's turn. Redis away: wait for it, for it alone knows the cap."""
-    while True:
-        try:
-            return services.permits.take()
-        except RedisError as error:
-            log.warning("permits.redis_away", error=str(error))
-            sleep(1.0)
-
-
-def _close(services: Services, call: calls.OpenedCall, fault: GatewayFault, began: float) -> None:
-    with services.engine.begin() as connection:
-        calls.close_call(connection, call, _result(call.model, fault, began))
+def _settle(
+    services: Services, permit: Permit, outcome: str, result: calls.Result, pause_s: float
+) -> None:
+    tokens, cost = result.tokens_used, result.cost_micros
+    if tokens is None and not result.may_be_billed:
+        tokens = cost = 0
+    services.admission.settle(permit, outcome, tokens=tokens, cost_micros=cost, pause_s=pause_s)
 
 
 def _result(model: str, answer: Completion | GatewayFault, began: float) -> calls.Result:
-    is_ok = isinstance(answer, Completion)
     usage = answer.usage
+    is_ok = isinstance(answer, Completion)
     return calls.Result(
         status=CallStatus.OK if is_ok else CallStatus.ERROR,
         latency_ms=round((monotonic() - began) * 1000),

@@ -20,7 +20,7 @@ from app.community import feed, publish
 from app.log import get_logger
 from app.models import Agent, AgentState, Community, PostKind, RunState
 from app.runs import leases
-from app.runs.calling import Answered, Effect, LeaseLost, Stopped, ask
+from app.runs.calling import Answered, Effect, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.leases import Claim
 from app.runs.services import Services
 
@@ -45,7 +45,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Agent:
     """What the agent is and knows at the start of its run."""
 
     claim: Claim
@@ -53,7 +53,18 @@ class _Turn:
     community_id: UUID
     state: str
     is_welcomed: bool
+    quota: int | None
     done: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a turn ended, and the steps whose result is stored. `later`: it has not, it waits."""
+
+    state: RunState
+    reason: str | None
+    done: set[str]
+    later: Later | None = None
 
 
 def execute(services: Services, run_id: UUID) -> Outcome | None:
@@ -64,26 +75,56 @@ def execute(services: Services, run_id: UUID) -> Outcome | None:
     if held is None:
         return None
     with services.engine.begin() as connection:
-        turn = _read_turn(connection, held)
+        agent = _read_agent(connection, held)
     try:
-        state, reason, done = _act(services, turn)
+        ended = _act(services, agent)
     except LeaseLost:
-        log.warning("run.lease_lost", run_id=str(run_id), agent=turn.author.handle)
+        log.warning("run.lease_lost", run_id=str(run_id), agent=agent.author.handle)
         return None
+    if ended.later:
+        return _put_back(services, agent, ended.later, ended.done)
     with services.engine.begin() as connection:
-        is_ours = leases.end(connection, held, state, reason)
+        is_ours = leases.end(connection, held, ended.state, ended.reason)
     if not is_ours:
-        log.warning("run.lease_lost", run_id=str(run_id), agent=turn.author.handle)
+        log.warning("run.lease_lost", run_id=str(run_id), agent=agent.author.handle)
         return None
-    comments = sum(step.startswith("comment") for step in done)
-    outcome = Outcome(turn.author.handle, state, reason, len(done) - comments, comments)
+    comments = sum(step.startswith("comment") for step in ended.done)
+    posts = len(ended.done) - comments
+    outcome = Outcome(agent.author.handle, ended.state, ended.reason, posts, comments)
     log.info(
-        "run.ended", run_id=str(run_id), agent=outcome.agent, state=outcome.state, reason=reason
+        "run.ended",
+        run_id=str(run_id),
+        agent=outcome.agent,
+        state=outcome.state,
+        reason=outcome.reason,
     )
     return outcome
 
 
-def _read_turn(connection: Connection, held: Claim) -> _Turn:
+def _put_back(services: Services, agent: _Agent, later: Later, done: set[str]) -> Outcome | None:
+    """Snooze the run until its turn, or end it if that would be after its cycle."""
+    held, wait = agent.claim, timedelta(seconds=later.wait_s)
+    too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at
+    state, reason = RunState.SNOOZED, later.reason
+    if too_late:
+        state = RunState.COMPLETED if done else RunState.SKIPPED
+        reason = f"{later.reason}: no permit within the cycle" + (" for the rest" if done else "")
+    with services.engine.begin() as connection:
+        is_ours = (
+            leases.end(connection, held, state, reason)
+            if too_late
+            else leases.snooze(connection, held, wait, later.ticket)
+        )
+    if not is_ours:
+        return None
+    log.info(
+        "run.put_back", run_id=str(held.run_id), agent=agent.author.handle, state=state,
+        reason=reason, wait_s=round(later.wait_s, 3),
+    )  # fmt: skip
+    return Outcome(agent.author.handle, state, reason)
+
+
+def _read_agent(connection: Connection, held: Claim) -> _Agent:
     row = connection.execute(
         select(
             Agent.handle,
@@ -93,37 +134,40 @@ def _read_turn(connection: Connection, held: Claim) -> _Turn:
             Agent.community_id,
             Agent.state,
             Agent.welcomed_at,
+            Agent.daily_tokens,
         )
         .join(Community, Community.id == Agent.community_id)
         .where(Agent.id == held.agent_id)
     ).one()
-    return _Turn(
+    return _Agent(
         claim=held,
         author=prompts.Author(row.handle, row.display_name, row.name, row.persona),
         community_id=row.community_id,
         state=row.state,
         is_welcomed=row.welcomed_at is not None,
+        quota=row.daily_tokens,
         done=frozenset(publish.steps_done(connection, held.run_id)),
     )
 
 
-def _act(services: Services, turn: _Turn) -> tuple[RunState, str | None, set[str]]:
-    """Do what is due; returns the run's end, its reason, and the steps that are stored."""
-    held = turn.claim
+def _act(services: Services, agent: _Agent) -> _End:
+    """Do what is due."""
+    held = agent.claim
     if held.is_expired:
-        return RunState.SKIPPED, "expired", set()
-    if turn.state != AgentState.ACTIVE:
-        return RunState.SKIPPED, f"agent {turn.state}", set()
+        return _End(RunState.SKIPPED, "expired", set(agent.done))
+    if agent.state != AgentState.ACTIVE:
+        return _End(RunState.SKIPPED, f"agent {agent.state}", set(agent.done))
     rng = rng_for(held.agent_id, held.moment)
-    is_welcomed = turn.is_welcomed and "welcome" not in turn.done
+    is_welcomed = agent.is_welcomed and "welcome" not in agent.done
     activities = due_activities(rng, welcomed=is_welcomed, settings=services.settings.activity)
-    done = set(turn.done)
+    done = set(agent.done)
     troubles: list[str] = []
     is_denied = False
+    ticket = held.ticket  # good for the first call after a snooze
     for activity in activities:
         if activity.step in done:
             continue
-        match _perform(services, turn, activity):
+        match _perform(services, agent, activity, ticket):
             case Answered():
                 done.add(activity.step)
             case Stopped(reason=reason, ends_run=ends_run, is_denial=denial):
@@ -131,26 +175,32 @@ def _act(services: Services, turn: _Turn) -> tuple[RunState, str | None, set[str
                 is_denied = is_denied or denial
                 if ends_run:
                     break
+            case Later() as later:
+                return _End(RunState.SNOOZED, later.reason, done, later)
             case None:
-                pass
+                continue
+        ticket = None
+    trouble = "; ".join(troubles) or None
     if done or not troubles:
-        return RunState.COMPLETED, "; ".join(troubles) or None, done
-    return (RunState.SKIPPED if is_denied else RunState.FAILED), "; ".join(troubles), done
+        return _End(RunState.COMPLETED, trouble, done)
+    return _End(RunState.SKIPPED if is_denied else RunState.FAILED, trouble, done)
 
 
-def _perform(services: Services, turn: _Turn, activity: Activity) -> Answered | Stopped | None:
+def _perform(
+    services: Services, agent: _Agent, activity: Activity, ticket: int | None
+) -> Answered | Stopped | Later | None:
     """Do one activity; None when there is nothing to do it to."""
-    held, models = turn.claim, services.settings.gateway
+    held, models = agent.claim, services.settings.gateway
     effect: Effect
     if activity.kind is ActivityKind.COMMENT:
         with services.engine.begin() as connection:
-            posts = feed.posts_to_comment(connection, held.agent_id, turn.community_id, utcnow())
+            posts = feed.posts_to_comment(connection, held.agent_id, agent.community_id, utcnow())
         rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
         chosen = choose_post(rng, [post.id for post in posts])
         if chosen is None:
             return None
         post = next(post for post in posts if post.id == chosen)
-        messages = prompts.write_comment(turn.author, post.author, post.body)
+        messages = prompts.write_comment(agent.author, post.author, post.body)
         model = models.comment_model
         effect = partial(
             publish.publish_comment,
@@ -162,13 +212,13 @@ def _perform(services: Services, turn: _Turn, activity: Activity) -> Answered | 
     else:
         with services.engine.begin() as connection:
             recent = feed.own_recent_posts(connection, held.agent_id)
-        messages = prompts.write_post(turn.author, activity.kind, recent)
+        messages = prompts.write_post(agent.author, activity.kind, recent)
         model = models.post_model
         effect = partial(
             publish.publish_post,
             run_id=held.run_id,
             agent_id=held.agent_id,
-            community_id=turn.community_id,
+            community_id=agent.community_id,
             kind=PostKind.WELCOME if activity.kind is ActivityKind.WELCOME else PostKind.REGULAR,
         )
-    return ask(services, held, activity, model, messages, effect)
+    return ask(services, Turn(held, agent.quota, ticket), activity, model, messages, effect)

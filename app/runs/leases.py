@@ -23,7 +23,9 @@ class Claim:
     attempt: int
     cycle_at: datetime | None
     opened_at: datetime
+    expires_at: datetime | None
     is_expired: bool
+    ticket: int | None
 
     @property
     def moment(self) -> str:
@@ -53,13 +55,22 @@ def claim(connection: Connection, run_id: UUID, lease: timedelta) -> Claim | Non
             Run.attempt,
             Run.cycle_at,
             Run.created_at,
+            Run.expires_at,
+            Run.ticket,
             func.coalesce(Run.expires_at < func.now(), False).label("is_expired"),
         )
     ).one_or_none()
     if taken is None or taken.agent_id is None:
         return None
     return Claim(
-        taken.id, taken.agent_id, taken.attempt, taken.cycle_at, taken.created_at, taken.is_expired
+        run_id=taken.id,
+        agent_id=taken.agent_id,
+        attempt=taken.attempt,
+        cycle_at=taken.cycle_at,
+        opened_at=taken.created_at,
+        expires_at=taken.expires_at,
+        is_expired=taken.is_expired,
+        ticket=taken.ticket,
     )
 
 
@@ -86,6 +97,31 @@ def end(connection: Connection, held: Claim, state: RunState, reason: str | None
             update(Agent).where(Agent.id == held.agent_id).values(last_run_at=func.now())
         )
     return ended.rowcount > 0
+
+
+def snooze(connection: Connection, held: Claim, wait: timedelta, ticket: int | None) -> bool:
+    """Put a held run back until later, with its place in the line; False when it is no longer ours."""
+    snoozed = connection.execute(
+        update(Run)
+        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
+        .values(state=RunState.SNOOZED, wake_at=func.now() + wait, ticket=ticket, lease_until=None)
+    )
+    return snoozed.rowcount > 0
+
+
+def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
+    """Queue the snoozed runs whose time has come, and return them to be published."""
+    due = (
+        select(Run.id)
+        .where(Run.state == RunState.SNOOZED, Run.wake_at <= func.now())
+        .order_by(Run.wake_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    woken = connection.execute(
+        update(Run).where(Run.id.in_(due)).values(state=RunState.QUEUED).returning(Run.id)
+    )
+    return list(woken.scalars())
 
 
 def skip_waiting(connection: Connection, reason: str) -> int:

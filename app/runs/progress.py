@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
+from app.admission.limits import read_limits
 from app.clock import cycle_start
 from app.models import Agent, Comment, Post, Run, RunState
 from app.runs import leases
@@ -55,7 +56,7 @@ def read_progress(
         ).scalar_one(),
         calls=count_calls(connection, since),
         calls_per_s=count_calls(connection, now - RECENT).total / RECENT.total_seconds(),
-        rate=settings.limits.rate,
+        rate=read_limits(connection, settings.limits).rate,
         trouble=_trouble(connection, cycle_at),
     )
 

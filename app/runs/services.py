@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from redis import Redis
 from sqlalchemy import Engine
 
-from app.admission.permits import Permits
+from app.admission.controller import Admission
 from app.gateway import Gateway
 from app.settings import Settings
 
@@ -18,7 +18,7 @@ class Services:
     engine: Engine
     redis: Redis
     gateway: Gateway
-    permits: Permits
+    admission: Admission
 
     def close(self) -> None:
         """Give every connection back."""

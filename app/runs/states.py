@@ -17,7 +17,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
             RunState.QUARANTINED,
         }
     ),
-    RunState.SNOOZED: frozenset({RunState.RUNNING, RunState.SKIPPED}),
+    RunState.SNOOZED: frozenset({RunState.QUEUED, RunState.RUNNING, RunState.SKIPPED}),
     **{state: frozenset() for state in TERMINAL},
 }
 """From each state, the states it may move to. A terminal state is for good."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.models import Call, CallStatus
+
+NO_ANSWER = "no_answer"
+"""Error code of a call that was sent and may have been paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,25 @@ class Result:
     tokens_output: int | None = None
     cost_micros: int | None = None
 
+    @property
+    def tokens_used(self) -> int | None:
+        """Input and output together; None when the gateway did not say."""
+        if self.tokens_input is None or self.tokens_output is None:
+            return None
+        return self.tokens_input + self.tokens_output
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether an attempt that did not say its tokens may have cost some (see tokens_billable)."""
+        return (
+            self.status is not CallStatus.ERROR
+            or self.error_code == NO_ANSWER
+            or self.http_status == 200
+        )
+
 
 def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool:
     """Write the outcome into the row; False if it was closed before."""
-    used = None
-    if result.tokens_input is not None and result.tokens_output is not None:
-        used = result.tokens_input + result.tokens_output
     closed = connection.execute(
         update(Call)
         .where(Call.id == call.id, Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN)))
@@ -98,13 +114,43 @@ def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool
             http_status=result.http_status,
             tokens_input=result.tokens_input,
             tokens_output=result.tokens_output,
-            tokens_used=used,
+            tokens_used=result.tokens_used,
             cost_micros=result.cost_micros,
             latency_ms=result.latency_ms,
             finished_at=func.now(),
         )
     )
     return closed.rowcount > 0
+
+
+def tokens_billable() -> ColumnElement[int]:
+    """What a row counts against quotas: the tokens used or, where nobody knows, those reserved.
+
+    Nobody knows while a call is in flight, when its worker died, when no whole answer came, and when
+    an answer did not say. A call that the gateway refused counts nothing.
+    """
+    is_unsure = (
+        Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN, CallStatus.OK))
+        | (Call.error_code == NO_ANSWER)
+        | (Call.http_status == 200)
+    )
+    return func.coalesce(Call.tokens_used, case((is_unsure, Call.tokens_reserved), else_=0))
+
+
+def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
+    """Billable tokens since then, by agent."""
+    query = (
+        select(Call.agent_id, func.sum(tokens_billable()).label("tokens"))
+        .where(Call.created_at >= since)
+        .group_by(Call.agent_id)
+    )
+    return {row.agent_id: int(row.tokens or 0) for row in connection.execute(query)}
+
+
+def micros_since(connection: Connection, since: datetime) -> int:
+    """Estimated cost since then, in micro-dollars; calls without a price count nothing."""
+    query = select(func.sum(Call.cost_micros)).where(Call.created_at >= since)
+    return int(connection.execute(query).scalar_one() or 0)
 
 
 @dataclass(frozen=True, slots=True)

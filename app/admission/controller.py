@@ -1,0 +1,296 @@
+"""Admission's client side: asks the scripts, sleeps once, settles. See app/admission/__init__.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from redis import Redis
+
+from app.admission.circuit import Circuit, StoreAway
+from app.admission.limits import Limits
+from app.admission.scripts import FLEET, Windows, load, windows
+from app.clock import monotonic, sleep, utcnow
+from app.log import get_logger
+
+log = get_logger(__name__)
+
+AWAY_S = 20.0
+"""How long a call waits for a Redis that is away before its run is put back."""
+DAYS_KEPT_S = 2 * 86_400
+MONTH_KEPT_S = 40 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attempt that wants to be made; tokens and cost are what it may take at most."""
+
+    id: UUID
+    agent_id: UUID
+    is_adhoc: bool
+    tokens: int
+    cost_micros: int
+    model: str
+    quota: int | None = None
+    ticket: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to make one call now, and the reservation that goes with it."""
+
+    request: Request
+    windows: Windows
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer no. `ticket` keeps the place in the line for who comes back after `retry_after_s`."""
+
+    reason: str
+    retry_after_s: float
+    ticket: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the ledger says was used in the windows: the seed of the counters."""
+
+    tokens_by_agent: dict[UUID, int]
+    day_micros: int
+    month_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Admission as it stands."""
+
+    version: int
+    rate: float
+    effective_rate: float
+    paused_until: datetime | None
+    throttled_until: datetime | None
+    breaker: str
+    breaker_until: datetime | None
+    key_refused: bool
+    reserved: int
+    day_micros: int
+    day_reserved_micros: int
+
+
+class Admission:
+    """Decides about calls for one process; safe to share between its threads."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        read_limits: Callable[[], Limits],
+        read_spent: Callable[[Windows], Spent],
+        zone: ZoneInfo,
+        key_fingerprint: str,
+        call_s: float,
+    ) -> None:
+        self._redis = redis
+        self._read_limits = read_limits
+        self.read_spent = read_spent
+        self._zone = zone
+        self._fingerprint = key_fingerprint
+        self._lease_us = int((call_s + 10) * 1e6)
+        self._admit = load(redis, "admit")
+        self._settle = load(redis, "settle")
+        self._configure = load(redis, "configure")
+        self._circuit = Circuit()
+
+    def acquire(self, request: Request) -> Permit | Refusal:
+        """Wait for a permit, for no longer than the horizon, or say why not.
+
+        One round trip when the call may start at once; two when it has to wait, whatever the number
+        of others: the first says how long to sleep, the second confirms on waking.
+        """
+        began = monotonic()
+        while True:
+            window = windows(utcnow(), self._zone)
+            try:
+                code, wait_us, *why = self._circuit.call(lambda w=window: self._ask(request, w))  # type: ignore[misc]
+            except StoreAway as away:
+                if monotonic() - began > AWAY_S:
+                    return Refusal("store_away", 5.0)
+                sleep(away.retry_after_s)
+                continue
+            wait_s = int(wait_us) / 1e6
+            if code == "no":
+                return Refusal(why[0], wait_s, int(why[1]))
+            sleep(wait_s)
+            if code == "go":
+                return Permit(request, window, monotonic() - began)
+
+    def _ask(self, request: Request, window: Windows) -> list[Any]:
+        arguments: list[str | int | float] = [
+            str(request.id),
+            str(request.agent_id),
+            0 if request.is_adhoc else 1,
+            request.tokens,
+            request.cost_micros,
+            request.ticket,
+            -1 if request.quota is None else request.quota,
+            window.day,
+            window.day_left_us,
+            window.month_left_us,
+            self._lease_us,
+            self._fingerprint,
+            request.model,
+        ]
+        for _ in range(50):
+            answer: list[Any] = self._admit(keys=[*FLEET, *window.keys], args=arguments)
+            if answer[0] != "cold":
+                return answer
+            self._warm_up(window)
+        raise StoreAway(1.0)
+
+    def settle(
+        self,
+        permit: Permit,
+        outcome: str,
+        *,
+        tokens: int | None,
+        cost_micros: int | None,
+        pause_s: float = 0,
+    ) -> bool:
+        """Turn the reservation into what was used; None keeps the estimate. Counts once."""
+        arguments: list[str | int | float] = [
+            str(permit.request.id),
+            outcome,
+            -1 if tokens is None else tokens,
+            -1 if cost_micros is None else cost_micros,
+            permit.windows.day,
+            int(pause_s * 1e6),
+            self._fingerprint,
+            permit.request.model,
+        ]
+        keys = [*FLEET, *permit.windows.keys]
+        try:
+            return bool(self._circuit.call(lambda: self._settle(keys=keys, args=arguments)))
+        except StoreAway as away:
+            # The reservation runs out by itself, and the counters follow the ledger (repair).
+            log.warning("admission.not_settled", request_id=arguments[0], error=str(away))
+            return False
+
+    def void(self, permit: Permit) -> None:
+        """Give a permit back that no call was made with."""
+        self.settle(permit, "void", tokens=0, cost_micros=0)
+
+    def put_in_force(self, limits: Limits, *, close_breaker: bool = False) -> bool:
+        """Copy limits into Redis unless newer ones are there; every worker's next call sees them."""
+        paused_until = limits.paused_until
+        arguments: list[str | int | float] = [
+            limits.version,
+            max(1, int(limits.rate * 1000)),
+            limits.burst,
+            int(limits.max_wait_s * 1e6),
+            limits.tokens_per_minute,
+            limits.agent_daily_tokens,
+            limits.budget_day_micros,
+            limits.budget_month_micros,
+            int(paused_until.timestamp() * 1e6) if paused_until else 0,
+            "close" if close_breaker else "",
+        ]
+        return bool(self._circuit.call(lambda: self._configure(keys=FLEET, args=arguments)))
+
+    def _warm_up(self, window: Windows) -> None:
+        """After a fresh start, a flush or at midnight: the configuration and the counters from Postgres.
+
+        One process does it, the others ask again a moment later. Counters are set only where there
+        are none (HSETNX), so a second seeder does no harm.
+        """
+        if not self._redis.set("{paceline}:seeding", "1", nx=True, ex=10):
+            sleep(0.1)
+            return
+        try:
+            self.put_in_force(self._read_limits())
+            spent = self.read_spent(window)
+            quota, day, month = window.keys
+            pipeline = self._redis.pipeline(transaction=False)
+            for agent_id, tokens in spent.tokens_by_agent.items():
+                pipeline.hsetnx(quota, f"u:{agent_id}", tokens)
+            pipeline.hsetnx(day, "u", spent.day_micros)
+            pipeline.hsetnx(month, "u", spent.month_micros)
+            pipeline.hset(quota, "seeded", 1)
+            pipeline.hset(month, "seeded", 1)
+            pipeline.expire(quota, DAYS_KEPT_S)
+            pipeline.expire(day, DAYS_KEPT_S)
+            pipeline.expire(month, MONTH_KEPT_S)
+            pipeline.execute()
+            log.info("admission.seeded", day=window.day, agents=len(spent.tokens_by_agent))
+        finally:
+            self._redis.delete("{paceline}:seeding")
+
+    def state(self) -> State:
+        """Admission as it stands; raises StoreAway. Warms up when there is nothing yet."""
+        return self._circuit.call(self._state)
+
+    def _state(self) -> State:
+        now = utcnow()
+        window = windows(now, self._zone)
+        fields = _read_hash(self._redis, FLEET[0])
+        if "version" not in fields:
+            self._warm_up(window)
+            fields = _read_hash(self._redis, FLEET[0])
+        number = {name: int(value) for name, value in fields.items() if _is_integer(value)}
+
+        def moment(name: str) -> datetime | None:
+            us = number.get(name, 0)
+            at = EPOCH + timedelta(microseconds=us) if us else None
+            return at if at and at > now else None
+
+        opened = number.get("open", 0)
+        due = EPOCH + timedelta(microseconds=opened)
+        spend = _read_hash(self._redis, window.keys[1])
+        full = number.get("rate", 0)
+        return State(
+            version=number.get("version", 0),
+            rate=full / 1000,
+            effective_rate=_effective_rate(number, now) / 1000,
+            paused_until=moment("paused"),
+            throttled_until=moment("pend"),
+            breaker="closed" if not opened else "open" if due > now else "half_open",
+            breaker_until=due if opened else None,
+            key_refused=fields.get("badkey") == f"k{self._fingerprint}",
+            reserved=int(self._redis.hlen(FLEET[1])),
+            day_micros=int(spend.get("u", 0)),
+            day_reserved_micros=int(spend.get("h", 0)),
+        )
+
+
+EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def key_fingerprint(gateway_url: str, key: str | None) -> str:
+    """Of a key only this is stored; another key or gateway has another, so mending it resumes calls."""
+    return sha256(f"{gateway_url} {key}".encode()).hexdigest()[:16]
+
+
+def _effective_rate(number: dict[str, int], now: datetime) -> int:
+    full = number.get("rate", 0)
+    if "rate0" not in number:
+        return full
+    us = (now - EPOCH) // timedelta(microseconds=1) + number.get("off", 0)
+    since = max(0, us - number.get("pend", 0))
+    return min(full, number["rate0"] + full * since // 30_000_000)
+
+
+def _read_hash(redis: Redis, key: str) -> dict[str, str]:
+    return {str(name): str(value) for name, value in redis.hgetall(key).items()}
+
+
+def _is_integer(value: str) -> bool:
+    return value.lstrip("-").isdigit()
+
+
+def with_ticket(request: Request, ticket: int | None) -> Request:
+    """The same request with a place in the line."""
+    return replace(request, ticket=ticket or 0)

@@ -1,0 +1,197 @@
+"""`paceline limits`, `pause`, `resume`: what may be called and spent, changed while the fleet runs."""
+
+import getpass
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from redis.exceptions import RedisError
+from rich.table import Table
+
+from app.admission.circuit import StoreAway
+from app.admission.controller import Admission, State
+from app.admission.limits import Limits, change_limits, read_limits
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json
+from app.clock import utcnow
+from app.errors import ConfigError, Unreachable
+from app.redis_client import make_redis
+from app.settings import get_settings
+from app.wiring import build_admission, find_addresses
+
+app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
+
+FOR_EVER = timedelta(days=365 * 50)
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def _admission(engine: Any) -> Admission:
+    settings = get_settings()
+    addresses = find_addresses(settings)
+    redis = make_redis(addresses.redis_url)
+    return build_admission(settings, engine, redis, addresses.gateway_url)
+
+
+def _state(admission: Admission) -> State | None:
+    try:
+        return admission.state()
+    except (StoreAway, RedisError):
+        notes.print("Redis does not answer: calls wait, and its state is not shown", style="yellow")
+        return None
+
+
+@app.command("show")
+def show(as_json: AsJson = False) -> None:
+    """Show the limits in force, the effective rate, pauses and the breaker."""
+    settings = get_settings()
+    with database(settings) as engine:
+        with engine.begin() as connection:
+            limits = read_limits(connection, settings.limits)
+        state = _state(_admission(engine))
+    _print(limits, state, as_json=as_json)
+
+
+@app.command("set")
+def set_limits(
+    rate: Annotated[float | None, typer.Option(help="Calls per second", min=0.001)] = None,
+    burst: Annotated[int | None, typer.Option(help="Calls that may start at once", min=1)] = None,
+    max_wait: Annotated[
+        float | None, typer.Option(help="Seconds a run waits on a worker", min=0.1)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="LLM tokens; 0: no limit", min=0)
+    ] = None,
+    agent_daily_tokens: Annotated[
+        int | None, typer.Option(help="LLM tokens; 0: no limit", min=0)
+    ] = None,
+    budget_day: Annotated[float | None, typer.Option(help="Dollars; 0: no limit", min=0)] = None,
+    budget_month: Annotated[float | None, typer.Option(help="Dollars; 0: no limit", min=0)] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Change limits; every worker's next call sees them, without a restart."""
+    given = {
+        "rate": rate,
+        "burst": burst,
+        "max_wait_s": max_wait,
+        "tokens_per_minute": tokens_per_minute,
+        "agent_daily_tokens": agent_daily_tokens,
+        "budget_day_micros": None if budget_day is None else round(budget_day * 1e6),
+        "budget_month_micros": None if budget_month is None else round(budget_month * 1e6),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise ConfigError(
+            "nothing to change: give at least one of --rate, --burst, --budget-day, ..."
+        )
+    _change(changes, reason, as_json=as_json)
+
+
+def pause(
+    minutes: Annotated[
+        float | None, typer.Option("--for", help="Minutes; default: until resume", min=0)
+    ] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Stop all gateway calls and all new runs; calls under way finish."""
+    until = utcnow() + (FOR_EVER if minutes is None else timedelta(minutes=minutes))
+    _change({"paused_until": until.replace(microsecond=0)}, reason, as_json=as_json)
+
+
+def resume(reason: Reason = "", as_json: AsJson = False) -> None:
+    """End a pause, close the breaker after 402, and forget a refused key."""
+    _change({"paused_until": None}, reason, close_breaker=True, as_json=as_json)
+
+
+def _change(
+    changes: dict[str, Any], reason: str, *, as_json: bool, close_breaker: bool = False
+) -> None:
+    settings = get_settings()
+    with database(settings) as engine:
+        with engine.begin() as connection:
+            limits = change_limits(
+                connection, settings.limits, changes, actor=getpass.getuser(), reason=reason
+            )
+        admission = _admission(engine)
+        try:
+            admission.put_in_force(limits, close_breaker=close_breaker)
+        except StoreAway:
+            raise Unreachable(
+                "the change is stored and will be in force when Redis answers again: start Redis"
+            ) from None
+        state = _state(admission)
+    _print(limits, state, as_json=as_json)
+
+
+def _print(limits: Limits, state: State | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"limits": asdict(limits), "state": state and asdict(state)})
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _rows(limits, state):
+        table.add_row(name, value)
+    data.print(table)
+
+
+def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "rate",
+            f"{limits.rate:g} calls/s, burst {limits.burst}, a run waits up to {limits.max_wait_s:g} s",
+        ),
+        ("tokens per minute", _or_none(limits.tokens_per_minute)),
+        ("tokens per agent and day", _or_none(limits.agent_daily_tokens)),
+        (
+            "budget per day",
+            _dollars(limits.budget_day_micros) if limits.budget_day_micros else "no limit",
+        ),
+        (
+            "budget per month",
+            _dollars(limits.budget_month_micros) if limits.budget_month_micros else "no limit",
+        ),
+    ]
+    if state is None:
+        return rows
+    rows += [
+        (
+            "in force",
+            f"version {state.version} of {limits.version}, {state.effective_rate:g} calls/s now",
+        ),
+        ("reserved", f"{state.reserved} calls waiting or under way"),
+        (
+            "spent today",
+            f"{_dollars(state.day_micros)} (estimated) + {_dollars(state.day_reserved_micros)} held",
+        ),
+        (
+            "breaker",
+            state.breaker
+            + (f", probe {_moment(state.breaker_until)}" if state.breaker_until else ""),
+        ),
+    ]
+    if state.paused_until:
+        rows.append(("PAUSED", f"until {_moment(state.paused_until)}; `paceline resume` ends it"))
+    if state.throttled_until:
+        rows.append(("429 pause", f"until {_moment(state.throttled_until)}"))
+    if state.key_refused:
+        rows.append(
+            (
+                "KEY REFUSED",
+                f"set the right {get_settings().gateway_key_name}, or `paceline resume`",
+            )
+        )
+    return rows
+
+
+def _or_none(value: int) -> str:
+    return f"{value:,}" if value else "no limit"
+
+
+def _dollars(micros: int) -> str:
+    return f"${micros / 1e6:,.4f}"
+
+
+def _moment(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
