@@ -5,7 +5,7 @@
 Real embedded servers, real Celery workers, the sandbox gateway as a process of its own with `rate` and
 a capacity of max(2, rate/10). Prints, by the gateway's own clock: calls answered 429, share of the cap
 that was used, and the peak in any sliding second. Use is measured from 15 s after the first call (the
-workers are up) to the end of the time given, before draining.
+workers are up) to 15 s before the time given is over, when the fleet drains.
 """
 
 import argparse
@@ -70,8 +70,6 @@ def measure(
         stderr=subprocess.DEVNULL,
     )
     up = ["up", "--no-web", "--no-flower", "--json"]
-    subprocess.run([*PROGRAM, *up, "--for", "1", "--workers", "1"], cwd=folder, env=env, check=True,
-                   capture_output=True)  # fmt: skip
     with subprocess.Popen(
         [*PROGRAM, *up, "--for", str(seconds), "--workers", str(workers)],
         cwd=folder,
@@ -82,10 +80,16 @@ def measure(
         deadline = monotonic() + 60
         while not (folder / ".paceline" / "running.json").exists() and monotonic() < deadline:
             sleep(0.1)
-        sleep(1)
-        subprocess.run([*PROGRAM, "agents", "import", str(roster)], cwd=folder, env=env, check=True)
+        imported = False
+        while not imported and monotonic() < deadline:
+            sleep(0.5)
+            done = subprocess.run([*PROGRAM, "agents", "import", str(roster)], cwd=folder, env=env,
+                                  capture_output=True, check=False)  # fmt: skip
+            imported = done.returncode == 0
         out, _ = program.communicate(timeout=seconds + 200)
     lines = httpx2.get(f"{gateway}/sandbox/requests", timeout=60, trust_env=False).text.splitlines()
+    if keep := os.environ.get("KEEP_REQUESTS"):
+        Path(keep).write_text("\n".join(lines))
     sandbox.terminate()
     sandbox.wait(20)
     return report([json.loads(line) for line in lines], json.loads(out), rate, seconds) | {
@@ -96,11 +100,9 @@ def measure(
 def report(
     seen: list[dict[str, Any]], summary: dict[str, Any], rate: float, seconds: int
 ) -> dict[str, Any]:
-    """What the gateway saw of the second `up`."""
+    """What the gateway saw."""
     at = sorted(request["at_us"] / 1e6 for request in seen)
-    begin = at[0] + RAMP_S + (at[-1] - at[0] - seconds if at[-1] - at[0] > seconds else 0)
-    begin = max(begin, at[-1] - seconds + RAMP_S)
-    end = at[-1] - 20
+    begin, end = at[0] + RAMP_S, at[0] + seconds - RAMP_S
     used = sum(begin <= moment < end for moment in at)
     peak, first = 0, 0
     for last, moment in enumerate(at):

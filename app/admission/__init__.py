@@ -6,10 +6,11 @@ only clock, in integer microseconds. Four words answer everything:
 
 * **go**, after so many milliseconds: the call may be made, its tokens and money are reserved.
 * **sleep** so long, then ask again with the same request id. A slot is booked; the caller sleeps once.
-  Asking again *confirms*: the booking is void if a 429 or 402 came meanwhile, if the caller is more
-  than 250 ms late (it would bunch up with the next ones at the gateway), or if the reservation ran
-  out; then the same round trip books anew. So one round trip when a call starts at once, two when it
-  waits, and one more to settle, whatever the number of others who wait.
+  Asking again *confirms*: the booking is void if a 429 or 402 came meanwhile, if the caller is later
+  than the grace (it would bunch up with the next ones at the gateway: 125 ms at 4 calls/s, 40 ms at
+  50), or if the reservation ran out; then the same round trip books anew. So one round trip when a
+  call starts at once, two when it waits, and one more to settle, whatever the number of others who
+  wait.
 * **no**, with a reason and when to come back. Nothing is booked: booking for callers who then give up
   is what makes a limiter collapse under overload. Who is refused because the line is longer than
   the horizon (5 s) gets a ticket, a place in a virtual line; with it, coming back is not polling.

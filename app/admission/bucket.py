@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-GRACE = 250_000
+GRACE_MAX = 250_000
 INSTANT = 50_000
 Reply = tuple[str, int, str, int]
 """(go | sleep | no, microseconds, reason, ticket)"""
@@ -108,6 +108,13 @@ class Bucket:
         """Microseconds from one permit to the next."""
         return math.ceil(1_000_000_000 / self.rate(now))
 
+    def grace(self) -> int:
+        """How late a sleeper may be before it books anew: half of what a gateway that bears
+        max(2, rate/10) calls at once forgives.
+        """
+        spare = max(2, self.config.rate // 10_000) - 1
+        return math.floor(min(GRACE_MAX, spare * math.ceil(1_000_000_000 / self.config.rate) / 2))
+
     def restart(self, at: int, now: int) -> None:
         """An empty bucket from `at` on; no sleeper's booking counts any more."""
         step = self.step(now)
@@ -129,7 +136,7 @@ class Bucket:
         if held is not None:
             if held.started:
                 return "go", max(0, held.slot - now), "", 0
-            is_valid = held.gen == self.gen and now <= held.slot + GRACE
+            is_valid = held.gen == self.gen and now <= held.slot + self.grace()
             if is_valid and now < held.slot:
                 return "sleep", held.slot - now, "", 0
             if is_valid and self._tokens_ready(ask.est, 0) <= now:
@@ -224,15 +231,15 @@ class Bucket:
         if first:
             self.lane = max(self.lane, now) + math.ceil(step * 5 / 4)
             slot = self._move_ahead(earliest, slot)
-        gap = min(max(now - self.la[line], step), 64 * step)
-        self.te[line] += (gap - self.te[line]) // 8
+        gap = min(max(now - self.la[line], step), 8 * step)
+        self.te[line] = self.te[line] + (gap - self.te[line]) // 8 if wait > horizon / 2 else step
         self.la[line] = now
         self.held[ask.agent] += ask.est
         self.spending += ask.cost
         if self.open:
             self.probe = ask.rid
         booked = Reservation(
-            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE
+            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + self.grace()
         )
         wait = max(0, slot - now)
         if wait <= INSTANT:
@@ -254,7 +261,7 @@ class Bucket:
         if owner is None or owner.gen != self.gen:
             return slot
         del self.movable[rid]
-        self.reservations[rid] = replace(owner, slot=slot, exp=slot + GRACE)
+        self.reservations[rid] = replace(owner, slot=slot, exp=slot + self.grace())
         return at
 
     def _line_up(self, ask: Ask, line: int, wait: int, earliest: int, step: int, now: int) -> Reply:

@@ -44,7 +44,6 @@ class Permit:
 
     request: Request
     windows: Windows
-    waited_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +105,16 @@ class Admission:
         self._configure = load(redis, "configure")
         self._circuit = Circuit()
 
-    def acquire(self, request: Request) -> Permit | Refusal:
+    def acquire(self, request: Request, prepare: Callable[[], None]) -> Permit | Refusal:
         """Wait for a permit, for no longer than the horizon, or say why not.
 
         One round trip when the call may start at once; two when it has to wait, whatever the number
-        of others: the first says how long to sleep, the second confirms on waking.
+        of others: the first says how long to sleep, the second confirms on waking. `prepare` is called
+        once, when there is a booking and before the call's time, so that what takes time (the ledger
+        row) does not make the call late. After an error of `prepare` the booking is given back.
         """
         began = monotonic()
+        is_prepared = False
         while True:
             window = windows(utcnow(), self._zone)
             try:
@@ -122,12 +124,20 @@ class Admission:
                     return Refusal("store_away", 5.0)
                 sleep(away.retry_after_s)
                 continue
-            wait_s = int(wait_us) / 1e6
+            due = monotonic() + int(wait_us) / 1e6
             if code == "no":
-                return Refusal(why[0], wait_s, int(why[1]))
-            sleep(wait_s)
+                return Refusal(why[0], int(wait_us) / 1e6, int(why[1]))
+            permit = Permit(request, window)
+            if not is_prepared:
+                try:
+                    prepare()
+                except BaseException:
+                    self.void(permit)
+                    raise
+                is_prepared = True
+            sleep(due - monotonic())
             if code == "go":
-                return Permit(request, window, monotonic() - began)
+                return permit
 
     def _ask(self, request: Request, window: Windows) -> list[Any]:
         arguments: list[str | int | float] = [

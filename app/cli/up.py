@@ -33,7 +33,7 @@ from app.errors import ConfigError, Unreachable
 from app.redis_client import check_redis, make_redis
 from app.runs import leases
 from app.settings import Settings, get_settings
-from app.wiring import find_addresses
+from app.wiring import find_addresses, publish
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -285,7 +285,8 @@ def _drain(
         if finish:
             deadline = monotonic() + 2 * settings.cycle.slice_length_s + grace
             while monotonic() < deadline and not stopping.is_set() and _count_open(engine):
-                stopping.wait(0.25)
+                _wake(engine)  # beat is gone, and what snoozed has to finish, too
+                stopping.wait(0.5)
         killed += stop_all(workers, grace)
         if finish:
             with engine.begin() as connection:
@@ -293,6 +294,13 @@ def _drain(
     finally:
         killed = stop_all(parts, 5)
     return killed
+
+
+def _wake(engine: Engine) -> None:
+    with engine.begin() as connection:
+        woken = leases.wake(connection)
+    if woken:
+        publish(woken)
 
 
 def _count_open(engine: Engine) -> int:

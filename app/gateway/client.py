@@ -75,7 +75,11 @@ class _Bounded(httpx2.BaseTransport):
     def __init__(self, total_s: float, connections: int) -> None:
         self._total_s = total_s
         self._inner = httpx2.HTTPTransport(
-            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+            limits=httpx2.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=30,  # a new connection would make a call late
+            )
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -1,10 +1,11 @@
 """One activity's question to the gateway: up to four attempts, each admitted, recorded and settled.
 
-For each attempt: admission, which sleeps until the call's time (app/admission) -> insert the ledger row
-and renew the lease (one transaction) -> call -> close the row, and on success store the effect with it
-(one transaction) -> settle the reservation. A 429 is tried again after 1, 2 and 4 seconds, or later
-if the gateway asks for it, and the pause holds for the whole fleet; then the run gives up this cycle.
-402 and a refused key end the run at once. A permit that is not to be had soon puts the run back.
+For each attempt: admission books the call's time (app/admission) -> while that comes, insert the ledger
+row and renew the lease (one transaction) -> sleep, confirm -> call -> close the row, and on success
+store the effect with it (one transaction) -> settle the reservation. A 429 is tried again after 1, 2
+and 4 seconds, or later if the gateway asks for it, and the pause holds for the whole fleet; then the
+run gives up this cycle. 402 and a refused key end the run at once. A permit that is not to be had soon
+puts the run back.
 """
 
 from collections.abc import Sequence
@@ -196,29 +197,31 @@ def _attempt(
         quota=turn.quota,
         ticket=turn.ticket or 0,
     )
-    permit = services.admission.acquire(request)
-    if isinstance(permit, Refusal):
-        raise _Refused(permit)
-    call = None
-    try:
+    opened: list[calls.OpenedCall] = []
+
+    def open_row() -> None:
         with services.engine.begin() as connection:
-            if leases.renew(connection, held, lease):
-                call = calls.open_call(
-                    connection,
-                    run_id=held.run_id,
-                    agent_id=held.agent_id,
-                    step=activity.step,
-                    attempt=number,
-                    request_type=activity.kind,
-                    model=model,
-                    tokens_reserved=request.tokens,
-                )
-    finally:
-        if call is None:
-            services.admission.void(permit)
-    if call is None:
-        raise LeaseLost
-    _call(services, held, permit, call, messages, max_tokens, effect, failures)
+            call = leases.renew(connection, held, lease) and calls.open_call(
+                connection,
+                run_id=held.run_id,
+                agent_id=held.agent_id,
+                step=activity.step,
+                attempt=number,
+                request_type=activity.kind,
+                model=model,
+                tokens_reserved=request.tokens,
+            )
+        if not call:
+            raise LeaseLost
+        opened.append(call)
+
+    permit = services.admission.acquire(request, open_row)
+    if isinstance(permit, Refusal):
+        if opened:  # booked, and then a 402 or a pause came before the call's time
+            with services.engine.begin() as connection:
+                calls.withdraw_call(connection, opened[0])
+        raise _Refused(permit)
+    _call(services, held, permit, opened[0], messages, max_tokens, effect, failures)
 
 
 def _call(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.models import Call, CallStatus
@@ -72,6 +72,11 @@ def open_call(
         .on_conflict_do_nothing()
     )
     return opened if inserted.rowcount else None
+
+
+def withdraw_call(connection: Connection, call: OpenedCall) -> None:
+    """Take back the row of an attempt that was never made: admission refused it before its time."""
+    connection.execute(delete(Call).where(Call.id == call.id, Call.status == CallStatus.IN_FLIGHT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,5 +115,5 @@ def test_beats_at_the_same_moment_open_a_slice_once(engine):
 
 
 def test_capacity_follows_from_cap_and_slice():
-    assert runs_per_slice(4, CYCLE, 1.8) == 66
+    assert runs_per_slice(4, CYCLE, 1.8) == 84
     assert runs_per_slice(0.001, CYCLE, 1.8) == 1

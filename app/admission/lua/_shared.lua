@@ -9,7 +9,6 @@
 -- back: written with %.0f, because Lua's own tostring keeps 14 digits only.
 local S, R, X, W, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local EPOCH_S = 1735689600
-local GRACE = 250000      -- a sleeper that wakes later than this after its slot books anew
 local INSTANT = 50000     -- a wait this short starts at once, without confirming
 local st = {}
 do
@@ -51,6 +50,12 @@ local function rate()
   return r
 end
 local function step() return math.ceil(1000000000 / rate()) end
+-- How late a sleeper may be: late ones bunch up at the gateway, which is taken to bear max(2, rate/10)
+-- calls at once. Half of that is left for the way there; later ones book anew.
+local function grace()
+  local T = math.ceil(1000000000 / math.max(1, num('rate')))
+  return math.floor(math.min(250000, (math.max(2, math.floor(num('rate') / 10000)) - 1) * T / 2))
+end
 
 -- After a pause or a change: the bucket is empty and no sleeper's booking counts any more.
 local function restart(at)

@@ -46,7 +46,7 @@ end
 local rec = read_reservation(rid)
 if rec then
   if rec.started == 1 then save(); return {'go', text(math.max(0, rec.slot - now))} end
-  local valid = rec.gen == num('gen') and now <= rec.slot + GRACE
+  local valid = rec.gen == num('gen') and now <= rec.slot + grace()
   if valid and now < rec.slot then save(); return {'sleep', text(rec.slot - now)} end
   if valid and tokens_ready(0) <= now then
     put('se', math.max(0, num('se') - rec.est))
@@ -135,13 +135,14 @@ if first then
   local owner = moved[1] and read_reservation(moved[1])
   if owner and owner.gen == num('gen') then  -- change places with it; it is moved once at most
     owner.slot, slot = slot, tonumber(moved[2])
-    owner.exp = owner.slot + GRACE
+    owner.exp = owner.slot + grace()
     redis.call('ZREM', W, moved[1])
     write_reservation(moved[1], owner)
   end
 end
-local gap = math.min(math.max(now - num(LA), T), 64 * T)
-put(TE, num(TE) + math.floor((gap - num(TE)) / 8))
+-- What the line moves at is only seen while there is one; an idle hour says nothing.
+local gap = math.min(math.max(now - num(LA), T), 8 * T)
+if wait > horizon / 2 then put(TE, num(TE) + math.floor((gap - num(TE)) / 8)) else put(TE, T) end
 put(LA, now)
 redis.call('HINCRBY', Q, 'h:' .. agent, text(est))
 redis.call('HINCRBY', D, 'h', text(cost))
@@ -149,7 +150,7 @@ redis.call('HINCRBY', M, 'h', text(cost))
 if num('open') > 0 then put('probe', 'p' .. rid) end
 rec = {
   agent = agent, est = est, cost = cost, slot = slot, gen = num('gen'), started = 0,
-  vf = 0, rc = 0, day = day, lane = lane, exp = slot + GRACE,
+  vf = 0, rc = 0, day = day, lane = lane, exp = slot + grace(),
 }
 wait = math.max(0, slot - now)
 if wait <= INSTANT then
