@@ -185,6 +185,11 @@ def _start_parts(
         )
         for number in range(1, (workers or settings.worker.processes) + 1)
     ]
+    # Workers wait for permits with all their threads when the fleet is busy; a person's run, and what
+    # keeps the rest going, must not wait behind that.
+    express = ("worker", "--hostname=express@%h", "--queues=adhoc,maintenance", "--concurrency=8")
+    quiet = ("--without-gossip", "--without-mingle")
+    parts.append(Part("express", celery_command(*express, level, *quiet), env, logs))
     parts.append(Part("beat", celery_command("beat", level), env, logs))
     if web:
         where = ("--host", settings.web.host, "--port", str(settings.web.port))
@@ -278,7 +283,7 @@ def _drain(
     """
     notes.print("draining ...")
     grace = settings.gateway.total_timeout_s + 15
-    workers = [part for part in parts if part.name.startswith("worker")]
+    workers = [part for part in parts if part.name.startswith(("worker", "express"))]
     beat = [part for part in parts if part.name == "beat"]
     try:
         killed = stop_all(beat, 10)

@@ -83,7 +83,9 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
     ) as program:
         wait_for(lambda: running(home).database_url, 30, "PostgreSQL")
         wait_for(lambda: get(f"http://127.0.0.1:{web}/health/ready"), 60, "the dashboard")
-        wait_for(lambda: len(workers_seen(flower)) == 2, 60, "Flower with two workers")
+        wait_for(
+            lambda: len(workers_seen(flower)) == 3, 60, "Flower with two workers and the express"
+        )
         shell = ask_in_a_shell(folder, env)
         dispatched = paceline("dispatch", "cleo", "--wait", "--json", cwd=folder, **env)
         status = paceline("status", "--json", cwd=folder, **env)
@@ -202,7 +204,11 @@ def test_dispatch_waits_and_shows_the_run_with_its_post_and_spend(fleet):
 
 
 def test_flower_shows_workers_and_every_run_with_its_agent_and_outcome(fleet):
-    assert len(fleet.flower_workers) == 2
+    assert {name.split("@")[0] for name in fleet.flower_workers} == {
+        "worker1",
+        "worker2",
+        "express",
+    }
     assert all(fleet.flower_workers.values())
     tasks = fleet.flower_tasks
     assert len(tasks) > 10

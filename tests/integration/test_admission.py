@@ -1,0 +1,263 @@
+"""Admission as a worker uses it, on a real Valkey with the real clock."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.admission import drift
+from app.admission.controller import Permit, Refusal, Request
+from app.admission.limits import change_limits, follow_settings, read_limits
+from app.admission.scripts import FLEET, windows
+from app.clock import monotonic, sleep, utcnow
+from app.models import Agent, AuditEntry, Call
+from app.runs import leases, upkeep
+from app.runs.execute import execute
+from app.runs.scheduling import allowance
+from app.settings import LimitSettings
+from tests.support.factories import make_agents, make_run
+
+
+def request(**values) -> Request:
+    made = Request(uuid4(), uuid4(), is_adhoc=False, tokens=100, cost_micros=50, model="m")
+    return replace(made, **values)
+
+
+def acquire(services, **values):
+    return services.admission.acquire(request(**values), lambda: None)
+
+
+def change(services, **changes) -> None:
+    with services.engine.begin() as connection:
+        limits = change_limits(
+            connection, services.settings.limits, changes, actor="test", reason="because"
+        )
+    services.admission.put_in_force(limits)
+
+
+def scripts_run(redis) -> int:
+    return redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+
+
+def test_two_round_trips_at_once_and_three_when_it_waits(services, redis):
+    change(services, rate=10.0, burst=1)
+    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    sleep(0.3)
+    before = scripts_run(redis)
+    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    assert scripts_run(redis) - before == 2
+    before = scripts_run(redis)
+    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    assert scripts_run(redis) - before == 3
+
+
+def test_settling_twice_counts_once(services, redis):
+    permit = acquire(services)
+    assert services.admission.settle(permit, "ok", tokens=70, cost_micros=30)
+    assert not services.admission.settle(permit, "ok", tokens=70, cost_micros=30)
+    assert int(redis.hget(permit.windows.keys[0], f"u:{permit.request.agent_id}")) == 70
+
+
+def test_agent_over_its_quota_is_refused_and_others_are_not(services):
+    change(services, agent_daily_tokens=250)
+    ada = uuid4()
+    for _ in range(2):
+        assert isinstance(acquire(services, agent_id=ada), Permit)
+    refusal = acquire(services, agent_id=ada)
+    assert (refusal.reason, refusal.ticket) == ("quota", 0)
+    assert refusal.retry_after_s <= 86_400
+    assert isinstance(acquire(services), Permit)
+    assert isinstance(
+        acquire(services, agent_id=ada, quota=10_000), Permit
+    )  # an override of its own
+
+
+def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
+    change(services, budget_day_micros=500)
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(acquire(services))) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(answer, Permit) for answer in answers) == 10
+    assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"budget_day"}
+
+
+def test_402_opens_the_breaker_stops_the_scheduler_and_resume_closes_it(services):
+    services.admission.settle(acquire(services), "broke", tokens=0, cost_micros=0)
+    assert acquire(services).reason == "credits_exhausted"
+    state = services.admission.state()
+    assert state.breaker == "open"
+    assert allowance(state, services.settings).runs == 0
+    assert "credits exhausted" in allowance(state, services.settings).stopped
+    with services.engine.begin() as connection:
+        limits = read_limits(connection, services.settings.limits)
+    services.admission.put_in_force(limits, close_breaker=True)
+    assert isinstance(acquire(services), Permit)
+
+
+def test_one_probe_at_a_time_when_credits_may_be_back(services, redis):
+    services.admission.settle(acquire(services), "broke", tokens=0, cost_micros=0)
+    redis.hset(FLEET[0], "open", 1)  # long ago
+    assert allowance(services.admission.state(), services.settings).runs == 1
+    probe = acquire(services)
+    assert isinstance(probe, Permit)
+    assert acquire(services).reason == "credits_probing"
+    services.admission.settle(probe, "ok", tokens=1, cost_micros=1)
+    assert services.admission.state().breaker == "closed"
+    assert isinstance(acquire(services), Permit)
+
+
+def test_429_pauses_the_fleet_and_lowers_the_rate(services):
+    change(services, rate=100.0, burst=1)
+    permit = acquire(services)
+    services.admission.settle(permit, "throttled", tokens=0, cost_micros=0, pause_s=1)
+    state = services.admission.state()
+    assert state.effective_rate == 70
+    assert state.throttled_until is not None
+    began = monotonic()
+    assert isinstance(acquire(services), Permit)
+    assert 0.8 < monotonic() - began < 1.5
+
+
+def test_refused_key_stops_calls_until_the_key_changes(services):
+    services.admission.settle(acquire(services), "key_refused", tokens=0, cost_micros=0)
+    assert acquire(services).reason == "key_refused"
+    assert allowance(services.admission.state(), services.settings).runs == 0
+    services.admission._fingerprint = "another"
+    assert isinstance(acquire(services), Permit)
+
+
+def test_pause_and_a_new_rate_are_felt_within_a_second(services):
+    change(services, paused_until=utcnow() + timedelta(minutes=5))
+    assert acquire(services).reason == "paused"
+    change(services, paused_until=None, rate=0.5, burst=1)
+    acquire(services)
+    sleeper: list[float] = []
+
+    def sleep_for_a_permit() -> None:
+        acquire(services)
+        sleeper.append(monotonic())
+
+    thread = threading.Thread(target=sleep_for_a_permit)
+    thread.start()
+    sleep(0.2)
+    change(services, rate=50.0)
+    began = monotonic()
+    assert isinstance(acquire(services), Permit)
+    assert monotonic() - began < 1
+    thread.join()
+
+
+def test_every_change_has_an_audit_entry(services):
+    change(services, rate=7.0)
+    with services.engine.connect() as connection:
+        entry = connection.execute(select(AuditEntry)).one()
+    assert (entry.actor, entry.before, entry.after, entry.reason) == (
+        "test", {"rate": 1000.0}, {"rate": 7.0}, "because",
+    )  # fmt: skip
+
+
+def test_environment_seeds_limits_and_the_operators_word_stays_until_it_changes(connection):
+    follow_settings(connection, LimitSettings(rate=4))
+    change_limits(connection, LimitSettings(), {"rate": 9.0}, actor="me", reason="")
+    follow_settings(connection, LimitSettings(rate=4))
+    assert read_limits(connection, LimitSettings()).rate == 9
+    follow_settings(connection, LimitSettings(rate=5))
+    assert read_limits(connection, LimitSettings()).rate == 5
+
+
+def test_flushall_loses_no_count(services, redis):
+    with services.engine.begin() as connection:
+        agents = make_agents(connection, 1)
+        run_id = make_run(connection, agents[0])
+    execute(services, run_id)
+    with services.engine.connect() as connection:
+        used = connection.execute(select(func.sum(Call.tokens_used))).scalar_one()
+    redis.flushall()
+    permit = acquire(services, agent_id=agents[0])
+    assert int(redis.hget(permit.windows.keys[0], f"u:{agents[0]}")) == used
+    assert redis.ttl(permit.windows.keys[0]) > 86_400
+
+
+def test_forgotten_scripts_are_sent_again(services, redis):
+    acquire(services)
+    redis.script_flush()
+    assert isinstance(acquire(services), Permit)
+
+
+def test_drift_is_found_and_mended_where_nothing_is_under_way(services, redis):
+    with services.engine.begin() as connection:
+        agents = make_agents(connection, 1)
+        run_id = make_run(connection, agents[0])
+    execute(services, run_id)
+    window = windows(utcnow(), services.settings.zone)
+    redis.hincrby(window.keys[0], f"u:{agents[0]}", 5_000)
+    held = acquire(services)
+    assert [found.redis - found.ledger for found in upkeep.find_drift(services)] == [5_000]
+    assert upkeep.reconcile_limits(services).repaired == 1
+    services.admission.void(held)
+    assert upkeep.find_drift(services) == []
+    assert drift.read_counters(redis, window)
+
+
+def test_run_that_gets_no_permit_soon_is_snoozed_with_its_place_and_wakes(services, sandbox):
+    change(services, rate=0.2, burst=1, max_wait_s=0.5)
+    acquire(services)
+    with services.engine.begin() as connection:
+        agents = make_agents(connection, 1)
+        run_id = make_run(connection, agents[0])
+    outcome = execute(services, run_id)
+    assert (outcome.state, outcome.reason) == ("snoozed", "wait")
+    assert sandbox.state.seen == []
+    with services.engine.begin() as connection:
+        assert leases.wake(connection) == []  # not yet
+    change(services, rate=1000.0, burst=100)
+    deadline = monotonic() + 15
+    woken: list = []
+    while not woken and monotonic() < deadline:
+        sleep(0.1)
+        with services.engine.begin() as connection:
+            woken = leases.wake(connection)
+    assert woken == [run_id]
+    assert execute(services, run_id).state == "completed"
+
+
+def test_quota_ends_a_run_with_its_reason(services, sandbox):
+    with services.engine.begin() as connection:
+        agents = make_agents(connection, 1)
+        connection.execute(update(Agent).values(daily_tokens=10))
+        run_id = make_run(connection, agents[0])
+    outcome = execute(services, run_id)
+    assert (outcome.state, outcome.reason) == ("skipped", "welcome: quota")
+    assert sandbox.state.seen == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "day", "hours"),
+    [
+        ("UTC", datetime(2026, 11, 22, 23, 59, tzinfo=UTC), "2026-11-22", 24),
+        ("Europe/Berlin", datetime(2026, 3, 28, 23, 30, tzinfo=UTC), "2026-03-29", 23),
+        ("Europe/Berlin", datetime(2026, 10, 24, 22, 30, tzinfo=UTC), "2026-10-25", 25),
+        ("Pacific/Auckland", datetime(2026, 12, 31, 11, 30, tzinfo=UTC), "2027-01-01", 24),
+        ("America/New_York", datetime(2026, 1, 1, 4, 59, tzinfo=UTC), "2025-12-31", 24),
+    ],
+)
+def test_days_are_those_of_the_business_time_zone(zone, now, day, hours):
+    window = windows(now, ZoneInfo(zone))
+    end = now + timedelta(microseconds=window.day_left_us)
+    assert window.day == day
+    assert end - window.day_start == timedelta(hours=hours)
+    assert window.keys[2].endswith(day[:7])
+
+
+def test_keys_share_one_hash_tag():
+    keys = (*FLEET, *windows(utcnow(), UTC).keys)
+    assert {key.split("}")[0] for key in keys} == {"{paceline"}
