@@ -1,7 +1,7 @@
 """Admission's client side: asks the scripts, sleeps once, settles. See app/admission/__init__.py."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -299,8 +299,3 @@ def _read_hash(redis: Redis, key: str) -> dict[str, str]:
 
 def _is_integer(value: str) -> bool:
     return value.lstrip("-").isdigit()
-
-
-def with_ticket(request: Request, ticket: int | None) -> Request:
-    """The same request with a place in the line."""
-    return replace(request, ticket=ticket or 0)

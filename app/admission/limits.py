@@ -27,9 +27,6 @@ class Limits:
     paused_until: datetime | None
 
 
-CHANGEABLE = tuple(f.name for f in fields(Limits) if f.name != "version")
-
-
 def read_limits(connection: Connection, settings: LimitSettings) -> Limits:
     """The limits in force; made from the settings when there are none yet."""
     columns = [getattr(LimitsRow, field.name) for field in fields(Limits)]

@@ -181,7 +181,7 @@ def _attempt(
     held = turn.claim
     lease = timedelta(seconds=services.settings.worker.lease_s)
     max_tokens = services.settings.gateway.max_tokens
-    # Four characters a token is the usual English; other tongues take more, and max_tokens is ample.
+    # English takes about four characters a token; three leave room for other tongues.
     prompt_tokens = sum(len(message["content"]) for message in messages) // 3
     with services.engine.connect() as connection:
         number = 1 + calls.last_attempt(
