@@ -35,7 +35,7 @@ def run_agent(agent: str, cycle: str | None = None) -> str:
         if not is_known:
             log.warning("run.unknown_agent", run_id=str(run_id), agent=agent)
             return f"{agent}: failed (unknown agent)"
-    outcome = execute(services(), run_id)
+    outcome = execute(services(), run_id, is_adhoc=cycle is None)
     return str(outcome) if outcome else f"{agent}: nothing to do (taken, ended or unknown)"
 
 

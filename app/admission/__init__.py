@@ -6,11 +6,10 @@ only clock, in integer microseconds. Four words answer everything:
 
 * **go**, after so many milliseconds: the call may be made, its tokens and money are reserved.
 * **sleep** so long, then ask again with the same request id. A slot is booked; the caller sleeps once.
-  Asking again *confirms*: the booking is void if a 429 or 402 came meanwhile, if the caller is later
-  than the grace (it would bunch up with the next ones at the gateway: 125 ms at 4 calls/s, 40 ms at
-  50), or if the reservation ran out; then the same round trip books anew. So one round trip when a
-  call starts at once, two when it waits, and one more to settle, whatever the number of others who
-  wait.
+  Asking again *confirms*: the booking is void if a 429 or 402 came meanwhile, if the caller is so
+  late that it would bunch up with others at the gateway, or if the reservation ran out; then the same
+  round trip books anew. So one round trip when a call starts at once, two when it waits, and one more
+  to settle, whatever the number of others who wait.
 * **no**, with a reason and when to come back. Nothing is booked: booking for callers who then give up
   is what makes a limiter collapse under overload. Who is refused because the line is longer than
   the horizon (5 s) gets a ticket, a place in a virtual line; with it, coming back is not polling.
@@ -24,6 +23,13 @@ the first leaves tat >= x + T, each later one adds T, so the last slot is >= x +
 hence k <= burst + (y-x)/T. The set stays closed under taking slots away (crash, void), using a freed
 slot at the same instant, and exchanging owners; so a void slot goes to a list and an ad-hoc call may
 change places with a sleeping scheduled one. Moving tat back would not keep it.
+
+Slots are promises; the gateway sees starts. A caller that the machine kept waiting starts late, and a
+line that is always full never wins the time back: one stall of 80 ms at 50 calls/s, and any jitter
+minutes later meets an empty bucket at the gateway. So starts have a bucket of their own, moved by the
+moment of each confirmation, with half of the room that the gateway is taken to have, max(2, rate/10)
+calls; who finds it full books anew, and the slot it leaves unused repays the stall. And slots are
+three thousandths of a second per second slower than the rate.
 
 Who is authoritative. Postgres: the limits (one row, versioned, audited) and what was used (the
 ledger). Redis: permits, reservations, counters; all can be lost. Workers carry no limits, so a stale

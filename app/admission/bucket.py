@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-GRACE_MAX = 250_000
+GRACE = 1_000_000
 INSTANT = 50_000
 Reply = tuple[str, int, str, int]
 """(go | sleep | no, microseconds, reason, ticket)"""
@@ -73,6 +73,7 @@ class Bucket:
     config: Config
     tat: int = 0
     last: int = 0
+    ran: int = 0
     gen: int = 0
     pend: int = 0
     rate0: int | None = None
@@ -105,15 +106,21 @@ class Bucket:
         return min(self.config.rate, self.rate0 + self.config.rate * since // 30_000_000)
 
     def step(self, now: int) -> int:
-        """Microseconds from one permit to the next."""
-        return math.ceil(1_000_000_000 / self.rate(now))
-
-    def grace(self) -> int:
-        """How late a sleeper may be before it books anew: half of what a gateway that bears
-        max(2, rate/10) calls at once forgives.
+        """Microseconds from one slot to the next, three thousandths more than the rate asks for: what
+        a stall used up of the gateway's tolerance comes back.
         """
-        spare = max(2, self.config.rate // 10_000) - 1
-        return math.floor(min(GRACE_MAX, spare * math.ceil(1_000_000_000 / self.config.rate) / 2))
+        return math.ceil(1_003_000_000 / self.rate(now))
+
+    def pace(self) -> int:
+        """Microseconds per call at the full rate."""
+        return math.ceil(1_000_000_000 / self.config.rate)
+
+    def spare(self) -> int:
+        """How far starts as they happen may run ahead: half of what a gateway forgives that bears
+        max(2, rate/10) calls at once, or the burst.
+        """
+        forgiven = (max(2, self.config.rate // 10_000) - 1) / 2
+        return math.floor(max(forgiven, self.config.burst - 1) * self.pace())
 
     def restart(self, at: int, now: int) -> None:
         """An empty bucket from `at` on; no sleeper's booking counts any more."""
@@ -136,10 +143,11 @@ class Bucket:
         if held is not None:
             if held.started:
                 return "go", max(0, held.slot - now), "", 0
-            is_valid = held.gen == self.gen and now <= held.slot + self.grace()
+            is_valid = held.gen == self.gen and now <= held.slot + GRACE
             if is_valid and now < held.slot:
                 return "sleep", held.slot - now, "", 0
-            if is_valid and self._tokens_ready(ask.est, 0) <= now:
+            is_ready = max(self._tokens_ready(ask.est, 0), self.ran - self.spare()) <= now
+            if is_valid and is_ready:
                 self.sleeping = max(0, self.sleeping - held.est)
                 self._start(ask, held, now)
                 return "go", 0, "", 0
@@ -153,6 +161,7 @@ class Bucket:
 
     def _start(self, ask: Ask, held: Reservation, now: int) -> None:
         self.last = max(self.last, held.slot)
+        self.ran = max(self.ran, now, held.slot) + self.pace()
         if self.config.tpm:
             self.tt = math.ceil(max(self.tt, held.slot) + ask.est * self._per_token())
         self.movable.pop(ask.rid, None)
@@ -208,7 +217,8 @@ class Bucket:
         """Find the slot, keep the line, and book, or refuse with a place in the line."""
         step, horizon = self.step(now), self.config.horizon
         tau = (self.config.burst - 1) * step
-        earliest = max(now, self.pend, self._tokens_ready(ask.est, self.sleeping))
+        tokens_ready = self._tokens_ready(ask.est, self.sleeping)
+        earliest = max(now, self.pend, self.ran - self.spare(), tokens_ready)
         slot = max(earliest, self.tat - tau)
         self.free = {name: at for name, at in self.free.items() if at >= earliest}
         reused = min(self.free, key=lambda name: (self.free[name], name), default=None)
@@ -239,7 +249,7 @@ class Bucket:
         if self.open:
             self.probe = ask.rid
         booked = Reservation(
-            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + self.grace()
+            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE
         )
         wait = max(0, slot - now)
         if wait <= INSTANT:
@@ -261,7 +271,7 @@ class Bucket:
         if owner is None or owner.gen != self.gen:
             return slot
         del self.movable[rid]
-        self.reservations[rid] = replace(owner, slot=slot, exp=slot + self.grace())
+        self.reservations[rid] = replace(owner, slot=slot, exp=slot + GRACE)
         return at
 
     def _line_up(self, ask: Ask, line: int, wait: int, earliest: int, step: int, now: int) -> Reply:

@@ -13,6 +13,7 @@ from redis import Redis
 from app.admission.circuit import Circuit, StoreAway
 from app.admission.limits import Limits
 from app.admission.scripts import FLEET, Windows, load, windows
+from app.admission.turnstile import Turnstile
 from app.clock import monotonic, sleep, utcnow
 from app.log import get_logger
 
@@ -104,6 +105,8 @@ class Admission:
         self._settle = load(redis, "settle")
         self._configure = load(redis, "configure")
         self._circuit = Circuit()
+        self.turnstile = Turnstile()
+        """Where this process's scheduled runs wait before they begin."""
 
     def acquire(self, request: Request, prepare: Callable[[], None]) -> Permit | Refusal:
         """Wait for a permit, for no longer than the horizon, or say why not.
@@ -124,9 +127,14 @@ class Admission:
                     return Refusal("store_away", 5.0)
                 sleep(away.retry_after_s)
                 continue
-            due = monotonic() + int(wait_us) / 1e6
+            wait_s = int(wait_us) / 1e6
+            due = monotonic() + wait_s
             if code == "no":
-                return Refusal(why[0], int(wait_us) / 1e6, int(why[1]))
+                if why[0] == "wait":
+                    self.turnstile.answered(wait_s)
+                return Refusal(why[0], wait_s, int(why[1]))
+            if not is_prepared and not request.is_adhoc:  # where the line ends; ad hoc jumps it
+                self.turnstile.answered(wait_s)
             permit = Permit(request, window)
             if not is_prepared:
                 try:
@@ -156,6 +164,9 @@ class Admission:
             request.model,
         ]
         for _ in range(50):
+            import threading, time as _t
+            tl = globals().setdefault("TL", threading.local())
+            tl.asked = _t.monotonic()
             answer: list[Any] = self._admit(keys=[*FLEET, *window.keys], args=arguments)
             if answer[0] != "cold":
                 return answer

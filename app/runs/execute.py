@@ -6,6 +6,7 @@ gateway is called. A run taken over from a dead worker decides the same again, b
 seeded, and leaves out the steps whose result is stored.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -67,8 +68,16 @@ class _End:
     later: Later | None = None
 
 
-def execute(services: Services, run_id: UUID) -> Outcome | None:
-    """Give a run its turn; None when it is not ours to give (held, ended or unknown)."""
+def execute(services: Services, run_id: UUID, *, is_adhoc: bool = False) -> Outcome | None:
+    """Give a run its turn; None when it is not ours to give (held, ended or unknown).
+
+    A scheduled run begins when the line for permits is short enough, an ad-hoc run at once.
+    """
+    with nullcontext() if is_adhoc else services.admission.turnstile.passing():
+        return _execute(services, run_id)
+
+
+def _execute(services: Services, run_id: UUID) -> Outcome | None:
     lease = timedelta(seconds=services.settings.worker.lease_s)
     with services.engine.begin() as connection:
         held = leases.claim(connection, run_id, lease)

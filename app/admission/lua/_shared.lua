@@ -10,6 +10,7 @@
 local S, R, X, W, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local EPOCH_S = 1735689600
 local INSTANT = 50000     -- a wait this short starts at once, without confirming
+local GRACE = 1000000     -- who confirms later than this is taken for dead
 local st = {}
 do
   local flat = redis.call('HGETALL', S)
@@ -49,12 +50,14 @@ local function rate()
   if r > full then r = full end
   return r
 end
-local function step() return math.ceil(1000000000 / rate()) end
--- How late a sleeper may be: late ones bunch up at the gateway, which is taken to bear max(2, rate/10)
--- calls at once. Half of that is left for the way there; later ones book anew.
-local function grace()
-  local T = math.ceil(1000000000 / math.max(1, num('rate')))
-  return math.floor(math.min(250000, (math.max(2, math.floor(num('rate') / 10000)) - 1) * T / 2))
+-- Three thousandths below the rate: so the gateway's bucket, which we can only guess at, fills again.
+local function step() return math.ceil(1003000000 / rate()) end
+-- Starts as they really happened, which is what the gateway sees: `ran` is when a bucket that loses
+-- one call per 1/rate would be empty. It may be ahead of now by `spare`: half of what a gateway forgives
+-- that takes max(2, rate/10) calls at once, the other half is left for the way there; or the burst.
+local function pace() return math.ceil(1000000000 / num('rate')) end
+local function spare()
+  return math.floor(math.max((math.max(2, math.floor(num('rate') / 10000)) - 1) / 2, num('burst') - 1) * pace())
 end
 
 -- After a pause or a change: the bucket is empty and no sleeper's booking counts any more.

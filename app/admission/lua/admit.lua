@@ -12,7 +12,7 @@
 -- returns  {'go', wait} | {'sleep', wait} | {'no', retry_after, reason, ticket} | {'cold'}; times in
 --          microseconds from now; 'cold' when the configuration or the day's counters are not there
 --
--- Invariant: starts in any window w <= burst + rate * w; a refusal books nothing (only the virtual
+-- Invariant: slots in any window w <= burst + rate * w, starts as they happen <= 1 + spare + rate * w; a refusal books nothing (only the virtual
 -- queue moves); a request id holds at most one reservation; used + held never passes a limit here.
 local Q, D, M = KEYS[6], KEYS[7], KEYS[8]
 local rid, agent, lane = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -27,6 +27,7 @@ local tau, tk = (num('burst') - 1) * T, tpm > 0 and 60000000 / tpm or 0
 local function start(rec)
   rec.started, rec.exp = 1, math.max(now, rec.slot) + lease
   put('last', math.max(num('last'), rec.slot))
+  put('ran', math.max(num('ran'), now, rec.slot) + pace())
   if tpm > 0 then put('tt', math.ceil(math.max(num('tt'), rec.slot) + est * tk)) end
   rec.vf, rec.rc = num('tt'), num('rc')
   redis.call('ZREM', W, rid)
@@ -46,9 +47,9 @@ end
 local rec = read_reservation(rid)
 if rec then
   if rec.started == 1 then save(); return {'go', text(math.max(0, rec.slot - now))} end
-  local valid = rec.gen == num('gen') and now <= rec.slot + grace()
+  local valid = rec.gen == num('gen') and now <= rec.slot + GRACE
   if valid and now < rec.slot then save(); return {'sleep', text(rec.slot - now)} end
-  if valid and tokens_ready(0) <= now then
+  if valid and tokens_ready(0) <= now and num('ran') - spare() <= now then
     put('se', math.max(0, num('se') - rec.est))
     start(rec)
     save()
@@ -92,7 +93,7 @@ if beyond(D, num('day_budget')) then return no(day_left, 'budget_day') end
 if beyond(M, num('month_budget')) then return no(month_left, 'budget_month') end
 
 -- The slot: the earliest moment that every rate allows.
-local earliest = math.max(now, num('pend'), tokens_ready(num('se')))
+local earliest = math.max(now, num('pend'), num('ran') - spare(), tokens_ready(num('se')))
 local slot = math.max(earliest, num('tat') - tau)
 redis.call('ZREMRANGEBYSCORE', F, '-inf', '(' .. text(earliest))
 local free = redis.call('ZRANGE', F, 0, 0, 'WITHSCORES')
@@ -135,7 +136,7 @@ if first then
   local owner = moved[1] and read_reservation(moved[1])
   if owner and owner.gen == num('gen') then  -- change places with it; it is moved once at most
     owner.slot, slot = slot, tonumber(moved[2])
-    owner.exp = owner.slot + grace()
+    owner.exp = owner.slot + GRACE
     redis.call('ZREM', W, moved[1])
     write_reservation(moved[1], owner)
   end
@@ -150,7 +151,7 @@ redis.call('HINCRBY', M, 'h', text(cost))
 if num('open') > 0 then put('probe', 'p' .. rid) end
 rec = {
   agent = agent, est = est, cost = cost, slot = slot, gen = num('gen'), started = 0,
-  vf = 0, rc = 0, day = day, lane = lane, exp = slot + grace(),
+  vf = 0, rc = 0, day = day, lane = lane, exp = slot + GRACE,
 }
 wait = math.max(0, slot - now)
 if wait <= INSTANT then
