@@ -164,9 +164,6 @@ class Admission:
             request.model,
         ]
         for _ in range(50):
-            import threading, time as _t
-            tl = globals().setdefault("TL", threading.local())
-            tl.asked = _t.monotonic()
             answer: list[Any] = self._admit(keys=[*FLEET, *window.keys], args=arguments)
             if answer[0] != "cold":
                 return answer

@@ -84,10 +84,6 @@ class _Bounded(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         deadline = monotonic() + self._total_s
-        import time as _t
-        from app.admission import controller as _c
-        tl = _c.TL
-        request.headers["x-t"] = f"{tl.before},{tl.reply},{tl.code},{_t.monotonic()}"
         response = self._inner.handle_request(request)
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _BoundedStream(response.stream, deadline, request)

@@ -34,9 +34,6 @@ def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[Non
         if scope["type"] != "http":
             return
         arrived_ns = now_ns()
-        for k, v in scope["headers"]:
-            if k == b"x-t":
-                with open("/tmp/xt.log", "a") as f: f.write(f"{arrived_ns/1e9},{v.decode()}\n")
         body = await _body(receive)
         match scope["method"], scope["path"]:
             case "POST", "/v1/chat/completions":
