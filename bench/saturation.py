@@ -69,6 +69,7 @@ def measure(
         env=env,
         stderr=subprocess.DEVNULL,
     )
+    own_cpu = put_first(sandbox.pid)
     up = ["up", "--no-web", "--no-flower", "--json"]
     with subprocess.Popen(
         [*PROGRAM, *up, "--for", str(seconds), "--workers", str(workers)],
@@ -94,7 +95,17 @@ def measure(
     sandbox.wait(20)
     return report([json.loads(line) for line in lines], json.loads(out), rate, seconds) | {
         "rate": rate, "capacity": capacity, "workers": workers, "agents": agents, "latency_s": latency,
+        "gateway_first": own_cpu,
     }  # fmt: skip
+
+
+def put_first(pid: int) -> bool:
+    """Let the sandbox run before all else, as a gateway on a machine of its own would; False if we may not."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def report(

@@ -135,6 +135,7 @@ class Bucket:
         """Put another configuration in force."""
         self.config = config
         self.rate0 = config.rate
+        self.ran = min(self.ran, now + self.pace())  # counted at the old rate
         self.restart(max(now, self.pend), now)
 
     def admit(self, ask: Ask, now: int) -> Reply:

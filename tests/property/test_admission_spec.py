@@ -262,7 +262,7 @@ def make_machine(redis):
         def change(self, rate, burst):
             self.config = replace(self.config, rate=rate, burst=burst)
             self.most = Config(max(self.most.rate, rate))
-            self.spare = max(self.spare, Bucket(self.config).spare())
+            self.spare += Bucket(self.config).spare() + Bucket(self.config).pace()
             for side in (self.real, self.spec):
                 side.configure(self.config, self.now)
 

@@ -23,6 +23,7 @@ for i, name in ipairs(names) do put(name, tonumber(ARGV[i])) end
 put('rate0', num('rate'))
 local paused = tonumber(ARGV[9])
 put('paused', paused > 0 and paused - EPOCH_S * 1000000 or 0)
+put('ran', math.min(num('ran'), now + pace()))  -- counted at the old rate
 restart(math.max(now, num('pend')))
 save()
 return 1
