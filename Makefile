@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-fast lint fmt check lock docs revision clean
+.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,15 @@ fmt: $(READY)  ## Put the code into shape
 docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
 	@$(BIN)/python -m tests.house.generated
 
+bench-limiters: $(READY)  ## Compare limiters side by side (8 minutes); writes docs/limiters.*
+	@$(BIN)/python -m bench.limiters
+
+bench-saturation: $(READY)  ## The cap end to end, 10 minutes at 4 and 10 at 50 calls/s
+	@$(BIN)/python -m bench.saturation --rate 4 --seconds 600
+	@$(BIN)/python -m bench.saturation --rate 50 --seconds 600
+
 lock: $(READY)  ## Resolve the dependencies anew into requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	@uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --upgrade --quiet -o requirements.lock
 
 revision: $(READY)  ## Draft a migration: make revision m="what it does"

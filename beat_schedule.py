@@ -24,6 +24,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 1.0,
         "options": {"queue": "maintenance", "expires": 1.0},
     },
+    "rescue what got stuck": {
+        "task": "runs.rescue",
+        "schedule": 5.0,
+        "options": {"queue": "maintenance", "expires": 5.0},
+    },
     "keep Redis in line with Postgres": {
         "task": "limits.reconcile",
         "schedule": 30.0,

@@ -135,7 +135,7 @@ class WorkerSettings(BaseModel):
         16, ge=1, le=500, description="Runs that one worker process has in hand at once"
     )
     lease_s: float = Field(
-        120, ge=30, description="A run whose worker is silent for this long may be taken by another"
+        30, ge=3, description="A run whose worker is silent for this long is given to another"
     )
 
 

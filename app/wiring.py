@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import entry_points
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from app.embedded import running
 from app.errors import ConfigError
 from app.gateway.client import OpenAIGateway
 from app.redis_client import make_redis
+from app.runs.heartbeat import Heartbeat
 from app.runs.services import Services
 from app.settings import Settings
 from app.usage import calls
@@ -73,6 +75,7 @@ def build(settings: Settings) -> Services:
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads
         ),
         admission=build_admission(settings, engine, redis, addresses.gateway_url),
+        heartbeat=Heartbeat(engine, timedelta(seconds=settings.worker.lease_s)),
     )
 
 

@@ -22,6 +22,7 @@ import httpx2
 
 from app.cli.parts import free_port
 from app.clock import monotonic, sleep
+from bench.figures import peak_in_a_second
 
 PROGRAM = [sys.executable, "-m", "app.cli"]
 RAMP_S = 15
@@ -100,7 +101,7 @@ def measure(
 
 
 def put_first(pid: int) -> bool:
-    """Let the sandbox run before all else, as a gateway on a machine of its own would; False if we may not."""
+    """Let the sandbox run first, as a gateway on its own machine would; False if we may not."""
     try:
         os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
     except (OSError, AttributeError):
@@ -115,17 +116,12 @@ def report(
     at = sorted(request["at_us"] / 1e6 for request in seen)
     begin, end = at[0] + RAMP_S, at[0] + seconds - RAMP_S
     used = sum(begin <= moment < end for moment in at)
-    peak, first = 0, 0
-    for last, moment in enumerate(at):
-        while moment - at[first] > 1.0:
-            first += 1
-        peak = max(peak, last - first + 1)
     return {
         "calls": len(at),
         "answered_429": sum(request["status"] == 429 for request in seen),
         "used_of_cap": round(used / (rate * (end - begin)), 4),
         "measured_s": round(end - begin, 1),
-        "peak_in_a_second": peak,
+        "peak_in_a_second": peak_in_a_second(at),
         "runs": summary["runs"],
         "open_runs": summary["open_runs"],
     }

@@ -24,6 +24,15 @@ def publish(run_ids: Sequence[UUID]) -> None:
         ) from None
 
 
+def backlog() -> int:
+    """Messages that wait in Redis for a worker."""
+    with app.connection_or_acquire() as connection:
+        channel = connection.default_channel
+        return sum(
+            channel.queue_declare(name, passive=True).message_count for name in ("adhoc", "cycle")
+        )
+
+
 def publish_runs(runs: Sequence[QueuedRun]) -> None:
     """One message per run, in one pipelined batch. The message's id is the run's.
 

@@ -8,7 +8,12 @@ import os
 import sys
 from functools import cache
 
-from celery.signals import worker_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    worker_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from app.db import check_database
 from app.errors import PacelineError
@@ -36,6 +41,12 @@ def _refuse_to_start_broken(**_: object) -> None:
     except PacelineError as error:
         print(f"paceline: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None
+
+
+@worker_shutting_down.connect
+def _begin_nothing(**_: object) -> None:
+    """What is at work ends between two calls; everything else stays queued for other workers."""
+    services().stopping.set()
 
 
 @worker_shutdown.connect

@@ -6,17 +6,20 @@ From any Python shell:
     run_agent.delay("ada")          # a handle or an id; starts now, ahead of the cycle's backlog
 """
 
+from datetime import timedelta
 from uuid import UUID
 
 from celery import current_task
+from celery.exceptions import Reject
 
+from app.admission.turnstile import Stopping
 from app.clock import utcnow
 from app.log import get_logger
-from app.runs import adhoc, cycles, leases, upkeep
+from app.runs import adhoc, cycles, jobs, leases, rescue, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
 from workers.celery import app
-from workers.dispatch import publish, publish_runs
+from workers.dispatch import backlog, publish, publish_runs
 from workers.process import services
 
 log = get_logger(__name__)
@@ -35,7 +38,11 @@ def run_agent(agent: str, cycle: str | None = None) -> str:
         if not is_known:
             log.warning("run.unknown_agent", run_id=str(run_id), agent=agent)
             return f"{agent}: failed (unknown agent)"
-    outcome = execute(services(), run_id, is_adhoc=cycle is None)
+    name = current_task.request.hostname or ""
+    try:
+        outcome = execute(services(), run_id, is_adhoc=cycle is None, worker=name)
+    except Stopping:
+        raise Reject("the worker is told to end", requeue=True) from None
     return str(outcome) if outcome else f"{agent}: nothing to do (taken, ended or unknown)"
 
 
@@ -48,17 +55,12 @@ def open_slice() -> str:
         opened = cycles.open_slice(
             connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs
         )
+        said = f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
+        said += f" ({allowed.stopped})" if allowed.stopped else ""
+        jobs.done(connection, jobs.OPEN_SLICE, said)
     publish_runs(opened.runs)
-    log.info(
-        "cycle.slice_opened",
-        cycle_at=opened.cycle_at.isoformat(),
-        slice=opened.slice_index,
-        runs=len(opened.runs),
-        deferred=opened.deferred,
-        stopped=allowed.stopped,
-    )
-    said = f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
-    return f"{said} ({allowed.stopped})" if allowed.stopped else said
+    log.info("cycle.slice_opened", cycle_at=opened.cycle_at.isoformat(), did=said)
+    return said
 
 
 @app.task(name="runs.wake")
@@ -71,15 +73,31 @@ def wake_runs() -> str:
     return f"{len(woken)} woken"
 
 
+@app.task(name="runs.rescue")
+def rescue_runs() -> str:
+    """Set going again what got stuck: see app/runs/rescue.py."""
+    settings = services().settings
+    patience = rescue.PATIENCE if backlog() else rescue.PATIENCE_IDLE
+    with services().engine.begin() as connection:
+        rescued = rescue.rescue(
+            connection,
+            patience=patience,
+            call_deadline=timedelta(seconds=settings.gateway.longest_call_s + 60),
+        )
+        jobs.done(connection, "runs.rescue", str(rescued))
+    if rescued.to_publish:
+        publish(rescued.to_publish)
+    if rescued != rescue.Rescued():
+        log.info("runs.rescued", did=str(rescued), quarantined=rescued.quarantined)
+    return str(rescued)
+
+
 @app.task(name="limits.reconcile")
 def reconcile_limits() -> str:
     """Bring Redis in line with Postgres: limits and counters."""
     done = upkeep.reconcile_limits(services())
+    with services().engine.begin() as connection:
+        jobs.done(connection, "limits.reconcile", str(done))
     if done.drifted or done.put_in_force:
-        log.info(
-            "limits.reconciled",
-            put_in_force=done.put_in_force,
-            drifted=done.drifted,
-            repaired=done.repaired,
-        )
+        log.info("limits.reconciled", did=str(done))
     return str(done)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.clock import monotonic, sleep
+from app.clock import monotonic
 
 LEAD_S = 1.0
 """Enough booked ahead that the line never runs dry while the next run is claimed and read."""
@@ -18,6 +18,12 @@ WIDTH = 2
 """Runs of one process on their way to their first answer; more would only compete for the CPU."""
 LONGEST_S = 5.0
 """For how long one answer may keep the turnstile shut; then a run passes and asks again."""
+POLL_S = 0.5
+"""How soon those who wait notice that the process is told to end."""
+
+
+class Stopping(Exception):
+    """The process is told to end; this run is for another one."""
 
 
 class Turnstile:
@@ -29,13 +35,19 @@ class Turnstile:
         self._passing = threading.local()
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Wait for a place; it is given on at this thread's first answer, or at the end."""
-        self._places.acquire()
+    def passing(self, stopping: threading.Event) -> Iterator[None]:
+        """Wait for a place; it is given on at this thread's first answer, or at the end.
+
+        Raises Stopping when the process is told to end before that.
+        """
+        while not self._places.acquire(timeout=POLL_S):
+            if stopping.is_set():
+                raise Stopping
         self._passing.has_place = True
         try:
             while (wait_s := self._line_until - LEAD_S - monotonic()) > 0:
-                sleep(min(wait_s, 0.2))
+                if stopping.wait(min(wait_s, POLL_S)):
+                    raise Stopping
             yield
         finally:
             self._give_place_on()

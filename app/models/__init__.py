@@ -3,6 +3,7 @@
 from app.models.agents import Agent, AgentState, Community
 from app.models.calls import Call, CallStatus
 from app.models.content import Comment, Post, PostKind, Vote
+from app.models.jobs import Job
 from app.models.limits import AuditEntry, Limits
 from app.models.runs import Run, RunOrigin, RunState
 
@@ -14,6 +15,7 @@ __all__ = [
     "CallStatus",
     "Comment",
     "Community",
+    "Job",
     "Limits",
     "Post",
     "PostKind",

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -66,6 +66,13 @@ class Run(Base):
     wake_at: Mapped[datetime | None] = mapped_column(comment="snoozed until then")
     ticket: Mapped[int | None] = mapped_column(BigInteger, comment="place in admission's line")
     lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(comment="who holds or last held it")
+    losses: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="times its worker went silent while holding it"
+    )
+    published_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), comment="when workers were last told of it"
+    )
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]

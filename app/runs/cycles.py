@@ -18,8 +18,9 @@ from sqlalchemy import Connection, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import cycle_start
-from app.models import Agent, AgentState, Run, RunOrigin, RunState
+from app.models import Agent, AgentState, Run, RunOrigin
 from app.models.agents import PHASES
+from app.runs.states import WAITING
 from app.settings import CycleSettings
 
 QUEUE_SLICES = 2
@@ -111,9 +112,7 @@ def _count_opened(connection: Connection, cycle_at: datetime, slice_at: datetime
 
 
 def _count_waiting(connection: Connection) -> int:
-    query = select(func.count()).where(
-        Run.state.in_((RunState.QUEUED, RunState.SNOOZED)), Run.origin == RunOrigin.CYCLE
-    )
+    query = select(func.count()).where(Run.state.in_(WAITING), Run.origin == RunOrigin.CYCLE)
     return connection.execute(query).scalar_one()
 
 

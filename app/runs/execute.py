@@ -13,7 +13,9 @@ from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.admission.turnstile import Stopping
 from app.agents import prompts
 from app.agents.activities import Activity, ActivityKind, choose_post, due_activities, rng_for
 from app.clock import utcnow
@@ -68,41 +70,59 @@ class _End:
     later: Later | None = None
 
 
-def execute(services: Services, run_id: UUID, *, is_adhoc: bool = False) -> Outcome | None:
+def execute(
+    services: Services, run_id: UUID, *, is_adhoc: bool = False, worker: str = ""
+) -> Outcome | None:
     """Give a run its turn; None when it is not ours to give (held, ended or unknown).
 
-    A scheduled run begins when the line for permits is short enough, an ad-hoc run at once.
+    A scheduled run begins when the line for permits is short enough, an ad-hoc run at once. Raises
+    Stopping when the process is told to end: the run is queued still or again.
     """
-    with nullcontext() if is_adhoc else services.admission.turnstile.passing():
-        return _execute(services, run_id)
+    turnstile = services.admission.turnstile
+    with nullcontext() if is_adhoc else turnstile.passing(services.stopping):
+        lease = timedelta(seconds=services.settings.worker.lease_s)
+        with services.engine.begin() as connection:
+            held = leases.claim(connection, run_id, lease, worker)
+        if held is None:
+            return None
+        with services.heartbeat.holding(held):
+            return _work(services, held)
 
 
-def _execute(services: Services, run_id: UUID) -> Outcome | None:
-    lease = timedelta(seconds=services.settings.worker.lease_s)
-    with services.engine.begin() as connection:
-        held = leases.claim(connection, run_id, lease)
-    if held is None:
-        return None
-    with services.engine.begin() as connection:
-        agent = _read_agent(connection, held)
+def _work(services: Services, held: Claim) -> Outcome | None:
+    """Do what is due in a run that we hold, and end it, put it back or release it."""
     try:
+        with services.engine.begin() as connection:
+            agent = _read_agent(connection, held)
         ended = _act(services, agent)
+        if ended.later:
+            return _put_back(services, agent, ended.later, ended.done)
     except LeaseLost:
-        log.warning("run.lease_lost", run_id=str(run_id), agent=agent.author.handle)
+        log.warning("run.lease_lost", run_id=str(held.run_id))
         return None
-    if ended.later:
-        return _put_back(services, agent, ended.later, ended.done)
+    except Stopping:
+        with services.engine.begin() as connection:
+            leases.release(connection, held)
+        raise
+    except SQLAlchemyError:
+        log.exception("run.database_trouble", run_id=str(held.run_id))
+        return None  # the lease runs out, and the run is resumed when the database is back
+    except Exception as error:
+        log.exception("run.broke", run_id=str(held.run_id))
+        with services.engine.begin() as connection:
+            leases.end(connection, held, RunState.FAILED, f"internal error: {error!r}"[:500])
+        raise
     with services.engine.begin() as connection:
         is_ours = leases.end(connection, held, ended.state, ended.reason)
     if not is_ours:
-        log.warning("run.lease_lost", run_id=str(run_id), agent=agent.author.handle)
+        log.warning("run.lease_lost", run_id=str(held.run_id), agent=agent.author.handle)
         return None
     comments = sum(step.startswith("comment") for step in ended.done)
     posts = len(ended.done) - comments
     outcome = Outcome(agent.author.handle, ended.state, ended.reason, posts, comments)
     log.info(
         "run.ended",
-        run_id=str(run_id),
+        run_id=str(held.run_id),
         agent=outcome.agent,
         state=outcome.state,
         reason=outcome.reason,
@@ -176,6 +196,8 @@ def _act(services: Services, agent: _Agent) -> _End:
     for activity in activities:
         if activity.step in done:
             continue
+        if services.stopping.is_set():
+            raise Stopping
         match _perform(services, agent, activity, ticket):
             case Answered():
                 done.add(activity.step)

@@ -1,17 +1,19 @@
 """Taking a run, holding it, ending it. Guarded updates only; the clock is the database's.
 
-A lease that ran out may be taken by another worker, with the next `attempt`. The first worker's
-writes then match no row: `renew` and `end` answer False, and it stops.
+A lease that runs out is taken back by app/runs/rescue.py, and another worker claims the run with the
+next `attempt`. The first worker's writes then match no row: `renew` and `end` answer False, and it
+stops.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from app.models import Agent, Run, RunState
-from app.runs.states import OPEN, TERMINAL
+from app.runs.states import OPEN, TERMINAL, WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,20 @@ class Claim:
         return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
 
 
-def claim(connection: Connection, run_id: UUID, lease: timedelta) -> Claim | None:
-    """Take an open run nobody holds; None if it is held, ended or unknown."""
+def claim(connection: Connection, run_id: UUID, lease: timedelta, worker: str = "") -> Claim | None:
+    """Take a queued run; None if it is held, snoozed, ended or unknown."""
     taken = connection.execute(
         update(Run)
         .where(
             Run.id == run_id,
             Run.agent_id.is_not(None),
-            Run.state.in_(OPEN),
-            or_(Run.state != RunState.RUNNING, Run.lease_until < func.now()),
+            Run.state == RunState.QUEUED,
         )
         .values(
             state=RunState.RUNNING,
             attempt=Run.attempt + 1,
             lease_until=func.now() + lease,
+            worker=worker,
             started_at=func.coalesce(Run.started_at, func.now()),
         )
         .returning(
@@ -84,6 +86,30 @@ def renew(connection: Connection, held: Claim, lease: timedelta) -> bool:
     return renewed.rowcount > 0
 
 
+def renew_all(connection: Connection, held: Sequence[Claim], lease: timedelta) -> None:
+    """Hold on to several runs; those that are no longer ours are left alone."""
+    connection.execute(
+        update(Run)
+        .where(
+            Run.id == bindparam("run_id"),
+            Run.attempt == bindparam("held_attempt"),
+            Run.state == RunState.RUNNING,
+        )
+        .values(lease_until=func.now() + lease),
+        [{"run_id": claim.run_id, "held_attempt": claim.attempt} for claim in held],
+    )
+
+
+def release(connection: Connection, held: Claim) -> bool:
+    """Give a held run back for another worker to go on with; False when it is no longer ours."""
+    released = connection.execute(
+        update(Run)
+        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
+        .values(state=RunState.QUEUED, lease_until=None, published_at=func.now())
+    )
+    return released.rowcount > 0
+
+
 def end(connection: Connection, held: Claim, state: RunState, reason: str | None) -> bool:
     """Put a held run into a terminal state; False when it is no longer ours."""
     assert state in TERMINAL
@@ -119,7 +145,10 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
         .with_for_update(skip_locked=True)
     )
     woken = connection.execute(
-        update(Run).where(Run.id.in_(due)).values(state=RunState.QUEUED).returning(Run.id)
+        update(Run)
+        .where(Run.id.in_(due))
+        .values(state=RunState.QUEUED, published_at=func.now())
+        .returning(Run.id)
     )
     return list(woken.scalars())
 
@@ -128,7 +157,7 @@ def skip_waiting(connection: Connection, reason: str) -> int:
     """Skip every run that waits unclaimed; returns how many."""
     skipped = connection.execute(
         update(Run)
-        .where(Run.state.in_((RunState.QUEUED, RunState.SNOOZED)))
+        .where(Run.state.in_(WAITING))
         .values(state=RunState.SKIPPED, reason=reason, finished_at=func.now())
     )
     return skipped.rowcount

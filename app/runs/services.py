@@ -1,12 +1,14 @@
 """What runs work with. Put together in app.wiring."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from redis import Redis
 from sqlalchemy import Engine
 
 from app.admission.controller import Admission
 from app.gateway import Gateway
+from app.runs.heartbeat import Heartbeat
 from app.settings import Settings
 
 
@@ -19,9 +21,13 @@ class Services:
     redis: Redis
     gateway: Gateway
     admission: Admission
+    heartbeat: Heartbeat
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is told to end: no run begins, and those at work stop between two calls."""
 
     def close(self) -> None:
         """Give every connection back."""
+        self.heartbeat.close()
         self.gateway.close()
         self.redis.close()
         self.engine.dispose()

@@ -3,13 +3,14 @@
 from app.models import RunState
 
 OPEN = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.SNOOZED})
+WAITING = frozenset({RunState.QUEUED, RunState.SNOOZED})
 TERMINAL = frozenset(RunState) - OPEN
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.SKIPPED}),
     RunState.RUNNING: frozenset(
         {
-            RunState.RUNNING,  # another worker, after the lease ran out
+            RunState.QUEUED,  # its worker went silent, or gave it back when it was told to end
             RunState.SNOOZED,
             RunState.COMPLETED,
             RunState.FAILED,
@@ -17,7 +18,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
             RunState.QUARANTINED,
         }
     ),
-    RunState.SNOOZED: frozenset({RunState.QUEUED, RunState.RUNNING, RunState.SKIPPED}),
+    RunState.SNOOZED: frozenset({RunState.QUEUED, RunState.SKIPPED}),
     **{state: frozenset() for state in TERMINAL},
 }
 """From each state, the states it may move to. A terminal state is for good."""

@@ -17,6 +17,10 @@ class Reconciled:
     drifted: int
     repaired: int
 
+    def __str__(self) -> str:
+        said = f"{self.drifted} counters differed, {self.repaired} repaired"
+        return f"limits put in force again, {said}" if self.put_in_force else said
+
 
 def reconcile_limits(services: Services) -> Reconciled:
     """Bring Redis in line with Postgres: the limits in force and the counters."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
@@ -128,6 +128,19 @@ def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool
     return closed.rowcount > 0
 
 
+def give_up(connection: Connection, deadline: timedelta) -> int:
+    """Mark calls that are in flight for longer than any call may take; returns how many.
+
+    Their worker died. They may have been paid for, so they count what was reserved.
+    """
+    given_up = connection.execute(
+        update(Call)
+        .where(Call.status == CallStatus.IN_FLIGHT, Call.created_at < func.now() - deadline)
+        .values(status=CallStatus.UNKNOWN, error_code="worker_lost", finished_at=func.now())
+    )
+    return given_up.rowcount
+
+
 def tokens_billable() -> ColumnElement[int]:
     """What a row counts against quotas: the tokens used or, where nobody knows, those reserved.
 
@@ -150,6 +163,14 @@ def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
         .group_by(Call.agent_id)
     )
     return {row.agent_id: int(row.tokens or 0) for row in connection.execute(query)}
+
+
+def tokens_of_agent(connection: Connection, agent_id: UUID, since: datetime) -> int:
+    """Billable tokens of one agent since then."""
+    query = select(func.sum(tokens_billable())).where(
+        Call.agent_id == agent_id, Call.created_at >= since
+    )
+    return int(connection.execute(query).scalar_one() or 0)
 
 
 def micros_since(connection: Connection, since: datetime) -> int:

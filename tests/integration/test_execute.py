@@ -7,9 +7,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, update
 
+from app.admission.turnstile import Stopping
 from app.clock import monotonic
 from app.models import Agent, Call, Comment, Post, Run
 from app.runs.execute import execute
+from app.runs.rescue import rescue
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
 
@@ -183,6 +185,7 @@ def test_resumed_run_keeps_its_welcome_and_does_not_ask_again(services, sandbox)
                 state="running", finished_at=None, lease_until=func.now() - timedelta(seconds=1)
             )
         )
+        rescue(connection, patience=timedelta(seconds=60), call_deadline=timedelta(minutes=5))
     made = len(sandbox.state.seen)
     assert execute(services, run_id).state == "completed"
     assert len(sandbox.state.seen) == made
@@ -227,3 +230,25 @@ def test_two_first_runs_at_once_store_one_welcome_and_one_post(services):
         thread.join()
     assert sorted(read(services, Post.kind)) == [("regular",), ("welcome",)]
     assert {row[0] for row in read(services, Post.run_id)} == set(runs)
+
+
+def test_error_of_our_own_ends_the_run_with_its_name(services):
+    def break_down(_):
+        raise ZeroDivisionError("a bug")
+
+    services.gateway.complete = break_down
+    with pytest.raises(ZeroDivisionError):
+        execute(services, one_run(services))
+    ((state, reason),) = read(services, Run.state, Run.reason)
+    assert (state, reason) == ("failed", "internal error: ZeroDivisionError('a bug')")
+
+
+def test_worker_told_to_end_gives_its_run_back_between_two_calls(services, sandbox):
+    run_id = one_run(services)
+    services.stopping.set()
+    with pytest.raises(Stopping):
+        execute(services, run_id, is_adhoc=True)
+    with pytest.raises(Stopping):
+        execute(services, run_id)
+    assert read(services, Run.state, Run.losses) == [("queued", 0)]
+    assert sandbox.state.seen == []

@@ -1,12 +1,14 @@
 """A run is held by one worker at a time; who lost it can write nothing."""
 
 import threading
+import time
 from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
-from app.models import Run, RunState
-from app.runs import leases
+from app.models import Agent, AuditEntry, Run, RunState
+from app.runs import leases, rescue
+from app.runs.heartbeat import Heartbeat
 from tests.support.factories import make_agents, make_run
 
 LEASE = timedelta(seconds=120)
@@ -19,6 +21,12 @@ def claim(connection, run_id):
 def let_lease_run_out(connection, run_id) -> None:
     connection.execute(
         update(Run).where(Run.id == run_id).values(lease_until=func.now() - timedelta(seconds=1))
+    )
+
+
+def rescue_now(connection, patience_s=60):
+    return rescue.rescue(
+        connection, patience=timedelta(seconds=patience_s), call_deadline=timedelta(minutes=5)
     )
 
 
@@ -38,6 +46,8 @@ def test_worker_that_lost_its_lease_cannot_write(connection):
     run_id = make_run(connection, make_agents(connection, 1)[0])
     first = claim(connection, run_id)
     let_lease_run_out(connection, run_id)
+    assert claim(connection, run_id) is None, "only the rescue takes a run away"
+    assert rescue_now(connection).resumed == [run_id]
     second = claim(connection, run_id)
     assert second.attempt == 2
     assert not leases.renew(connection, first, LEASE)
@@ -72,3 +82,84 @@ def test_what_waits_is_skipped_with_its_reason_and_what_runs_is_not(connection):
     row = connection.execute(select(Run.state, Run.reason).where(Run.id == waiting)).one()
     assert tuple(row) == ("skipped", "stopped")
     assert leases.count_open(connection) == 1
+
+
+def test_run_that_loses_its_worker_three_times_is_quarantined_with_its_agent(connection):
+    poison, well = make_agents(connection, 2)
+    poisonous, other = make_run(connection, poison), make_run(connection, well)
+    for _ in range(2):
+        claim(connection, poisonous)
+        let_lease_run_out(connection, poisonous)
+        assert rescue_now(connection).resumed == [poisonous]
+    claim(connection, poisonous)
+    let_lease_run_out(connection, poisonous)
+    assert len(rescue_now(connection).quarantined) == 1
+    states = select(Run.state, Run.reason, Agent.state).join(Agent).order_by(Agent.state)
+    assert [tuple(row) for row in connection.execute(states)] == [
+        ("queued", None, "active"),
+        ("quarantined", "its worker went silent 3 times", "quarantined"),
+    ]
+    subjects = connection.execute(select(AuditEntry.action)).scalars().all()
+    assert subjects == ["agents.quarantine"]
+    assert claim(connection, other) is not None
+
+
+def test_queued_run_that_nobody_takes_is_published_again_once_per_patience(connection):
+    run_id = make_run(connection, make_agents(connection, 1)[0])
+    assert rescue_now(connection).unheard == []
+    long_ago = func.now() - timedelta(seconds=61)
+    connection.execute(update(Run).where(Run.id == run_id).values(published_at=long_ago))
+    assert rescue_now(connection).unheard == [run_id]
+    assert rescue_now(connection).unheard == []
+
+
+def test_run_that_waits_past_its_cycle_is_skipped_and_says_so(connection):
+    run_id = make_run(connection, make_agents(connection, 1)[0])
+    past = func.now() - timedelta(seconds=1)
+    connection.execute(update(Run).where(Run.id == run_id).values(expires_at=past))
+    assert rescue_now(connection).expired == 1
+    row = connection.execute(select(Run.state, Run.reason).where(Run.id == run_id)).one()
+    assert tuple(row) == ("skipped", "expired")
+
+
+def test_released_run_goes_to_another_worker_without_a_loss(connection):
+    run_id = make_run(connection, make_agents(connection, 1)[0])
+    assert leases.release(connection, claim(connection, run_id))
+    again = claim(connection, run_id)
+    assert again.attempt == 2
+    assert connection.execute(select(Run.losses)).scalar_one() == 0
+
+
+def test_heartbeat_keeps_a_long_run_and_lets_go_of_an_ended_one(engine):
+    lease = timedelta(seconds=0.6)
+    with engine.begin() as connection:
+        run_id = make_run(connection, make_agents(connection, 1)[0])
+        held = leases.claim(connection, run_id, lease)
+    heartbeat = Heartbeat(engine, lease)
+    with heartbeat.holding(held):
+        time.sleep(1.5)
+        with engine.begin() as connection:
+            assert rescue_now(connection).resumed == []
+    time.sleep(0.8)
+    with engine.begin() as connection:
+        assert rescue_now(connection).resumed == [run_id]
+    heartbeat.close()
+
+
+def test_twenty_rescuers_at_once_resume_a_run_once(engine):
+    with engine.begin() as connection:
+        run_id = make_run(connection, make_agents(connection, 1)[0])
+        claim(connection, run_id)
+        let_lease_run_out(connection, run_id)
+    resumed = []
+
+    def work() -> None:
+        with engine.begin() as connection:
+            resumed.extend(rescue_now(connection).resumed)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert resumed == [run_id]

@@ -1,0 +1,168 @@
+"""Why has this agent not run? One answer, from everything that could stand in its way."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, func, select
+
+from app.admission.circuit import StoreAway
+from app.admission.controller import State
+from app.admission.limits import read_limits
+from app.admission.scripts import windows
+from app.clock import cycle_start
+from app.models import Agent, AgentState, Run, RunState
+from app.models.agents import PHASES
+from app.runs import jobs
+from app.runs.services import Services
+from app.usage import calls
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `stops`: it keeps the agent from running or calling now."""
+
+    about: str
+    says: str
+    stops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer in a line, and what it rests on."""
+
+    agent: str
+    answer: str
+    findings: list[Finding]
+
+
+def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
+    """Look at everything between an agent and its next call."""
+    with services.engine.connect() as connection:
+        agent = connection.execute(
+            select(Agent.handle, Agent.state, Agent.phase, Agent.last_run_at, Agent.daily_tokens)
+            .where(Agent.id == agent_id)
+        ).one()  # fmt: skip
+        run = connection.execute(
+            select(
+                Run.id, Run.state, Run.reason, Run.origin, Run.cycle_at, Run.due_at, Run.wake_at,
+                Run.worker, Run.lease_until, Run.losses, Run.finished_at, Run.attempt,
+                (Run.lease_until < func.now()).label("is_silent"),
+            ).where(Run.agent_id == agent_id).order_by(Run.created_at.desc()).limit(1)
+        ).one_or_none()  # fmt: skip
+        findings = [_agent(agent.state)]
+        findings.append(_scheduler(connection, services))
+        findings.append(_slice(services, agent.phase, now))
+        findings.append(_run(connection, run, now))
+    try:
+        state = services.admission.state()
+    except StoreAway as away:
+        findings.append(Finding("admission", f"Redis does not answer, so calls wait: {away}", True))
+    else:
+        findings.append(_admission(state, services))
+        findings.append(_quota(services, agent_id, agent.daily_tokens, now))
+    stopping = [finding for finding in findings if finding.stops]
+    last = f"{agent.last_run_at:%Y-%m-%d %H:%M:%S} UTC" if agent.last_run_at else "never"
+    answer = (
+        f"{stopping[0].about}: {stopping[0].says}"
+        if stopping
+        else f"nothing stops it; it last ran {_ago(agent.last_run_at, now)} ({last}), "
+        f"{findings[2].says}"
+    )
+    return Explanation(agent.handle, answer, findings)
+
+
+def _agent(state: str) -> Finding:
+    says = {
+        AgentState.ACTIVE: "takes part in cycles",
+        AgentState.PAUSED: "is paused: `paceline agents resume` lets it go on",
+        AgentState.QUARANTINED: "is quarantined, its run brought down three workers: look at their "
+        "logs, then `paceline agents resume`",
+    }
+    return Finding("agent", says[AgentState(state)], state != AgentState.ACTIVE)
+
+
+def _scheduler(connection: Connection, services: Services) -> Finding:
+    silence = jobs.scheduler_silence(connection)
+    if silence is None:
+        return Finding("scheduler", "no slice was ever opened: start `make up`, or beat", True)
+    said = f"last opened a slice {silence.total_seconds():.0f} s ago"
+    if silence > jobs.longest_silence(services.settings):
+        return Finding("scheduler", f"{said}: beat or every worker is gone or hangs", True)
+    return Finding("scheduler", said)
+
+
+def _slice(services: Services, phase: int, now: datetime) -> Finding:
+    cycle = services.settings.cycle
+    period = timedelta(seconds=cycle.period_s)
+    began = cycle_start(now, period)
+    number = phase * cycle.slices // PHASES
+    due = began + period * number / cycle.slices
+    if due <= now:
+        due += period
+    return Finding("slice", f"it falls due next at {due:%H:%M:%S} UTC (slice {number})")
+
+
+def _run(connection: Connection, row: Row[Any] | None, now: datetime) -> Finding:
+    if row is None:
+        return Finding("run", "it had none yet")
+    where = f"{row.origin} run {row.id}"
+    match RunState(row.state):
+        case RunState.QUEUED:
+            ahead = connection.execute(
+                select(func.count()).where(Run.state == RunState.QUEUED, Run.due_at < row.due_at)
+            ).scalar_one()
+            return Finding("run", f"{where} waits for a worker, {ahead} were due before it", True)
+        case RunState.SNOOZED:
+            said = f"{where} waits for a permit until {row.wake_at:%H:%M:%S} UTC"
+            return Finding("run", said, True)
+        case RunState.RUNNING:
+            said = f"{where} is in the hands of {row.worker or 'a worker'}"
+            if row.is_silent:
+                return Finding("run", f"{said}, which went silent: it is resumed soon", True)
+            return Finding("run", f"{said}, attempt {row.attempt}")
+        case state:
+            reason = f" ({row.reason})" if row.reason else ""
+            ended = _ago(row.finished_at, now)
+            return Finding("run", f"its latest one {state} {ended}{reason}")
+
+
+def _admission(state: State, services: Services) -> Finding:
+    if state.key_refused:
+        name = services.settings.gateway_key_name
+        return Finding("admission", f"the gateway refused the key: set the right {name}", True)
+    if state.paused_until:
+        said = f"the fleet is paused until {state.paused_until:%Y-%m-%d %H:%M:%S} UTC"
+        return Finding("admission", f"{said}: `paceline limits resume` ends it", True)
+    if state.breaker != "closed" and state.breaker_until:
+        said = f"the gateway's credits are used up, next probe {state.breaker_until:%H:%M:%S} UTC"
+        return Finding("admission", f"{said}: add credits", True)
+    if state.throttled_until:
+        said = f"the gateway answered 429, all calls wait until {state.throttled_until:%H:%M:%S}"
+        return Finding("admission", said, True)
+    return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
+
+
+def _quota(services: Services, agent_id: UUID, own: int | None, now: datetime) -> Finding:
+    window = windows(now, services.settings.zone)
+    with services.engine.connect() as connection:
+        used = calls.tokens_of_agent(connection, agent_id, window.day_start)
+        limits = read_limits(connection, services.settings.limits)
+    limit = limits.agent_daily_tokens if own is None else own
+    if not limit:
+        return Finding("quota", f"{used} tokens used today, no quota")
+    said = f"{used} of {limit} tokens used today"
+    if used >= limit:
+        return Finding("quota", f"{said}: it may call again after midnight", True)
+    return Finding("quota", said)
+
+
+def _ago(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return "never"
+    seconds = max(0, int((now - moment).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
