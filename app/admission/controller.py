@@ -204,6 +204,9 @@ class Admission:
 
     def put_in_force(self, limits: Limits, *, close_breaker: bool = False) -> bool:
         """Copy limits into Redis unless newer ones are there; every worker's next call sees them."""
+        return self._circuit.call(lambda: self._put_in_force(limits, close_breaker=close_breaker))
+
+    def _put_in_force(self, limits: Limits, *, close_breaker: bool = False) -> bool:
         paused_until = limits.paused_until
         arguments: list[str | int | float] = [
             limits.version,
@@ -217,7 +220,7 @@ class Admission:
             int(paused_until.timestamp() * 1e6) if paused_until else 0,
             "close" if close_breaker else "",
         ]
-        return bool(self._circuit.call(lambda: self._configure(keys=FLEET, args=arguments)))
+        return bool(self._configure(keys=FLEET, args=arguments))
 
     def _warm_up(self, window: Windows) -> None:
         """After a fresh start, a flush or at midnight: the configuration and the counters from Postgres.
@@ -229,7 +232,7 @@ class Admission:
             sleep(0.1)
             return
         try:
-            self.put_in_force(self._read_limits())
+            self._put_in_force(self._read_limits())
             spent = self.read_spent(window)
             quota, day, month = window.keys
             pipeline = self._redis.pipeline(transaction=False)

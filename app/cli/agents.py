@@ -3,17 +3,22 @@
 import getpass
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.table import Table
+from sqlalchemy import Connection
 
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json, shorten
+from app.clock import utcnow
 from app.errors import ConfigError, NotFound, PacelineError
 from app.models import AgentState
+from app.runs.explain import explain
 from app.settings import get_settings
+from app.wiring import build
 
 app = typer.Typer(help="Import and list agents.", no_args_is_help=True)
 
@@ -90,6 +95,31 @@ def list_agents(
         notes.print(f"{len(found)} of {total}; more: --after {found[-1].handle}")
 
 
+@app.command("explain")
+def explain_agent(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Say why an agent has not run, or when it will."""
+    settings = get_settings()
+    with database(settings) as engine, engine.connect() as connection:
+        agent_id = _find(connection, handle)
+    services = build(settings)
+    try:
+        found = explain(services, agent_id, utcnow())
+    finally:
+        services.close()
+    if as_json:
+        print_json(found)
+        return
+    data.print(f"[bold]{found.agent}[/]: ", end="")
+    data.print(found.answer, markup=False)
+    for finding in found.findings:
+        mark = "[red]x[/]" if finding.stops else "[green]+[/]"
+        data.print(f"  {mark} {finding.about:<10} ", end="")
+        data.print(finding.says, markup=False)
+
+
 @app.command("quota")
 def quota(
     handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
@@ -125,11 +155,16 @@ def resume(
 
 def _change(handle: str, changes: dict[str, Any], action: str, reason: str) -> None:
     with database(get_settings()) as engine, engine.begin() as connection:
-        agent_id = roster.find_agent(connection, handle)
-        if agent_id is None:
-            raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
+        agent_id = _find(connection, handle)
         before = roster.change_agent(
             connection, agent_id, changes, actor=getpass.getuser(), action=action, reason=reason
         )
     for name, value in changes.items():
         data.print(f"{handle}: {name} {before[name]} -> {value}", markup=False)
+
+
+def _find(connection: Connection, handle: str) -> UUID:
+    agent_id = roster.find_agent(connection, handle)
+    if agent_id is None:
+        raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
+    return agent_id

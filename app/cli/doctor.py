@@ -18,9 +18,9 @@ from app.clock import utcnow
 from app.db import check_database, make_engine, where
 from app.errors import PacelineError
 from app.migrations import check_migrated
-from app.models import Run
 from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
+from app.runs import jobs
 from app.settings import Settings, get_settings
 from app.wiring import Addresses, find_addresses
 
@@ -117,19 +117,13 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         findings.append(Finding("migrations", "ok", "schema is current"))
         with engine.connect() as connection:
             agents = count_agents(connection)
-            last = connection.execute(
-                select(Run.due_at)
-                .where(Run.cycle_at.is_not(None))
-                .order_by(Run.cycle_at.desc(), Run.due_at.desc())
-                .limit(1)
-            )
-            opened = last.scalar_one_or_none()
+            silence = jobs.scheduler_silence(connection)
         findings.append(
             Finding("agents", "ok", f"{agents} agents")
             if agents
             else Finding("agents", "warning", "none", "paceline agents import examples/roster.csv")
         )
-        findings.append(_scheduler(settings, None if opened is None else utcnow() - opened, agents))
+        findings.append(_scheduler(settings, silence, agents))
         return findings
     finally:
         engine.dispose()
@@ -139,8 +133,8 @@ def _scheduler(settings: Settings, silence: timedelta | None, agents: int) -> Fi
     start = "start `make up`, or `celery -A workers beat` and a worker"
     if silence is None:
         return Finding("scheduler", "warning" if agents else "ok", "no slice opened yet", start)
-    limit = timedelta(seconds=settings.cycle.period_s + 2 * settings.cycle.slice_length_s)
-    said = f"last run became due {silence.total_seconds():.0f} s ago"
+    limit = jobs.longest_silence(settings)
+    said = f"last slice opened {silence.total_seconds():.0f} s ago"
     return (
         Finding("scheduler", "ok", said)
         if silence < limit

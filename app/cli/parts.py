@@ -13,7 +13,8 @@ from app.clock import monotonic, sleep
 from app.errors import PacelineError, PortTaken
 
 LOG_MAX = 10_000_000
-RESTARTS = 3
+DEATHS_MAX, DEATHS_WITHIN_S = 3, 60
+"""Who dies more often than this will not get well by itself."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -26,6 +27,7 @@ class Part:
         self._command = command
         self._env = dict(env)
         self.restarts = 0
+        self._deaths: list[float] = []
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -55,12 +57,22 @@ class Part:
         code = self._process.poll()
         if code is None:
             return
-        if self.restarts >= RESTARTS:
+        now = monotonic()
+        self._deaths = [*(at for at in self._deaths if now - at < DEATHS_WITHIN_S), now]
+        if len(self._deaths) > DEATHS_MAX:
             raise PacelineError(
-                f"{self.name} ended with {code}, {self.log} says: {self.last_line()}"
+                f"{self.name} ended with {code} {len(self._deaths)} times within "
+                f"{DEATHS_WITHIN_S} s, {self.log} says: {self.last_line()}"
             )
         self.restarts += 1
-        sleep(0.5 * self.restarts)
+        sleep(0.5 * len(self._deaths))
+        self._process = self._start()
+
+    def replace(self) -> None:
+        """Kill the process, which hangs, and start it again."""
+        self._process.kill()
+        self._process.wait()
+        self.restarts += 1
         self._process = self._start()
 
     def terminate(self) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated
 import httpx2
 import typer
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from app import migrations
 from app.admission.limits import follow_settings
@@ -28,10 +29,10 @@ from app.cli.parts import Part, celery_command, free_port, require_port, stop_al
 from app.cli.up_report import display, read, show_summary, summarize
 from app.clock import monotonic, sleep, utcnow
 from app.db import check_database, make_engine
-from app.embedded import servers
+from app.embedded import Servers, revive, servers
 from app.errors import ConfigError, Unreachable
 from app.redis_client import check_redis, make_redis
-from app.runs import leases
+from app.runs import jobs, leases
 from app.settings import Settings, get_settings
 from app.wiring import find_addresses, publish
 
@@ -66,7 +67,7 @@ def up(
     needs = {"postgres": settings.database_url is None, "valkey": settings.redis_url is None}
     if any(needs.values()):
         notes.print(f"starting {' and '.join(n for n, wanted in needs.items() if wanted)} ...")
-    with servers(settings.home, **needs):
+    with servers(settings.home, **needs) as started:
         addresses = find_addresses(settings)
         engine = _prepare_database(addresses.database_url)
         redis = make_redis(addresses.redis_url)
@@ -84,7 +85,7 @@ def up(
             killed: list[str] = []
             try:
                 deadline = None if for_s is None else monotonic() + for_s
-                _watch(engine, settings, parts, since, deadline, stopping)
+                _watch(engine, settings, started, parts, since, deadline, stopping)
             finally:
                 killed = _drain(
                     engine, settings, parts, finish=for_s is not None, stopping=stopping
@@ -250,17 +251,36 @@ def _stop_on_signals() -> threading.Event:
 def _watch(
     engine: Engine,
     settings: Settings,
+    started: Servers,
     parts: list[Part],
     since: datetime,
     deadline: float | None,
     stopping: threading.Event,
 ) -> None:
-    """Show progress and restart what dies, until told to stop."""
+    """Show progress and restart what dies or hangs, until told to stop."""
+    patience_s = jobs.longest_silence(settings).total_seconds()
+    beat = next(part for part in parts if part.name == "beat")
+    beat_since = monotonic()
     with display() as show:
         while not stopping.is_set() and (deadline is None or monotonic() < deadline):
+            for name in revive(settings.home, started):
+                notes.print(f"{name} had died and was started again", style="yellow")
             for part in parts:
                 part.check()
-            show(read(engine, settings, since))
+            try:
+                progress = read(engine, settings, since)
+            except OperationalError:
+                notes.print("PostgreSQL does not answer; runs wait", style="yellow")
+            else:
+                show(progress)
+                # Judged by what it does: a beat can hang for days and look alive.
+                silent_s = progress.scheduler_silence_s or 0.0
+                if min(silent_s, monotonic() - beat_since) > patience_s:
+                    notes.print(
+                        "no slice was opened for too long: beat is replaced", style="yellow"
+                    )
+                    beat.replace()
+                    beat_since = monotonic()
             left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
             stopping.wait(max(0.0, left))
 

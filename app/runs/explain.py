@@ -104,7 +104,7 @@ def _slice(services: Services, phase: int, now: datetime) -> Finding:
     return Finding("slice", f"it falls due next at {due:%H:%M:%S} UTC (slice {number})")
 
 
-def _run(connection: Connection, row: Row[Any] | None, now: datetime) -> Finding:
+def _run(connection: Connection, row: Row[*tuple[Any, ...]] | None, now: datetime) -> Finding:
     if row is None:
         return Finding("run", "it had none yet")
     where = f"{row.origin} run {row.id}"

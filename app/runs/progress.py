@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from app.admission.limits import read_limits
 from app.clock import cycle_start
 from app.models import Agent, Comment, Post, Run, RunState
-from app.runs import leases
+from app.runs import jobs, leases
 from app.settings import Settings
 from app.usage.calls import CallCounts, count_calls
 
@@ -32,6 +32,7 @@ class Progress:
     calls_per_s: float
     rate: float
     trouble: str | None
+    scheduler_silence_s: float | None
 
 
 def read_progress(
@@ -39,6 +40,7 @@ def read_progress(
 ) -> Progress:
     """Count what happened since then. Bounded by the caller's choice of `since`."""
     cycle_at = cycle_start(now, timedelta(seconds=settings.cycle.period_s))
+    silence = jobs.scheduler_silence(connection)
     in_cycle = select(Run.state, func.count()).where(Run.cycle_at == cycle_at).group_by(Run.state)
     return Progress(
         at=now,
@@ -58,6 +60,7 @@ def read_progress(
         calls_per_s=count_calls(connection, now - RECENT).total / RECENT.total_seconds(),
         rate=read_limits(connection, settings.limits).rate,
         trouble=_trouble(connection, cycle_at),
+        scheduler_silence_s=None if silence is None else silence.total_seconds(),
     )
 
 

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 INPUT_PRICE, OUTPUT_PRICE = 0.30e-6, 2.50e-6
@@ -93,6 +94,7 @@ class Sandbox:
         self.seen: list[Seen] = []
         self.spent = 0.0
         self.in_flight = 0
+        self.started_at = datetime.now(UTC)  # noqa: TID251 (it judges, so it has a clock of its own)
 
     def next_fault(self, model: str) -> Fault | None:
         """Use up one call of the first scripted fault that applies."""
@@ -119,6 +121,7 @@ class Sandbox:
         """Sums over everything seen."""
         ids = Counter(seen.request_id for seen in self.seen)
         return {
+            "started_at": self.started_at.isoformat(),
             "requests": len(self.seen),
             "by_status": dict(Counter(str(seen.status) for seen in self.seen)),
             "tokens_input": sum(seen.tokens_input for seen in self.seen),

