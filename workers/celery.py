@@ -18,6 +18,9 @@ from app.wiring import find_addresses
 from beat_schedule import BEAT_SCHEDULE
 from workers.schedule import OnTheClock
 
+KEY_PREFIX = "paceline:"
+"""Of the queues in Redis."""
+
 
 def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
@@ -64,7 +67,7 @@ def make_app(settings: Settings) -> Celery:
             "socket_timeout": 30,  # else a publish on a dead connection waits for ever
             "health_check_interval": 10,
             "max_connections": threads + 20,
-            "global_keyprefix": "paceline:",
+            "global_keyprefix": KEY_PREFIX,
         },
         visibility_timeout=visibility_s,
         # Flower lives on events; task-sent would double them for nothing it shows.

@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError
 
 from app.errors import Unreachable
 from app.runs.cycles import QueuedRun, queued_runs
-from workers.celery import app
+from workers.celery import KEY_PREFIX, app
 from workers.process import services
 
 
@@ -25,12 +25,13 @@ def publish(run_ids: Sequence[UUID]) -> None:
 
 
 def backlog() -> int:
-    """Messages that wait in Redis for a worker."""
-    with app.connection_or_acquire() as connection:
-        channel = connection.default_channel
-        return sum(
-            channel.queue_declare(name, passive=True).message_count for name in ("adhoc", "cycle")
-        )
+    """Messages that wait in Redis for a worker.
+
+    Asked of Redis itself: kombu's passive declaration raises for a queue that is merely empty after
+    a FLUSHALL took its binding away.
+    """
+    redis = services().redis
+    return sum(int(redis.llen(f"{KEY_PREFIX}{name}")) for name in ("adhoc", "cycle"))
 
 
 def publish_runs(runs: Sequence[QueuedRun]) -> None:

@@ -104,6 +104,7 @@ class Admission:
         self._admit = load(redis, "admit")
         self._settle = load(redis, "settle")
         self._configure = load(redis, "configure")
+        self._sweep = load(redis, "sweep")
         self._circuit = Circuit()
         self.turnstile = Turnstile()
         """Where this process's scheduled runs wait before they begin."""
@@ -201,6 +202,12 @@ class Admission:
     def void(self, permit: Permit) -> None:
         """Give a permit back that no call was made with."""
         self.settle(permit, "void", tokens=0, cost_micros=0)
+
+    def sweep(self) -> int:
+        """End reservations whose callers died, when no question does it; returns how many."""
+        window = windows(utcnow(), self._zone)
+        keys = [*FLEET, *window.keys]
+        return int(self._circuit.call(lambda: self._sweep(keys=keys, args=[window.day, 1_000])))
 
     def put_in_force(self, limits: Limits, *, close_breaker: bool = False) -> bool:
         """Copy limits into Redis unless newer ones are there; every worker's next call sees them."""

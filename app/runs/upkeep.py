@@ -27,6 +27,7 @@ def reconcile_limits(services: Services) -> Reconciled:
     with services.engine.begin() as connection:
         limits = read_limits(connection, services.settings.limits)
     is_new = services.admission.put_in_force(limits)
+    services.admission.sweep()
     drifts = find_drift(services)
     return Reconciled(is_new, len(drifts), drift.repair(services.redis, drifts))
 

@@ -25,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         verdict = storm(Path(folder), chosen.faults, chosen.seed, chosen.pause)
     result = {"seed": chosen.seed, "pause_s": chosen.pause, **verdict.as_json()}
-    print(json.dumps(result, indent=1))
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(0 if verdict.is_good else 1)
@@ -36,13 +36,13 @@ def storm(home: Path, faults: int, seed: int, pause_s: float) -> Verdict:
     fleet = Fleet(home)
     recovery, kinds = Recovery(), Counter[str]()
     try:
-        if not wait_until(lambda: len(fleet.seen()) > 10, 60):
+        if not wait_until(fleet.is_calling, 60):
             raise SystemExit(f"the fleet does not call; see {home}")
         weather = Storm(fleet, random.Random(seed))
         for number in range(faults):
             said = fleet.patiently(lambda: inject(weather))
             kinds[said.split()[0]] += 1
-            print(f"{number + 1:>5} {said}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{number + 1:>5} {said}\n")
             fleet.patiently(lambda: recovery.mourn(fleet, weather.victims))
             weather.victims.clear()
             until = monotonic() + weather.rng.expovariate(1 / pause_s)
@@ -59,7 +59,7 @@ def storm(home: Path, faults: int, seed: int, pause_s: float) -> Verdict:
 
 def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
     """No new slices, no faults; what is open comes to its end. The jobs of beat go on by hand."""
-    print("      calm", file=sys.stderr, flush=True)
+    sys.stderr.write("      calm\n")
     fleet.http.request("DELETE", "/sandbox/faults")
     fleet.redis.heal()
     fleet.postgres.heal()

@@ -38,7 +38,7 @@ from tests.support.factories import make_agents
 T = TypeVar("T")
 
 RATE, CAPACITY, AGENTS, PERIOD_S, LEASE_S = 20, 6, 240, 20, 6
-WORKERS, BEATS = 3, 2
+WORKERS, BEATS, QUOTA = 3, 2, 12_000
 
 
 class Process:
@@ -96,6 +96,7 @@ class Fleet:
             "PACELINE_CYCLE__PERIOD_S": str(PERIOD_S),
             "PACELINE_CYCLE__SLICE_S": "2",
             "PACELINE_LIMITS__RATE": str(RATE),
+            "PACELINE_LIMITS__AGENT_DAILY_TOKENS": str(QUOTA),
             "PACELINE_WORKER__LEASE_S": str(LEASE_S),
             "PACELINE_WORKER__THREADS": "16",
         }
@@ -181,6 +182,13 @@ class Fleet:
             for name in tasks:
                 self._celery.send_task(name, queue="maintenance", expires=5, retry=False)
 
+    def is_calling(self) -> bool:
+        """Whether the gateway is there and was asked for something."""
+        try:
+            return len(self.seen()) > 10
+        except httpx2.HTTPError:
+            return False
+
     def patiently(self, action: Callable[[], T]) -> T:
         """Do it, again if a server is away because of a fault."""
         deadline = monotonic() + 60
@@ -225,7 +233,8 @@ def _settings(env: dict[str, str]) -> dict[str, Any]:
     gateway = {"base_url": env["PACELINE_GATEWAY__BASE_URL"]}
     return {"DATABASE_URL": env["DATABASE_URL"], "REDIS_URL": env["REDIS_URL"],
             "home": Path(env["PACELINE_HOME"]), "gateway": gateway,
-            "limits": {"rate": RATE}, "cycle": {"period_s": PERIOD_S, "slice_s": 2}}  # fmt: skip
+            "limits": {"rate": RATE, "agent_daily_tokens": QUOTA},
+            "cycle": {"period_s": PERIOD_S, "slice_s": 2}}  # fmt: skip
 
 
 def _free_port() -> int:

@@ -1,6 +1,7 @@
 """What is left when the storm is over: everything that was lost, doubled, unrecorded or over the cap."""
 
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -11,7 +12,10 @@ from app.gateway.tally import SandboxTally
 from app.models import Call, Run, RunState
 from app.runs.books import audit
 from app.runs.states import OPEN
-from tests.chaos.fleet import CAPACITY, RATE, Fleet
+from app.usage import calls
+from tests.chaos.fleet import CAPACITY, QUOTA, RATE, Fleet
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -69,7 +73,12 @@ class Verdict:
     def is_good(self) -> bool:
         """Nothing lost, nothing twice, everything recorded, the cap held."""
         return not (
-            self.lost or self.doubled or self.unrecorded or self.violations or self.books_differ
+            self.lost
+            or self.doubled
+            or self.unrecorded
+            or self.violations
+            or self.books_differ
+            or self.over_quota
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -90,6 +99,7 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         unknown = connection.execute(
             select(func.count()).where(Call.status == "unknown")
         ).scalar_one()
+        used = calls.tokens_by_agent(connection, EPOCH)
     arrivals = sorted(seen["at_us"] for seen in fleet.seen())
     found = books.differences
     return Verdict(
@@ -101,7 +111,7 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         unrecorded=found["unrecorded"],
         violations=violations(arrivals),
         books_differ=books.total,
-        over_quota=0,
+        over_quota=sum(tokens > QUOTA for tokens in used.values()),
         calls_unknown=unknown,
         recoveries=recovery.count,
         slowest_recovery_s=round(recovery.slowest_s, 1),

@@ -121,3 +121,16 @@ local function release(rid, rec, used, cost, day, Q, D, M)
     end
   end
 end
+
+-- Reservations of the dead: not begun, all comes back; begun, the estimate was probably spent.
+local function sweep(most, day, Q, D, M)
+  local expired = redis.call('ZRANGEBYSCORE', X, '-inf', text(now - 1), 'LIMIT', 0, most)
+  for _, rid in ipairs(expired) do
+    local rec = read_reservation(rid)
+    if rec then
+      release(rid, rec, rec.started * rec.est, rec.started * rec.cost, day, Q, D, M)
+      if st.probe == 'p' .. rid then put('probe', '') end
+    end
+  end
+  return #expired
+end

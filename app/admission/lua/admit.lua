@@ -58,14 +58,7 @@ if rec then
   release(rid, rec, 0, 0, day, Q, D, M)
 end
 
--- Reservations of the dead: not begun, all comes back; begun, the estimate was probably spent.
-for _, other in ipairs(redis.call('ZRANGEBYSCORE', X, '-inf', text(now - 1), 'LIMIT', 0, 2)) do
-  local old = read_reservation(other)
-  if old then
-    release(other, old, old.started * old.est, old.started * old.cost, day, Q, D, M)
-    if st.probe == 'p' .. other then put('probe', '') end
-  end
-end
+sweep(2, day, Q, D, M)
 
 -- What no waiting in line helps against.
 if st.badkey == 'k' .. ARGV[12] then return no(60000000, 'key_refused') end

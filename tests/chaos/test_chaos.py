@@ -1,0 +1,19 @@
+"""The bounded storm that every test run goes through. The full one is `make chaos`."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.__main__ import storm
+
+pytestmark = pytest.mark.acceptance
+
+
+def test_nothing_is_lost_and_nothing_done_twice_over_sixty_faults():
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder:
+        verdict = storm(Path(folder), faults=60, seed=20, pause_s=1.5)
+    assert verdict.is_good, verdict
+    assert verdict.faults == 60
+    assert verdict.calls > 500
+    assert verdict.slowest_recovery_s <= 45
