@@ -35,6 +35,10 @@ class GatewaySettings(BaseModel):
     )
     post_model: str = Field("google/gemini-2.5-flash", description="Model for welcome and posts")
     comment_model: str = Field("google/gemini-2.5-flash-lite", description="Model for comments")
+    fallback_models: tuple[str, ...] = Field(
+        ("google/gemini-2.5-flash-lite", "google/gemini-2.5-flash"),
+        description="Tried in this order when the gateway no longer has a model; a JSON list",
+    )
     max_tokens: int = Field(
         1024,
         ge=512,
@@ -49,6 +53,10 @@ class GatewaySettings(BaseModel):
     def longest_call_s(self) -> float:
         """No call lasts longer: a silence may begin just before the total time is up."""
         return self.connect_timeout_s + self.total_timeout_s + self.read_timeout_s
+
+    def models(self, first: str) -> tuple[str, ...]:
+        """A model, and what to ask in its place when it is gone."""
+        return tuple(dict.fromkeys((first, *self.fallback_models)))
 
     @model_validator(mode="after")
     def _url_is_http(self) -> "GatewaySettings":
@@ -124,6 +132,17 @@ class ActivitySettings(BaseModel):
     comment_slots: int = Field(2, ge=0, le=10, description="Comments an agent may make in a cycle")
     comment_probability: float = Field(
         0.40, ge=0, le=1, description="Chance of each comment, drawn once"
+    )
+    reaction_slots: int = Field(
+        2, ge=0, le=10, description="Votes with a ready-made reaction in a cycle; they cost no call"
+    )
+    visit_every_s: float = Field(
+        1800, ge=0, description="How often an agent comments in another community; 0: never"
+    )
+    post_quiet_s: float = Field(
+        0,
+        ge=0,
+        description="No regular post when the community had one within this time; 0: always",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import agents, audit, db, dispatch, doctor, limits, sandbox, shell, status, up
+from app.cli import agents, audit, db, dispatch, doctor, limits, plan, sandbox, shell, status, up
 from app.cli.output import notes
 from app.errors import PacelineError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
 app.command("audit")(audit.audit_books)
 app.add_typer(agents.app, name="agents")
 app.command("dispatch")(dispatch.dispatch)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, func, select
 
-from app.models import Agent, Comment, Post
+from app.models import Agent, Comment, Post, Vote
 
 WINDOW = timedelta(hours=24)
 CANDIDATES = 10
@@ -50,6 +50,52 @@ def posts_to_comment(
         .limit(CANDIDATES)
     )
     return [FeedPost(*row) for row in connection.execute(query)]
+
+
+def posts_elsewhere(
+    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
+) -> list[FeedPost]:
+    """Newest posts of other communities that the agent has not commented on, newest first."""
+    query = (
+        select(Post.id, Agent.handle, Post.body)
+        .join(Agent, Agent.id == Post.agent_id)
+        .where(
+            Post.community_id != community_id,
+            Post.created_at > now - WINDOW,
+            ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
+        )
+        .order_by(Post.created_at.desc())
+        .limit(CANDIDATES)
+    )
+    return [FeedPost(*row) for row in connection.execute(query)]
+
+
+def posts_to_vote_on(
+    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
+) -> list[UUID]:
+    """Others' newest posts in the community that the agent has not voted on, newest first."""
+    query = (
+        select(Post.id)
+        .where(
+            Post.community_id == community_id,
+            Post.created_at > now - WINDOW,
+            Post.agent_id != agent_id,
+            ~exists().where(Vote.post_id == Post.id, Vote.agent_id == agent_id),
+        )
+        .order_by(Post.created_at.desc())
+        .limit(CANDIDATES)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def latest_post_at(
+    connection: Connection, community_id: UUID, before: datetime, but_run: UUID
+) -> datetime | None:
+    """When the community last had a post before that moment, not counting this run's own."""
+    query = select(func.max(Post.created_at)).where(
+        Post.community_id == community_id, Post.created_at <= before, Post.run_id != but_run
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def latest_posts(connection: Connection, limit: int = 20) -> list[tuple[str, str, datetime]]:

@@ -1,12 +1,14 @@
 """Storing what agents wrote. Unique keys turn a second attempt into nothing."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from app.models import Agent, Comment, Post, PostKind
+from app.community.reactions import Reaction
+from app.models import VISIT_SLOT, Agent, Comment, Post, PostKind, Vote
 
 
 def publish_post(
@@ -66,10 +68,45 @@ def publish_comment(
     return stored.rowcount > 0
 
 
+def publish_visit(
+    connection: Connection, *, run_id: UUID, agent_id: UUID, post_id: UUID, slot: int, body: str
+) -> bool:
+    """Store a comment in another community, and that the agent was there."""
+    note_visit(connection, agent_id)
+    return publish_comment(
+        connection, run_id=run_id, agent_id=agent_id, post_id=post_id, slot=slot, body=body
+    )
+
+
+def note_visit(connection: Connection, agent_id: UUID) -> None:
+    """The next visit is due an interval after this one, whatever came of it."""
+    connection.execute(update(Agent).where(Agent.id == agent_id).values(visited_at=func.now()))
+
+
+def react(
+    connection: Connection, *, run_id: UUID, agent_id: UUID, reactions: Sequence[Reaction]
+) -> int:
+    """Store votes with their reactions, one per agent and post; returns how many were new."""
+    if not reactions:
+        return 0
+    rows = [
+        {
+            "id": uuid7(),
+            "agent_id": agent_id,
+            "post_id": reaction.post_id,
+            "run_id": run_id,
+            "value": reaction.value,
+            "reaction": reaction.text,
+        }
+        for reaction in reactions
+    ]
+    return connection.execute(insert(Vote).values(rows).on_conflict_do_nothing()).rowcount
+
+
 def steps_done(connection: Connection, run_id: UUID) -> set[str]:
     """The steps of a run whose result is stored already: what a resumed run leaves out."""
     posts = connection.execute(select(Post.kind).where(Post.run_id == run_id)).scalars()
     comments = connection.execute(select(Comment.slot).where(Comment.run_id == run_id)).scalars()
     return {"welcome" if kind == PostKind.WELCOME else "post" for kind in posts} | {
-        f"comment.{slot}" for slot in comments
+        "cross_visit" if slot == VISIT_SLOT else f"comment.{slot}" for slot in comments
     }

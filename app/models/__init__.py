@@ -2,12 +2,13 @@
 
 from app.models.agents import Agent, AgentState, Community
 from app.models.calls import Call, CallStatus
-from app.models.content import Comment, Post, PostKind, Vote
+from app.models.content import VISIT_SLOT, Comment, Post, PostKind, Vote
 from app.models.jobs import Job
 from app.models.limits import AuditEntry, Limits
 from app.models.runs import Run, RunOrigin, RunState
 
 __all__ = [
+    "VISIT_SLOT",
     "Agent",
     "AgentState",
     "AuditEntry",

@@ -52,4 +52,7 @@ class Agent(Base):
     welcomed_at: Mapped[datetime | None]
     daily_tokens: Mapped[int | None] = mapped_column(comment="own quota; null: the fleet's")
     last_run_at: Mapped[datetime | None]
+    visited_at: Mapped[datetime | None] = mapped_column(
+        comment="last visit to another community, also one that came to nothing"
+    )
     created_at: Mapped[CreatedAt]

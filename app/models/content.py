@@ -12,6 +12,8 @@ from app.models.columns import CreatedAt, Id, one_of
 from app.models.runs import Run
 
 BODY_MAX = 280
+VISIT_SLOT = -1
+"""The comment slot of a visit to another community; the others count from 0."""
 
 
 class PostKind(StrEnum):
@@ -78,4 +80,5 @@ class Vote(Base):
     post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id), index=True)
     run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
     value: Mapped[int]
+    reaction: Mapped[str | None]
     created_at: Mapped[CreatedAt]

@@ -96,6 +96,7 @@ class Stopped:
     reason: str
     ends_run: bool
     is_denial: bool
+    is_model_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def ask(
         refusal = refused.refusal
         if refusal.reason in PASSING:
             return Later(refusal.reason, refusal.retry_after_s, refusal.ticket)
+        if refusal.reason == ModelGone.code:
+            return Stopped(f"{refusal.reason}: {model}", False, False, is_model_gone=True)
         return Stopped(_say(services, refusal.reason), ends_run=True, is_denial=True)
     except GatewayFault as fault:
         reason = _say(services, fault.code, str(fault))
@@ -146,7 +149,8 @@ def ask(
             "call.gave_up", run_id=str(turn.claim.run_id), step=activity.step, reason=reason
         )
         is_denial = isinstance(fault, Throttled | CreditsExhausted | KeyRefused)
-        return Stopped(reason[:500], ends_run=is_denial, is_denial=is_denial)
+        is_gone = isinstance(fault, ModelGone)
+        return Stopped(reason[:500], is_denial, is_denial, is_model_gone=is_gone)
     return Answered()
 
 

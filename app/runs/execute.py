@@ -6,26 +6,38 @@ gateway is called. A run taken over from a dead worker decides the same again, b
 seeded, and leaves out the steps whose result is stored.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.admission.turnstile import Stopping
 from app.agents import prompts
-from app.agents.activities import Activity, ActivityKind, choose_post, due_activities, rng_for
+from app.agents.activities import (
+    Activity,
+    ActivityKind,
+    Facts,
+    choose_post,
+    due_activities,
+    is_visit_due,
+    rng_for,
+)
 from app.clock import utcnow
 from app.community import feed, publish
+from app.community.reactions import choose_reactions
 from app.log import get_logger
 from app.models import Agent, AgentState, Community, PostKind, RunState
+from app.models.agents import PHASES
 from app.runs import leases
 from app.runs.calling import Answered, Effect, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.leases import Claim
 from app.runs.services import Services
+from app.settings import ActivitySettings
 
 log = get_logger(__name__)
 
@@ -55,7 +67,7 @@ class _Agent:
     author: prompts.Author
     community_id: UUID
     state: str
-    is_welcomed: bool
+    facts: Facts
     quota: int | None
     done: frozenset[str]
 
@@ -93,7 +105,7 @@ def _work(services: Services, held: Claim) -> Outcome | None:
     """Do what is due in a run that we hold, and end it, put it back or release it."""
     try:
         with services.engine.begin() as connection:
-            agent = _read_agent(connection, held)
+            agent = _read_agent(connection, held, services.settings.activity)
         ended = _act(services, agent)
         if ended.later:
             return _put_back(services, agent, ended.later, ended.done)
@@ -117,7 +129,7 @@ def _work(services: Services, held: Claim) -> Outcome | None:
     if not is_ours:
         log.warning("run.lease_lost", run_id=str(held.run_id), agent=agent.author.handle)
         return None
-    comments = sum(step.startswith("comment") for step in ended.done)
+    comments = sum(not step.startswith(("welcome", "post")) for step in ended.done)
     posts = len(ended.done) - comments
     outcome = Outcome(agent.author.handle, ended.state, ended.reason, posts, comments)
     log.info(
@@ -153,7 +165,7 @@ def _put_back(services: Services, agent: _Agent, later: Later, done: set[str]) -
     return Outcome(agent.author.handle, state, reason)
 
 
-def _read_agent(connection: Connection, held: Claim) -> _Agent:
+def _read_agent(connection: Connection, held: Claim, settings: ActivitySettings) -> _Agent:
     row = connection.execute(
         select(
             Agent.handle,
@@ -164,18 +176,29 @@ def _read_agent(connection: Connection, held: Claim) -> _Agent:
             Agent.state,
             Agent.welcomed_at,
             Agent.daily_tokens,
+            Agent.phase,
+            func.coalesce(Agent.visited_at, Agent.created_at).label("visited_at"),
         )
         .join(Community, Community.id == Agent.community_id)
         .where(Agent.id == held.agent_id)
     ).one()
+    done = frozenset(publish.steps_done(connection, held.run_id))
+    # Seen from the moment the run was opened: a resumed run must decide what the first one did.
+    quiet = None
+    if settings.post_quiet_s:
+        latest = feed.latest_post_at(connection, row.community_id, held.opened_at, held.run_id)
+        quiet = held.opened_at - latest if latest else None
+    visit_due = held.cycle_at is not None and is_visit_due(
+        row.visited_at, held.opened_at, row.phase / PHASES, settings
+    )
     return _Agent(
         claim=held,
         author=prompts.Author(row.handle, row.display_name, row.name, row.persona),
         community_id=row.community_id,
         state=row.state,
-        is_welcomed=row.welcomed_at is not None,
+        facts=Facts(row.welcomed_at is not None and "welcome" not in done, quiet, visit_due),
         quota=row.daily_tokens,
-        done=frozenset(publish.steps_done(connection, held.run_id)),
+        done=done,
     )
 
 
@@ -187,10 +210,10 @@ def _act(services: Services, agent: _Agent) -> _End:
     if agent.state != AgentState.ACTIVE:
         return _End(RunState.SKIPPED, f"agent {agent.state}", set(agent.done))
     rng = rng_for(held.agent_id, held.moment)
-    is_welcomed = agent.is_welcomed and "welcome" not in agent.done
-    activities = due_activities(rng, welcomed=is_welcomed, settings=services.settings.activity)
+    activities, without_post = due_activities(rng, agent.facts, services.settings.activity)
     done = set(agent.done)
     troubles: list[str] = []
+    _react(services, agent)
     is_denied = False
     ticket = held.ticket  # good for the first call after a snooze
     for activity in activities:
@@ -211,45 +234,85 @@ def _act(services: Services, agent: _Agent) -> _End:
             case None:
                 continue
         ticket = None
-    trouble = "; ".join(troubles) or None
     if done or not troubles:
-        return _End(RunState.COMPLETED, trouble, done)
+        notes = [without_post, *troubles] if without_post else troubles
+        return _End(RunState.COMPLETED, "; ".join(notes) or None, done)
+    trouble = "; ".join(troubles)
     return _End(RunState.SKIPPED if is_denied else RunState.FAILED, trouble, done)
+
+
+def _react(services: Services, agent: _Agent) -> None:
+    """Votes with ready-made reactions: no call, and storing them twice changes nothing."""
+    slots = services.settings.activity.reaction_slots
+    if not slots:
+        return
+    held = agent.claim
+    with services.engine.begin() as connection:
+        posts = feed.posts_to_vote_on(connection, held.agent_id, agent.community_id, utcnow())
+        rng = rng_for(held.agent_id, f"{held.moment}:reactions")
+        reactions = choose_reactions(rng, posts, slots)
+        publish.react(connection, run_id=held.run_id, agent_id=held.agent_id, reactions=reactions)
 
 
 def _perform(
     services: Services, agent: _Agent, activity: Activity, ticket: int | None
 ) -> Answered | Stopped | Later | None:
     """Do one activity; None when there is nothing to do it to."""
-    held, models = agent.claim, services.settings.gateway
+    planned = _plan(services, agent, activity)
+    if planned is None:
+        return None
+    turn = Turn(agent.claim, agent.quota, ticket)
+    answer: Answered | Stopped | Later = Stopped("no model configured", True, False)
+    for model in planned.models:
+        answer = ask(services, turn, activity, model, planned.messages, planned.effect)
+        if not (isinstance(answer, Stopped) and answer.is_model_gone):
+            break
+    if activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
+        with services.engine.begin() as connection:  # not again before the next interval
+            publish.note_visit(connection, agent.claim.agent_id)
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What to ask, of which models in turn, and what to do with the answer."""
+
+    models: Sequence[str]
+    messages: list[prompts.Message]
     effect: Effect
-    if activity.kind is ActivityKind.COMMENT:
+
+
+def _plan(services: Services, agent: _Agent, activity: Activity) -> _Planned | None:
+    """Prompt, models and effect of an activity; None when there is nothing to do it to."""
+    held, gateway = agent.claim, services.settings.gateway
+    effect: Effect
+    if activity.kind in (ActivityKind.COMMENT, ActivityKind.CROSS_VISIT):
+        is_visit = activity.kind is ActivityKind.CROSS_VISIT
+        find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
         with services.engine.begin() as connection:
-            posts = feed.posts_to_comment(connection, held.agent_id, agent.community_id, utcnow())
+            posts = find(connection, held.agent_id, agent.community_id, utcnow())
         rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
         chosen = choose_post(rng, [post.id for post in posts])
         if chosen is None:
             return None
         post = next(post for post in posts if post.id == chosen)
         messages = prompts.write_comment(agent.author, post.author, post.body)
-        model = models.comment_model
         effect = partial(
-            publish.publish_comment,
+            publish.publish_visit if is_visit else publish.publish_comment,
             run_id=held.run_id,
             agent_id=held.agent_id,
             post_id=post.id,
             slot=activity.slot,
         )
-    else:
-        with services.engine.begin() as connection:
-            recent = feed.own_recent_posts(connection, held.agent_id)
-        messages = prompts.write_post(agent.author, activity.kind, recent)
-        model = models.post_model
-        effect = partial(
-            publish.publish_post,
-            run_id=held.run_id,
-            agent_id=held.agent_id,
-            community_id=agent.community_id,
-            kind=PostKind.WELCOME if activity.kind is ActivityKind.WELCOME else PostKind.REGULAR,
-        )
-    return ask(services, Turn(held, agent.quota, ticket), activity, model, messages, effect)
+        return _Planned(gateway.models(gateway.comment_model), messages, effect)
+    with services.engine.begin() as connection:
+        recent = feed.own_recent_posts(connection, held.agent_id)
+    messages = prompts.write_post(agent.author, activity.kind, recent)
+    effect = partial(
+        publish.publish_post,
+        run_id=held.run_id,
+        agent_id=held.agent_id,
+        community_id=agent.community_id,
+        kind=PostKind.WELCOME if activity.kind is ActivityKind.WELCOME else PostKind.REGULAR,
+    )
+    return _Planned(gateway.models(gateway.post_model), messages, effect)

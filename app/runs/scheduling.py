@@ -30,5 +30,5 @@ def allowance(state: State, settings: Settings) -> Allowance:
         return Allowance(0, f"credits exhausted, next probe {state.breaker_until:%H:%M:%S} UTC")
     if state.breaker == "half_open":
         return Allowance(1, "credits exhausted, probing")
-    calls_per_run = expected_calls(settings.activity)
+    calls_per_run = expected_calls(settings.activity, settings.cycle.period_s)
     return Allowance(runs_per_slice(state.effective_rate, settings.cycle, calls_per_run))

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.admission.turnstile import Stopping
-from app.clock import monotonic
-from app.models import Agent, Call, Comment, Post, Run
+from app.clock import monotonic, utcnow
+from app.models import Agent, Call, Comment, Post, Run, Vote
 from app.runs.execute import execute
 from app.runs.rescue import rescue
 from tests.conftest import make_settings
@@ -132,7 +132,6 @@ def test_wrong_key_ends_the_run_and_names_the_setting(services, sandbox):
     [
         ("empty", {}, "bad_answer", 1),
         ("garbage", {}, "bad_answer", 1),
-        ("status", {"status": 404, "body": "no such model"}, "model_gone", 1),
         ("status", {"status": 500, "count": 2}, "gateway_down", 2),
         ("half", {"count": 2}, "no_answer", 2),
         ("hang", {"count": 2, "seconds": 30}, "no_answer", 2),
@@ -150,6 +149,58 @@ def test_every_kind_of_bad_answer_is_a_recorded_failure(
     assert code in outcome.reason
     assert [row[:2] for row in calls(services)] == [("error", code)] * attempts
     assert len(sandbox.state.seen) == attempts
+
+
+def test_model_that_is_gone_is_replaced_by_the_next_one(services, sandbox):
+    first, *others = services.settings.gateway.models(services.settings.gateway.post_model)
+    sandbox.fault("status", status=404, body="no such model", model=first)
+    assert execute(services, one_run(services)).state == "completed"
+    models = read(services, Call.model, Call.error_code)
+    assert sorted(models, key=lambda row: row[0] != first) == [
+        (first, "model_gone"),
+        (others[0], None),
+    ]
+    assert len({row[0] for row in read(services, Call.id)}) == 2
+
+
+def test_no_model_left_is_a_failure_that_names_it(services, sandbox):
+    sandbox.fault("status", status=404, body="no such model", count=9)
+    outcome = execute(services, one_run(services))
+    assert outcome.state == "failed"
+    assert "model_gone" in outcome.reason
+
+
+def test_visit_goes_elsewhere_once_and_is_not_tried_again_after_a_failure(services, sandbox):
+    with services.engine.begin() as connection:
+        guest = make_agents(connection, 2, "Home")[1]
+        (host,) = make_agents(connection, 1, "Elsewhere")
+        connection.execute(
+            update(Agent).values(visited_at=func.now() - timedelta(hours=1), welcomed_at=func.now())
+        )
+        hosting = make_run(connection, host)
+    execute(services, hosting)
+    when = utcnow()
+    with services.engine.begin() as connection:
+        end = when + timedelta(hours=1)
+        visiting = make_run(connection, guest, cycle_at=when, origin="cycle", expires_at=end)
+    execute(services, visiting)
+    assert ("cross_visit", "ok") in read(services, Call.request_type, Call.status)
+    assert len(read(services, Comment.id)) >= 1
+    (visited,) = [at for at, agent in read(services, Agent.visited_at, Agent.id) if agent == guest]
+    assert visited >= when
+
+
+def test_reactions_cost_no_call_and_are_stored_once(services, sandbox):
+    with services.engine.begin() as connection:
+        one, two = make_agents(connection, 2)
+        posting, reacting = make_run(connection, one), make_run(connection, two)
+    execute(services, posting)
+    execute(services, reacting)
+    ((value, reaction, run_id),) = read(services, Vote.value, Vote.reaction, Vote.run_id)
+    assert value in (-1, 1)
+    assert reaction
+    assert run_id == reacting
+    assert {row[0] for row in read(services, Call.request_type)} <= {"welcome", "comment"}
 
 
 def test_empty_answer_is_charged(services, sandbox):

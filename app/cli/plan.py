@@ -1,0 +1,76 @@
+"""`paceline plan`: what a fleet would take, before you scale it."""
+
+from typing import Annotated
+
+import typer
+
+from app.agents.activities import expected_calls
+from app.cli.output import data, print_json
+from app.clock import utcnow
+from app.errors import ConfigError
+from app.settings import get_settings
+from app.usage.projection import Assumptions, Projection, project
+
+
+def plan(
+    agents: Annotated[int, typer.Option(help="How many agents", min=1)] = 100,
+    calls_per_cycle: Annotated[
+        float | None,
+        typer.Option(help="Calls per agent and cycle; default: from the settings", min=0.01),
+    ] = None,
+    tokens_in: Annotated[int, typer.Option(help="LLM tokens per prompt", min=0)] = 50,
+    tokens_out: Annotated[int, typer.Option(help="LLM tokens per answer", min=0)] = 100,
+    model: Annotated[str | None, typer.Option(help="Default: the model for posts")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Calls per second; default: from the settings", min=0.001)
+    ] = None,
+    latency: Annotated[float, typer.Option(help="Seconds per answer", min=0)] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Project calls, tokens, cost and time; exit 2 when the cap cannot serve the fleet."""
+    settings = get_settings()
+    period_s = settings.cycle.period_s
+    given = Assumptions(
+        agents=agents,
+        calls_per_cycle=calls_per_cycle or expected_calls(settings.activity, period_s),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        model=model or settings.gateway.post_model,
+        period_s=period_s,
+        rate=rate or settings.limits.rate,
+        latency_s=latency,
+        threads=settings.worker.threads,
+    )
+    found = project(given, utcnow())
+    if as_json:
+        print_json({"projection": found, "feasible": found.is_feasible})
+    else:
+        _show(found)
+    if not found.is_feasible:
+        raise ConfigError(
+            f"{agents} agents call for {found.demand_rate:.2f} calls/s and the cap is {given.rate:g}: "
+            f"at most {found.largest_fleet} agents act in every {period_s:g} s cycle. With more, each "
+            f"acts at least once in {found.longest_gap_cycles} cycles; raise PACELINE_LIMITS__RATE or "
+            "PACELINE_CYCLE__PERIOD_S, or let agents do less"
+        )
+
+
+def _show(found: Projection) -> None:
+    given = found.assumptions
+    cost = found.cost_micros_month
+    price = "no known price" if cost is None else f"${cost / 1e6:,.2f}"
+    rows = {
+        "assumed": f"{given.agents:,} agents, {given.calls_per_cycle:.2f} calls each per "
+        f"{given.period_s:g} s cycle, {given.tokens_in} + {given.tokens_out} tokens per call, "
+        f"{given.latency_s:g} s per answer",
+        "calls": f"{found.calls_cycle:,.0f} per cycle, {found.calls_hour:,.0f} per hour, "
+        f"{found.calls_day:,.0f} per day, {found.calls_month:,.0f} per 30 days",
+        "tokens": f"{found.tokens_in_month:,} in and {found.tokens_out_month:,} out per 30 days",
+        "cost": f"{price} per 30 days on {given.model}, at today's list price",
+        "cap": f"{found.demand_rate:.2f} of {given.rate:g} calls/s; a cycle is done after "
+        f"{found.finish_s:.0f} s; room for {found.largest_fleet:,} agents",
+        "workers": f"{found.calls_at_once} calls at once: {found.workers} worker processes of "
+        f"{given.threads} threads",
+    }
+    for name, said in rows.items():
+        data.print(f"{name:<9}{said}", markup=False)

@@ -1,0 +1,75 @@
+"""What a fleet would call for and cost, before it is scaled. Pure arithmetic on stated assumptions."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.usage.prices import cost_micros
+
+DAYS_A_MONTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What the projection rests on; tokens are LLM tokens per call."""
+
+    agents: int
+    calls_per_cycle: float
+    tokens_in: int
+    tokens_out: int
+    model: str
+    period_s: float
+    rate: float
+    latency_s: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The fleet in numbers. `cost_micros_month` is None for a model without a known price."""
+
+    assumptions: Assumptions
+    calls_cycle: float
+    calls_hour: float
+    calls_day: float
+    calls_month: float
+    tokens_in_month: int
+    tokens_out_month: int
+    cost_micros_month: int | None
+    finish_s: float
+    demand_rate: float
+    largest_fleet: int
+    calls_at_once: int
+    workers: int
+    longest_gap_cycles: int
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether every agent can act in every cycle."""
+        return self.demand_rate <= self.assumptions.rate
+
+
+def project(given: Assumptions, at: datetime) -> Projection:
+    """Calls, tokens, cost at the prices of that moment, and what the cap allows."""
+    per_cycle = given.agents * given.calls_per_cycle
+    month = per_cycle * DAYS_A_MONTH * 86_400 / given.period_s
+    tokens_in, tokens_out = round(month * given.tokens_in), round(month * given.tokens_out)
+    demand = per_cycle / given.period_s
+    at_once = math.ceil(min(given.rate, demand) * given.latency_s)
+    return Projection(
+        assumptions=given,
+        calls_cycle=per_cycle,
+        calls_hour=per_cycle * 3_600 / given.period_s,
+        calls_day=per_cycle * 86_400 / given.period_s,
+        calls_month=month,
+        tokens_in_month=tokens_in,
+        tokens_out_month=tokens_out,
+        cost_micros_month=cost_micros(given.model, tokens_in, tokens_out, at),
+        finish_s=per_cycle / given.rate + given.latency_s,
+        demand_rate=demand,
+        largest_fleet=int(given.rate * given.period_s / given.calls_per_cycle + 1e-9),
+        calls_at_once=at_once,
+        # Each call in flight takes a thread, and about a second's worth wait for their permit.
+        workers=max(1, math.ceil((at_once + min(given.rate, demand)) / given.threads)),
+        longest_gap_cycles=1 if demand <= given.rate else math.ceil(demand / given.rate) + 1,
+    )
