@@ -29,6 +29,16 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"queue": "maintenance", "expires": 5.0},
     },
+    "sum the ledger up": {
+        "task": "usage.roll_up",
+        "schedule": 60.0,
+        "options": {"queue": "maintenance", "expires": 60.0},
+    },
+    "fold incidents, tell people": {
+        "task": "alerts.watch",
+        "schedule": 15.0,
+        "options": {"queue": "maintenance", "expires": 15.0},
+    },
     "keep Redis in line with Postgres": {
         "task": "limits.reconcile",
         "schedule": 30.0,

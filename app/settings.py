@@ -158,6 +158,15 @@ class WorkerSettings(BaseModel):
     )
 
 
+class AlertSettings(BaseModel):
+    """Who is told when something needs a person."""
+
+    urls: tuple[SecretStr, ...] = Field(
+        (),
+        description="Channels as apprise URLs, a JSON list: mailto://, slack://, tgram://, json://",
+    )
+
+
 class SandboxSettings(BaseModel):
     """The gateway to play with, started when there is no key."""
 
@@ -229,6 +238,7 @@ class Settings(BaseSettings):
     cycle: CycleSettings = CycleSettings()
     activity: ActivitySettings = ActivitySettings()
     worker: WorkerSettings = WorkerSettings()
+    alerts: AlertSettings = AlertSettings()
     sandbox: SandboxSettings = SandboxSettings()
     web: ListenSettings = ListenSettings()
     flower: FlowerSettings = FlowerSettings()

@@ -13,11 +13,13 @@ from celery import current_task
 from celery.exceptions import Reject
 
 from app.admission.turnstile import Stopping
+from app.alerts import watch
 from app.clock import utcnow
 from app.log import get_logger
 from app.runs import adhoc, cycles, jobs, leases, rescue, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
+from app.usage import rollups
 from workers.celery import app
 from workers.dispatch import backlog, publish, publish_runs
 from workers.process import services
@@ -101,3 +103,18 @@ def reconcile_limits() -> str:
     if done.drifted or done.put_in_force:
         log.info("limits.reconciled", did=str(done))
     return str(done)
+
+
+@app.task(name="usage.roll_up")
+def roll_up_usage() -> str:
+    """Sum the ledger up by hour and day."""
+    with services().engine.begin() as connection:
+        done = rollups.roll_up(connection, services().settings.zone)
+        jobs.done(connection, "usage.roll_up", str(done))
+    return str(done)
+
+
+@app.task(name="alerts.watch")
+def watch_for_alerts() -> str:
+    """Fold incidents, find what is worth a message, send what is due."""
+    return watch.watch(services().engine, services().settings)

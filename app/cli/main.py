@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from app.cli import agents, audit, db, dispatch, doctor, limits, plan, sandbox, shell, status, up
+from app.cli import (
+    agents,
+    audit,
+    db,
+    dispatch,
+    doctor,
+    incidents,
+    limits,
+    plan,
+    sandbox,
+    shell,
+    status,
+    up,
+    usage,
+)
 from app.cli.output import notes
 from app.errors import PacelineError
 
@@ -21,6 +35,9 @@ app.command("up")(up.up)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
+app.command("usage")(usage.usage)
+app.command("incidents")(incidents.incidents)
+app.add_typer(incidents.alerts, name="alerts")
 app.command("audit")(audit.audit_books)
 app.add_typer(agents.app, name="agents")
 app.command("dispatch")(dispatch.dispatch)

@@ -100,7 +100,8 @@ def react(
         }
         for reaction in reactions
     ]
-    return connection.execute(insert(Vote).values(rows).on_conflict_do_nothing()).rowcount
+    new = insert(Vote).values(rows).on_conflict_do_nothing().returning(Vote.id)
+    return len(connection.execute(new).all())
 
 
 def steps_done(connection: Connection, run_id: UUID) -> set[str]:

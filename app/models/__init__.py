@@ -1,21 +1,28 @@
 """Tables only: columns, constraints, indexes. Importing this package gives Alembic all of them."""
 
 from app.models.agents import Agent, AgentState, Community
+from app.models.alerts import Alert, Incident, IncidentKind
 from app.models.calls import Call, CallStatus
 from app.models.content import VISIT_SLOT, Comment, Post, PostKind, Vote
 from app.models.jobs import Job
 from app.models.limits import AuditEntry, Limits
 from app.models.runs import Run, RunOrigin, RunState
+from app.models.usage import DailyUsage, HourlyUsage
 
 __all__ = [
     "VISIT_SLOT",
     "Agent",
     "AgentState",
+    "Alert",
     "AuditEntry",
     "Call",
     "CallStatus",
     "Comment",
     "Community",
+    "DailyUsage",
+    "HourlyUsage",
+    "Incident",
+    "IncidentKind",
     "Job",
     "Limits",
     "Post",

@@ -19,6 +19,7 @@ from app.models import Call, CallStatus, Comment, Post, Run
 from app.runs.services import Services
 from app.runs.states import OPEN
 from app.runs.upkeep import find_drift
+from app.usage import rollups
 
 
 @dataclass
@@ -48,6 +49,7 @@ def audit(services: Services, tally: SandboxTally | None) -> Books:
         _compare_gateway(services, tally, began, books)
     with services.engine.connect() as connection:
         books.differences |= _runs(connection)
+        books.differences["rollups"] = rollups.differences(connection)
         if not books.ledger_rows:
             query = select(func.count()).select_from(Call)
             books.ledger_rows = connection.execute(query).scalar_one()

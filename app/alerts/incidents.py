@@ -1,0 +1,114 @@
+"""Folding refusals of the gateway into incidents: one with a start and an end instead of 900 rows."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, text, update
+
+from app.models import Call, Incident, IncidentKind
+
+QUIET = timedelta(minutes=2)
+"""An incident is over when nothing was refused for this long."""
+
+HTTP_STATUS = {IncidentKind.RATE_LIMITED: 429, IncidentKind.CREDITS_EXHAUSTED: 402}
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one round did."""
+
+    opened: tuple[UUID, ...] = ()
+    closed: tuple[UUID, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{len(self.opened)} opened, {len(self.closed)} closed"
+
+
+def fold(connection: Connection) -> Folded:
+    """Bring incidents up to date with the ledger. Rounds at the same time take turns."""
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.incidents'))"))
+    opened: list[UUID] = []
+    closed: list[UUID] = []
+    for kind, http_status in HTTP_STATUS.items():
+        current = connection.execute(
+            select(Incident.id, Incident.opened_at).where(
+                Incident.kind == kind, Incident.closed_at.is_(None)
+            )
+        ).one_or_none()
+        if current is None:
+            first = _first_since(connection, http_status, _end_of_last(connection, kind))
+            if first is None:
+                continue
+            incident_id = connection.execute(
+                insert(Incident)
+                .values(
+                    kind=kind, opened_at=first, last_at=first, calls=0, agents=0, peak_per_minute=0
+                )
+                .returning(Incident.id)
+            ).scalar_one()
+            opened.append(incident_id)
+            started = first
+        else:
+            incident_id, started = current
+        _recount(connection, incident_id, http_status, started)
+        over = connection.execute(
+            update(Incident)
+            .where(Incident.id == incident_id, Incident.last_at < func.now() - QUIET)
+            .values(closed_at=Incident.last_at)
+        )
+        if over.rowcount:
+            closed.append(incident_id)
+    return Folded(tuple(opened), tuple(closed))
+
+
+def _end_of_last(connection: Connection, kind: IncidentKind) -> datetime | None:
+    query = select(func.max(Incident.last_at)).where(Incident.kind == kind)
+    return connection.execute(query).scalar_one()
+
+
+def _refused(http_status: int) -> tuple[ColumnElement[bool], ...]:
+    # `status <> 'ok'` lets the partial index of what went wrong serve.
+    return Call.http_status == http_status, Call.status != "ok"
+
+
+def _first_since(
+    connection: Connection, http_status: int, after: datetime | None
+) -> datetime | None:
+    query = select(func.min(Call.created_at)).where(*_refused(http_status))
+    query = query.where(
+        Call.created_at > (func.now() - timedelta(days=1) if after is None else after)
+    )
+    return connection.execute(query).scalar_one()
+
+
+def _recount(connection: Connection, incident_id: UUID, http_status: int, since: datetime) -> None:
+    where = (*_refused(http_status), Call.created_at >= since)
+    minute = func.date_trunc("minute", Call.created_at)
+    per_minute = select(func.count().label("n")).where(*where).group_by(minute).subquery()
+    row = connection.execute(
+        select(func.count(), func.count(Call.agent_id.distinct()), func.max(Call.created_at)).where(
+            *where
+        )
+    ).one()
+    peak = connection.execute(select(func.max(per_minute.c.n))).scalar_one()
+    connection.execute(
+        update(Incident)
+        .where(Incident.id == incident_id)
+        .values(
+            calls=row[0],
+            agents=row[1],
+            last_at=func.coalesce(row[2], since),
+            peak_per_minute=peak or 0,
+        )
+    )
+
+
+def list_incidents(connection: Connection, limit: int = 50) -> list[dict[str, object]]:
+    """The newest incidents."""
+    columns = (
+        Incident.id, Incident.kind, Incident.opened_at, Incident.last_at, Incident.closed_at,
+        Incident.calls, Incident.agents, Incident.peak_per_minute,
+    )  # fmt: skip
+    query = select(*columns).order_by(Incident.opened_at.desc()).limit(limit)
+    return [dict(row._mapping) for row in connection.execute(query)]

@@ -1,0 +1,139 @@
+"""Messages that must arrive: stored first, sent after, tried again. A dead channel blocks nothing."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import apprise
+from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from app.log import get_logger
+from app.models import Alert
+
+log = get_logger(__name__)
+
+SEND_S = 20
+TRIES_MAX = 30
+BATCH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What to tell. `key` names the threshold and the period: the same key is told once."""
+
+    key: str
+    severity: str
+    title: str
+    body: str
+
+
+class Channel(Protocol):
+    """Sends a message; raises, or answers False, when it did not arrive."""
+
+    def __call__(self, message: Message) -> bool: ...
+
+
+def apprise_channel(urls: Sequence[str]) -> Channel:
+    """All of apprise's services at these URLs; a message has arrived when every one took it."""
+    services = apprise.Apprise()
+    for url in urls:
+        services.add(url)
+    kinds = {"info": apprise.NotifyType.INFO, "warning": apprise.NotifyType.WARNING}
+
+    def send(message: Message) -> bool:
+        kind = kinds.get(message.severity, apprise.NotifyType.FAILURE)
+        return bool(services.notify(body=message.body, title=message.title, notify_type=kind))
+
+    return send
+
+
+def post(connection: Connection, messages: Sequence[Message]) -> int:
+    """Put messages into the outbox; returns how many were new."""
+    if not messages:
+        return 0
+    rows = [
+        {"id": uuid7(), "key": m.key, "severity": m.severity, "title": m.title, "body": m.body}
+        for m in messages
+    ]
+    new = insert(Alert).values(rows).on_conflict_do_nothing().returning(Alert.id)
+    return len(connection.execute(new).all())
+
+
+def send_due(engine: Engine, channel: Channel | None) -> tuple[int, int]:
+    """Send what is due; returns (sent, failed). Without a channel messages are only kept.
+
+    A message is taken for a while before it is sent, so two senders do not both send it; a sender
+    that dies in between leaves it for the next one.
+    """
+    if channel is None:
+        return 0, 0
+    sent = failed = 0
+    for alert_id, message, tries in _take(engine):
+        error = _send(channel, message)
+        values: dict[str, object] = {"tries": tries + 1, "last_error": error}
+        if error is None:
+            values["sent_at"] = func.now()
+            sent += 1
+        else:
+            values["next_try_at"] = func.now() + timedelta(
+                seconds=min(3600, 15 * 2 ** min(tries, 8))
+            )
+            failed += 1
+            log.warning("alert.not_sent", key=message.key, error=error, tries=tries + 1)
+        with engine.begin() as connection:
+            connection.execute(update(Alert).where(Alert.id == alert_id).values(**values))
+    return sent, failed
+
+
+def _take(engine: Engine) -> list[tuple[UUID, Message, int]]:
+    due = (
+        select(Alert.id)
+        .where(Alert.sent_at.is_(None), Alert.next_try_at <= func.now(), Alert.tries < TRIES_MAX)
+        .order_by(Alert.created_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    with engine.begin() as connection:
+        taken = connection.execute(
+            update(Alert)
+            .where(Alert.id.in_(due))
+            .values(next_try_at=func.now() + timedelta(seconds=2 * SEND_S * BATCH))
+            .returning(
+                Alert.id, Alert.key, Alert.severity, Alert.title, Alert.body, Alert.tries,
+                Alert.created_at,
+            )
+        ).all()  # fmt: skip
+    taken = sorted(taken, key=lambda row: row.created_at)
+    return [
+        (row.id, Message(row.key, row.severity, row.title, row.body), row.tries) for row in taken
+    ]
+
+
+def _send(channel: Channel, message: Message) -> str | None:
+    """None when it arrived, else why not."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        arrived = pool.submit(channel, message).result(timeout=SEND_S)
+    except TookTooLong:
+        return f"no answer within {SEND_S} s"
+    except Exception as error:  # noqa: BLE001 (a service of apprise may raise anything)
+        return f"{type(error).__name__}: {error}"[:500]
+    finally:
+        pool.shutdown(wait=False)
+    return None if arrived else "a channel refused it"
+
+
+def list_alerts(connection: Connection, limit: int = 50) -> list[dict[str, object]]:
+    """The newest messages and whether they arrived."""
+    columns = (
+        Alert.key, Alert.severity, Alert.title, Alert.body, Alert.created_at, Alert.sent_at,
+        Alert.tries, Alert.last_error,
+    )  # fmt: skip
+    query = select(*columns).order_by(Alert.created_at.desc()).limit(limit)
+    return [dict(row._mapping) for row in connection.execute(query)]

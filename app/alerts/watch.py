@@ -1,0 +1,25 @@
+"""One round of watching: fold incidents, find what is worth a message, send what is due.
+
+The beat asks for it, and so does the dashboard's process, because a scheduler that is silent cannot say
+so itself. Both at once do no harm: messages are told apart by their keys.
+"""
+
+from sqlalchemy import Engine
+
+from app.alerts import incidents, outbox, rules
+from app.runs import jobs
+from app.settings import Settings
+
+
+def watch(engine: Engine, settings: Settings) -> str:
+    """Do a round; returns what it did."""
+    with engine.begin() as connection:
+        folded = incidents.fold(connection)
+    with engine.begin() as connection:
+        new = outbox.post(connection, rules.evaluate(connection, settings))
+    urls = [url.get_secret_value() for url in settings.alerts.urls]
+    sent, failed = outbox.send_due(engine, outbox.apprise_channel(urls) if urls else None)
+    said = f"incidents: {folded}; alerts: {new} new, {sent} sent, {failed} failed"
+    with engine.begin() as connection:
+        jobs.done(connection, "alerts.watch", said)
+    return said

@@ -1,0 +1,80 @@
+"""`paceline incidents`, `paceline alerts`: what went wrong with the gateway, and who was told."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.alerts.incidents import list_incidents
+from app.alerts.outbox import Message, apprise_channel, list_alerts
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json
+from app.errors import ConfigError, Unreachable
+from app.settings import get_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+alerts = typer.Typer(help="Messages about incidents and thresholds.", no_args_is_help=True)
+
+
+def incidents(
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False
+) -> None:
+    """List rate-limit and credit incidents, the newest first."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        found = list_incidents(connection, limit)
+    if as_json:
+        print_json({"incidents": found})
+        return
+    if not found:
+        notes.print("no incidents: the gateway refused nothing")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("KIND", "OPENED (UTC)", "CLOSED", "CALLS", "AGENTS", "PEAK PER MINUTE"):
+        table.add_column(column, no_wrap=True)
+    for row in found:
+        closed = f"{row['closed_at']:%H:%M:%S}" if row["closed_at"] else "open"
+        opened = f"{row['opened_at']:%Y-%m-%d %H:%M:%S}"
+        numbers = (str(row[name]) for name in ("calls", "agents", "peak_per_minute"))
+        table.add_row(str(row["kind"]).replace("_", " "), opened, closed, *numbers)
+    data.print(table)
+
+
+@alerts.command("list")
+def list_all(
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False
+) -> None:
+    """List messages, and whether they arrived."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        found = list_alerts(connection, limit)
+    if as_json:
+        print_json({"alerts": found})
+        return
+    if not found:
+        notes.print("no alerts")
+    for row in found:
+        sent = (
+            f"sent {row['sent_at']:%H:%M:%S}"
+            if row["sent_at"]
+            else f"not sent ({row['last_error'] or 'waits'})"
+        )
+        data.print(
+            f"{row['created_at']:%Y-%m-%d %H:%M:%S}  {row['severity']:<8} {row['title']}  {sent}",
+            markup=False,
+        )
+
+
+@alerts.command("test")
+def test() -> None:
+    """Send a test message to every channel."""
+    urls = [url.get_secret_value() for url in get_settings().alerts.urls]
+    if not urls:
+        raise ConfigError(
+            'no channel: set PACELINE_ALERTS__URLS=\'["mailto://...", "slack://..."]\' (apprise URLs)'
+        )
+    message = Message("test", "info", "Paceline: a test", "If you read this, alerts arrive.")
+    failed = [n for n, url in enumerate(urls, 1) if not apprise_channel([url])(message)]
+    if failed:
+        raise Unreachable(
+            f"channel {', '.join(map(str, failed))} of {len(urls)} did not take it: check its URL"
+        )
+    data.print(f"sent to {len(urls)} channels")

@@ -1,0 +1,89 @@
+"""`paceline usage`: what was asked, used and spent."""
+
+import csv
+import sys
+from dataclasses import asdict, fields
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json
+from app.clock import utcnow
+from app.settings import get_settings
+from app.usage.reports import Group, Period, Usage, breakdown, period_start, periods
+
+PERIODS = {"today": "today", "week": "this week", "month": "this month"}
+
+
+def usage(
+    by: Annotated[Group | None, typer.Option(help="Break down by this")] = None,
+    period: Annotated[str, typer.Option(help="Of the breakdown: today, week or month")] = "today",
+    limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Show requests, tokens and estimated cost: today, this week, this month; by agent, type, ..."""
+    if period not in PERIODS:
+        raise typer.BadParameter("today, week or month", param_hint="--period")
+    settings = get_settings()
+    now, zone = utcnow(), settings.zone
+    by = by or (Group.AGENT if as_csv else None)
+    with database(settings) as engine, engine.connect() as connection:
+        rows = []
+        if by:
+            start = period_start(PERIODS[period], now, zone)
+            rows = breakdown(connection, start, now, by, limit)
+        totals = [] if as_csv else periods(connection, now, zone)
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow([by, *(field.name for field in fields(Usage))])
+        writer.writerows([name, *asdict(row).values()] for name, row in rows)
+    elif as_json:
+        groups = [{"name": name, **asdict(row)} for name, row in rows]
+        print_json(
+            {"as_of": now, "time_zone": zone.key, "periods": totals, "by": by, "groups": groups}
+        )
+    else:
+        _show(totals)
+        if by:
+            _show_groups(by, PERIODS[period], rows)
+        notes.print(
+            f"as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}; cost is estimated at list price"
+        )
+
+
+def _show(totals: list[Period]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for column in ("REQUESTS", "BEFORE", "OK", "429", "402", "OTHER", "TOKENS IN", "OUT", "COST"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for period in totals:
+        table.add_row(
+            period.name,
+            f"{period.usage.requests:,}",
+            f"{period.before.requests:,}",
+            *_cells(period.usage),
+        )
+    data.print(table)
+
+
+def _show_groups(by: Group, period: str, rows: list[tuple[str, Usage]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(f"{by.upper()}, {period.upper()}")
+    for column in ("REQUESTS", "OK", "429", "402", "OTHER", "TOKENS IN", "OUT", "COST"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in rows:
+        table.add_row(name, f"{row.requests:,}", *_cells(row))
+    data.print()
+    data.print(table if rows else "nothing in this period")
+
+
+def _cells(usage: Usage) -> list[str]:
+    counts = (usage.ok, usage.rate_limited, usage.credits_exhausted, usage.other)
+    cost = f"${usage.cost_micros / 1e6:,.4f}"
+    return [
+        *(f"{count:,}" for count in counts), f"{usage.tokens_input:,}", f"{usage.tokens_output:,}",
+        f"{cost} (+{usage.unpriced} without a price)" if usage.unpriced else cost,
+    ]  # fmt: skip

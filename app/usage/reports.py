@@ -1,0 +1,152 @@
+"""What was used: today, this week, this month, and by whom. The one source for CLI, API and pages.
+
+Whole hours come from the rollup, the newest ones from the ledger, so a report is exact and reads a
+bounded part of the raw log.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, text
+
+from app.clock import day_window, month_window
+from app.usage.rollups import OUTCOME
+
+
+class Group(StrEnum):
+    """What usage can be broken down by."""
+
+    AGENT = "agent"
+    COMMUNITY = "community"
+    TYPE = "type"
+    MODEL = "model"
+    OUTCOME = "outcome"
+
+
+_BY = {
+    Group.AGENT: "a.handle",
+    Group.COMMUNITY: "c.name",
+    Group.TYPE: "u.request_type",
+    Group.MODEL: "u.model",
+    Group.OUTCOME: "u.outcome",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sums. `cost_micros` is an estimate at list price; it leaves out `unpriced` requests."""
+
+    requests: int = 0
+    ok: int = 0
+    rate_limited: int = 0
+    credits_exhausted: int = 0
+    other: int = 0
+    tokens_input: int = 0
+    tokens_output: int = 0
+    cost_micros: int = 0
+    unpriced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of time with what was used in it, and in the one before up to the same point."""
+
+    name: str
+    start: datetime
+    until: datetime
+    usage: Usage
+    before: Usage
+
+
+_FACTS = f"""
+  select hour as at, agent_id, request_type, model, outcome, requests, tokens_input, tokens_output,
+    cost_micros, unpriced
+  from paceline.ai_usage_hourly where hour >= :start and hour < least(:until, :cut)
+  union all
+  select created_at, agent_id, request_type, model, {OUTCOME}, 1, coalesce(tokens_input, 0),
+    coalesce(tokens_output, 0), coalesce(cost_micros, 0),
+    (status = 'ok' and cost_micros is null)::int
+  from paceline.ai_request_log
+  where created_at >= greatest(:start, :cut) and created_at < :until
+"""
+_SUMS = """
+  coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
+  coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
+  coalesce(sum(u.requests) filter (where u.outcome = 'credits_exhausted'), 0),
+  coalesce(sum(u.requests) filter (where u.outcome not in
+    ('ok', 'rate_limited', 'credits_exhausted')), 0),
+  coalesce(sum(u.tokens_input), 0), coalesce(sum(u.tokens_output), 0),
+  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.unpriced), 0)
+"""
+
+
+def usage_between(connection: Connection, start: datetime, until: datetime) -> Usage:
+    """Sums over `start <= at < until`; the start must be a whole hour of the business time zone."""
+    row = connection.execute(
+        text(f"select {_SUMS} from ({_FACTS}) u"), _given(connection, start, until)
+    ).one()
+    return Usage(*(int(value) for value in row))
+
+
+def breakdown(
+    connection: Connection, start: datetime, until: datetime, by: Group, limit: int = 50
+) -> list[tuple[str, Usage]]:
+    """Usage by one thing, the most expensive first."""
+    query = text(f"""
+      select {_BY[by]}, {_SUMS} from ({_FACTS}) u
+      join paceline.agents a on a.id = u.agent_id
+      join paceline.communities c on c.id = a.community_id
+      group by 1 order by 9 desc, 2 desc, 1 limit :limit
+    """)
+    rows = connection.execute(query, {**_given(connection, start, until), "limit": limit})
+    return [(str(row[0]), Usage(*(int(value) for value in row[1:]))) for row in rows]
+
+
+def _given(connection: Connection, start: datetime, until: datetime) -> dict[str, object]:
+    """Rolled-up hours are final two hours after the newest one; what is newer is read from the ledger."""
+    query = text("select max(hour) - interval '2 hours' from paceline.ai_usage_hourly")
+    cut = connection.execute(query).scalar_one() or start
+    return {"start": start, "until": until, "cut": cut}
+
+
+def periods(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Period]:
+    """Today, this week (from Monday) and this month, each beside the one before."""
+    found = []
+    for name in ("today", "this week", "this month"):
+        start, before = _starts(name, now, zone)
+        elapsed = now - start
+        found.append(
+            Period(
+                name,
+                start,
+                now,
+                usage_between(connection, start, now),
+                usage_between(connection, before, min(before + elapsed, start)),
+            )
+        )
+    return found
+
+
+def period_start(name: str, now: datetime, zone: ZoneInfo) -> datetime:
+    """Where `today`, `this week` or `this month` began."""
+    return _starts(name, now, zone)[0]
+
+
+def _starts(name: str, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Start of the period that holds `now`, and of the one before, in local midnights."""
+    if name == "this month":
+        start, _ = month_window(now, zone)
+        return start, month_window(start - timedelta(days=1), zone)[0]
+    if name == "this week":
+        weekday = now.astimezone(zone).weekday()
+        start = _midnight_days_ago(now, zone, weekday)
+        return start, _midnight_days_ago(now, zone, weekday + 7)
+    start, _ = day_window(now, zone)
+    return start, _midnight_days_ago(now, zone, 1)
+
+
+def _midnight_days_ago(now: datetime, zone: ZoneInfo, days: int) -> datetime:
+    noon = now.astimezone(zone).replace(hour=12, minute=0, second=0, microsecond=0)
+    return day_window(noon - timedelta(days=days), zone)[0]  # noon: no clock change reaches it

@@ -1,0 +1,244 @@
+"""Usage: rollups equal the ledger, reports are exact, incidents open and close once, alerts arrive."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, func, insert, select, text, update
+
+from app.alerts import incidents, outbox
+from app.alerts.outbox import Message
+from app.alerts.rules import Budget, budget_messages, evaluate
+from app.clock import utcnow
+from app.models import Alert, Call, DailyUsage, HourlyUsage, Incident, Job
+from app.runs import jobs
+from app.usage import reports, rollups
+from app.usage.reports import Group
+from tests.support.factories import make_agents, make_run
+
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
+
+
+def add_call(connection, agent_id, run_id, at, **values):
+    row = {
+        "id": uuid4(), "run_id": run_id, "agent_id": agent_id, "step": "post", "attempt": 1,
+        "request_type": "post", "model": "google/gemini-2.5-flash", "status": "ok",
+        "http_status": 200, "tokens_reserved": 100, "tokens_input": 10, "tokens_output": 20,
+        "tokens_used": 30, "cost_micros": 50, "created_at": at,
+    }  # fmt: skip
+    connection.execute(insert(Call).values(**(row | values)))
+
+
+@pytest.fixture
+def ada(engine):
+    with engine.begin() as connection:
+        (agent_id,) = make_agents(connection, 1)
+        return agent_id, make_run(connection, agent_id)
+
+
+def sums(connection, table):
+    row = connection.execute(
+        select(func.sum(table.requests), func.sum(table.tokens_used), func.sum(table.cost_micros))
+    ).one()
+    return tuple(int(value or 0) for value in row)
+
+
+MOMENTS = st.datetimes(
+    min_value=datetime(2026, 10, 23),  # noqa: DTZ001 (hypothesis adds the zone)
+    max_value=datetime(2026, 11, 3),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)  # clocks change in Berlin, Lord Howe and New York around then
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    zone=st.sampled_from(ZONES),
+    early=st.lists(MOMENTS, min_size=1, max_size=12),
+    late=st.lists(st.integers(0, 110), max_size=6),
+    rounds=st.integers(1, 3),
+)
+def test_rollups_equal_the_ledger_however_often_and_late_they_are_made(
+    engine, ada, zone, early, late, rounds
+):
+    agent_id, run_id = ada
+    with engine.begin() as connection:
+        for table in (Call, HourlyUsage, DailyUsage):
+            connection.execute(delete(table))
+        for at in early:
+            add_call(connection, agent_id, run_id, at)
+        for _ in range(rounds):
+            rollups.roll_up(connection, ZoneInfo(zone))
+        newest = max(early)
+        for minutes in late:  # rows that ended after their hour had been rolled up
+            add_call(
+                connection, agent_id, run_id, newest - timedelta(minutes=minutes), tokens_used=7
+            )
+        rollups.roll_up(connection, ZoneInfo(zone))
+        expected = (
+            len(early) + len(late),
+            30 * len(early) + 7 * len(late),
+            50 * (len(early) + len(late)),
+        )
+        assert sums(connection, HourlyUsage) == expected
+        assert sums(connection, DailyUsage) == expected
+        assert rollups.differences(connection) == 0
+        by_day = text(
+            "select (created_at at time zone :zone)::date, sum(tokens_used) "
+            "from paceline.ai_request_log group by 1 order by 1"
+        )
+        ledger = [tuple(row) for row in connection.execute(by_day, {"zone": zone})]
+        daily = select(DailyUsage.day, func.sum(DailyUsage.tokens_used)).group_by(DailyUsage.day)
+        assert [tuple(row) for row in connection.execute(daily.order_by(DailyUsage.day))] == ledger
+
+
+def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
+    with engine.begin() as connection:
+        for hours in (1, 5):
+            add_call(connection, *ada, utcnow() - timedelta(hours=hours))
+        rollups.roll_up(connection, ZoneInfo("UTC"))
+        assert rollups.differences(connection) == 0
+        old = select(func.min(HourlyUsage.hour)).scalar_subquery()
+        connection.execute(update(HourlyUsage).where(HourlyUsage.hour == old).values(tokens_used=1))
+        assert rollups.differences(connection) == 2, "ledger and hours, hours and days"
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_requirements_44_45_requests_and_cost_today_this_week_this_month(engine, ada, zone):
+    zone = ZoneInfo(zone)
+    now = datetime(2026, 11, 18, 15, 30, tzinfo=zone)  # a Wednesday
+    midnight = now.replace(hour=0, minute=0)
+    second = timedelta(seconds=1)
+    with engine.begin() as connection:
+        monday, first = midnight - timedelta(days=2), midnight.replace(day=1)
+        starts = (midnight, monday, first)
+        for at in (*starts, *(start - second for start in starts), now - second):
+            add_call(connection, *ada, at.astimezone(UTC))
+        for with_rollup in (False, True):
+            if with_rollup:
+                rollups.roll_up(connection, zone)
+            today, week, month = reports.periods(connection, now, zone)
+            assert [p.usage.requests for p in (today, week, month)] == [2, 4, 6], with_rollup
+            assert [p.before.requests for p in (today, week, month)] == [0, 0, 0]
+            assert month.usage.cost_micros == 6 * 50
+
+
+def test_requirement_46_usage_by_agent_community_type_model_and_outcome(engine):
+    with engine.begin() as connection:
+        one, two = make_agents(connection, 2)
+        for agent, count in ((one, 1), (two, 3)):
+            run_id = make_run(connection, agent)
+            for _ in range(count):
+                add_call(connection, agent, run_id, utcnow())
+        add_call(connection, one, run_id, utcnow(), status="error", http_status=429, tokens_input=None,
+                 tokens_output=None, tokens_used=None, cost_micros=None)  # fmt: skip
+        start, until = utcnow() - timedelta(hours=1), utcnow() + timedelta(minutes=1)
+
+        def by(group):
+            found = reports.breakdown(connection, start, until, group)
+            return [(name, usage.requests, usage.rate_limited) for name, usage in found]
+
+        assert by(Group.AGENT) == [("a1", 3, 0), ("a0", 2, 1)]
+        assert by(Group.COMMUNITY) == [("Tests", 5, 1)]
+        assert by(Group.TYPE) == [("post", 5, 1)]
+        assert by(Group.OUTCOME) == [("ok", 4, 0), ("rate_limited", 1, 1)]
+
+
+def test_requirement_47_refusals_become_one_incident_that_opens_and_closes_once(engine, ada):
+    long_ago = utcnow() - timedelta(minutes=20)
+    with engine.begin() as connection:
+        for n in range(5):
+            at = long_ago + timedelta(seconds=10 * n)
+            add_call(connection, *ada, at, status="error", http_status=429)
+        folded = incidents.fold(connection)
+        assert (len(folded.opened), len(folded.closed)) == (1, 1)
+        assert incidents.fold(connection) == incidents.Folded()
+        (incident,) = incidents.list_incidents(connection)
+        assert (incident["calls"], incident["agents"], incident["kind"]) == (5, 1, "rate_limited")
+        assert incident["closed_at"] == incident["last_at"]
+        add_call(connection, *ada, utcnow(), status="error", http_status=429)
+        add_call(connection, *ada, utcnow(), status="error", http_status=402)
+        assert len(incidents.fold(connection).opened) == 2
+        assert incidents.fold(connection) == incidents.Folded()
+        add_call(connection, *ada, utcnow(), status="error", http_status=429)
+        incidents.fold(connection)
+        query = select(Incident.calls).where(
+            Incident.closed_at.is_(None), Incident.kind == "rate_limited"
+        )
+        assert connection.execute(query).scalar_one() == 2
+
+
+def test_requirement_19_each_step_of_a_budget_is_told_once():
+    def steps(spent):
+        messages = budget_messages(Budget("today", "2026-11-22", 1_000, spent), ZoneInfo("UTC"))
+        return [message.key for message in messages]
+
+    assert steps(499) == []
+    assert steps(500) == ["budget.2026-11-22.50"]
+    assert steps(960) == [f"budget.2026-11-22.{step}" for step in (50, 80, 95)]
+    assert steps(5_000)[-1] == "budget.2026-11-22.100"
+
+
+def test_first_402_and_a_silent_scheduler_are_told_and_their_end_too(services):
+    with services.engine.begin() as connection:
+        (agent_id,) = make_agents(connection, 1)
+        run_id = make_run(connection, agent_id)
+        add_call(connection, agent_id, run_id, utcnow() - timedelta(minutes=5), status="error",
+                 http_status=402)  # fmt: skip
+        incidents.fold(connection)
+        jobs.done(connection, jobs.OPEN_SLICE, "slice")
+        connection.execute(update(Job).values(done_at=func.now() - timedelta(hours=1)))
+        first = evaluate(connection, services.settings)
+        assert {message.key.split(".")[0] for message in first} == {"incident", "scheduler"}
+        assert outbox.post(connection, first) == 2
+        assert outbox.post(connection, first) == 0
+        jobs.done(connection, jobs.OPEN_SLICE, "slice")
+        again = evaluate(connection, services.settings)
+        assert outbox.post(connection, again) == 2
+        assert all(
+            key.endswith(".over")
+            for key in connection.execute(
+                select(Alert.key).where(Alert.severity == "info")
+            ).scalars()
+        )
+
+
+def test_ten_evaluators_and_senders_at_once_send_each_message_once(engine):
+    arrived = []
+
+    def channel(message):
+        arrived.append(message.key)
+        return True
+
+    messages = [Message(f"key.{n}", "warning", "title", "body") for n in range(10)]
+
+    def work():
+        with engine.begin() as connection:
+            outbox.post(connection, messages)
+        outbox.send_due(engine, channel)
+
+    threads = [threading.Thread(target=work) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(arrived) == sorted(message.key for message in messages)
+
+
+def test_dead_channel_loses_nothing_and_says_why(engine):
+    def broken(_):
+        raise ConnectionError("no route")
+
+    with engine.begin() as connection:
+        outbox.post(connection, [Message("key", "warning", "title", "body")])
+    assert outbox.send_due(engine, broken) == (0, 1)
+    assert outbox.send_due(engine, broken) == (0, 0), "it waits before the next try"
+    with engine.begin() as connection:
+        (alert,) = outbox.list_alerts(connection)
+        assert (alert["tries"], alert["sent_at"]) == (1, None)
+        assert alert["last_error"] == "ConnectionError: no route"
+        connection.execute(update(Alert).values(next_try_at=func.now()))
+    assert outbox.send_due(engine, lambda _: True) == (1, 0)
