@@ -188,6 +188,14 @@ class ListenSettings(BaseModel):
     port: int = Field(8000, ge=0, le=65535)
 
 
+class WebSettings(ListenSettings):
+    """The dashboard. Without a password it is for this machine only."""
+
+    password: SecretStr | None = Field(
+        None, description="Asked for by the dashboard (HTTP Basic, any user name)", repr=False
+    )
+
+
 class FlowerSettings(ListenSettings):
     """Flower, the worker monitor. Without basic_auth it is read-only and for this machine only."""
 
@@ -240,7 +248,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     alerts: AlertSettings = AlertSettings()
     sandbox: SandboxSettings = SandboxSettings()
-    web: ListenSettings = ListenSettings()
+    web: WebSettings = WebSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
 

@@ -75,6 +75,7 @@ def _compare_gateway(
     before = list(tally.new())
     with services.engine.connect() as connection:
         ledger = _ledger(connection, began - timedelta(seconds=1))
+        paid_twice = _paid_twice(connection, began)
     after = list(tally.new())
     seen = [*before, *after]
     by_id: dict[UUID, Answered] = {a.request_id: a for a in seen if a.request_id}
@@ -88,6 +89,7 @@ def _compare_gateway(
         "request_id_repeated": sum(count - 1 for count in repeated.values()),
     }
     books.uncertain = {"unknown_and_answered": 0, "unknown_and_never_sent": 0}
+    books.uncertain["steps_paid_twice"] = paid_twice
     for request_id, row in ledger.items():
         theirs = by_id.get(request_id)
         is_unsure = row.status == CallStatus.UNKNOWN or row.http_status is None
@@ -122,19 +124,26 @@ def _ledger(connection: Connection, since: datetime) -> dict[UUID, _Row]:
     return found
 
 
+def _paid_twice(connection: Connection, since: datetime) -> int:
+    """Steps answered twice: a worker went silent after its call, another one asked again. One result
+    is stored; both were paid for, and both are in the ledger.
+    """
+    paid = (
+        select(Call.run_id)
+        .where(Call.status == CallStatus.OK, Call.created_at >= since)
+        .group_by(Call.run_id, Call.step)
+        .having(func.count() > 1)
+    )
+    return connection.execute(select(func.count()).select_from(paid.subquery())).scalar_one()
+
+
 def _runs(connection: Connection) -> dict[str, int]:
-    """Runs that hang, effects stored twice, steps paid for twice."""
+    """Runs that hang, effects stored twice."""
     overdue = func.now() - timedelta(minutes=10)
     hanging = select(func.count()).where(Run.state.in_(OPEN), Run.expires_at < overdue)
     posts = select(Post.run_id).group_by(Post.run_id).having(func.count() > 1)
     comments = (
         select(Comment.run_id).group_by(Comment.run_id, Comment.slot).having(func.count() > 1)
-    )
-    paid = (
-        select(Call.run_id)
-        .where(Call.status == CallStatus.OK)
-        .group_by(Call.run_id, Call.step)
-        .having(func.count() > 1)
     )
 
     def count(query: Select[*tuple[Any, ...]]) -> int:
@@ -143,5 +152,4 @@ def _runs(connection: Connection) -> dict[str, int]:
     return {
         "runs_hanging": connection.execute(hanging).scalar_one(),
         "effects_doubled": count(posts) + count(comments),
-        "steps_answered_twice": count(paid),
     }

@@ -1,9 +1,10 @@
 """One run with what it made and what it cost."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from app.models import Agent, Comment, Post, Run
 from app.usage.calls import calls_of_run
@@ -53,3 +54,30 @@ def report_run(connection: Connection, run_id: UUID) -> RunReport:
         comments=list(comments),
         calls=list(calls),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run in an agent's timeline."""
+
+    created_at: datetime
+    origin: str
+    state: str
+    reason: str | None
+    post: str | None
+    comments: int
+
+
+def runs_of_agent(connection: Connection, agent_id: UUID, limit: int) -> list[RunLine]:
+    """The agent's latest runs, the newest first."""
+    comments = (
+        select(func.count()).select_from(Comment).where(Comment.run_id == Run.id).scalar_subquery()
+    )
+    query = (
+        select(Run.created_at, Run.origin, Run.state, Run.reason, Post.body, comments)
+        .join(Post, Post.run_id == Run.id, isouter=True)
+        .where(Run.agent_id == agent_id)
+        .order_by(Run.created_at.desc())
+        .limit(limit)
+    )
+    return [RunLine(*row) for row in connection.execute(query)]

@@ -150,3 +150,19 @@ def _starts(name: str, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetim
 def _midnight_days_ago(now: datetime, zone: ZoneInfo, days: int) -> datetime:
     noon = now.astimezone(zone).replace(hour=12, minute=0, second=0, microsecond=0)
     return day_window(noon - timedelta(days=days), zone)[0]  # noon: no clock change reaches it
+
+
+def hourly(
+    connection: Connection, now: datetime, zone: ZoneInfo, hours: int
+) -> list[tuple[datetime, int]]:
+    """Requests of each of the last hours, the running one included; 0 where there were none."""
+    query = text(f"""
+      select hours.at, coalesce(sum(u.requests), 0)
+      from generate_series(date_trunc('hour', cast(:until as timestamptz), :zone)
+        - make_interval(hours => :hours - 1), :until, interval '1 hour') as hours(at)
+      left join ({_FACTS}) u on u.at >= hours.at and u.at < hours.at + interval '1 hour'
+      group by 1 order by 1
+    """)
+    start = now - timedelta(hours=hours)
+    given = {**_given(connection, start, now), "zone": zone.key, "hours": hours}
+    return [(row[0], int(row[1])) for row in connection.execute(query, given)]

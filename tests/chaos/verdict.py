@@ -64,6 +64,8 @@ class Verdict:
     books_differ: int
     over_quota: int
     calls_unknown: int
+    paid_twice: int
+    """Calls repeated because a worker went silent after its call: recorded, stored once."""
     recoveries: int
     slowest_recovery_s: float
     states: dict[str, int]
@@ -107,7 +109,8 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         runs=sum(states.values()),
         calls=len(arrivals),
         lost=sum(states.get(state, 0) for state in OPEN),
-        doubled=found["effects_doubled"] + found["steps_answered_twice"],
+        doubled=found["effects_doubled"],
+        paid_twice=books.uncertain.get("steps_paid_twice", 0),
         unrecorded=found["unrecorded"],
         violations=violations(arrivals),
         books_differ=books.total,

@@ -1,0 +1,38 @@
+"""The dashboard's process watches for alerts, too: a silent scheduler cannot say so itself."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.alerts.watch import watch
+from app.log import get_logger
+from app.runs.services import Services
+
+log = get_logger(__name__)
+EVERY_S = 30.0
+
+
+def watching(services: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """A lifespan that watches from a thread for as long as the application serves."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ending = threading.Event()
+        thread = threading.Thread(target=_watch, args=(services, ending), daemon=True)
+        thread.start()
+        yield
+        ending.set()
+        services.close()
+
+    return lifespan
+
+
+def _watch(services: Services, ending: threading.Event) -> None:
+    while not ending.wait(EVERY_S):
+        try:
+            watch(services.engine, services.settings)
+        except SQLAlchemyError as error:
+            log.warning("alerts.not_watched", error=str(error).splitlines()[0])
