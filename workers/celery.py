@@ -71,7 +71,7 @@ def make_app(settings: Settings) -> Celery:
         },
         visibility_timeout=visibility_s,
         # Flower lives on events; task-sent would double them for nothing it shows.
-        worker_send_task_events=True,
+        worker_send_task_events=settings.worker.events,
         task_send_sent_event=False,
         control_queue_expires=60,
         beat_schedule={

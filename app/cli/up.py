@@ -79,6 +79,8 @@ def up(
         env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
         with _sandbox(settings, env) as gateway_url:
             env["PACELINE_GATEWAY__BASE_URL"] = gateway_url
+            if no_flower:
+                env.setdefault("PACELINE_WORKER__EVENTS", "false")
             since = utcnow()
             parts = _start_parts(settings, env, workers, web=not no_web, flower=not no_flower)
             _announce(settings, gateway_url, web=not no_web, flower=not no_flower)

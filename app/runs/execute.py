@@ -1,6 +1,6 @@
 """Giving one agent its turn: the one use case.
 
-claim (transaction) -> read what is needed (transaction) -> decide (pure) -> for each activity:
+claim and read what is needed (transaction) -> decide (pure) -> for each activity:
 call the gateway (app.runs.calling) -> end the run (transaction). No transaction is open while the
 gateway is called. A run taken over from a dead worker decides the same again, because its dice are
 seeded, and leaves out the steps whose result is stored.
@@ -95,17 +95,17 @@ def execute(
         lease = timedelta(seconds=services.settings.worker.lease_s)
         with services.engine.begin() as connection:
             held = leases.claim(connection, run_id, lease, worker)
-        if held is None:
-            return None
-        with services.heartbeat.holding(held):
-            return _work(services, held)
-
-
-def _work(services: Services, held: Claim) -> Outcome | None:
-    """Do what is due in a run that we hold, and end it, put it back or release it."""
-    try:
-        with services.engine.begin() as connection:
+            if held is None:
+                return None
             agent = _read_agent(connection, held, services.settings.activity)
+        with services.heartbeat.holding(held):
+            return _work(services, agent)
+
+
+def _work(services: Services, agent: _Agent) -> Outcome | None:
+    """Do what is due in a run that we hold, and end it, put it back or release it."""
+    held = agent.claim
+    try:
         ended = _act(services, agent)
         if ended.later:
             return _put_back(services, agent, ended.later, ended.done)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, ScalarSelect, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.models import Job
@@ -39,10 +40,15 @@ def last_rounds(connection: Connection) -> list[LastRound]:
     return [LastRound(row[0], row[1], float(row[2]), row[3]) for row in connection.execute(query)]
 
 
+def silence_s() -> ScalarSelect[Any]:
+    """For how many seconds no slice was opened, by anybody, as part of a query; null if none ever was."""
+    age = func.extract("epoch", func.now() - Job.done_at)
+    return select(age).where(Job.name == OPEN_SLICE).scalar_subquery()
+
+
 def scheduler_silence(connection: Connection) -> timedelta | None:
     """For how long no slice was opened, by anybody; None if none ever was."""
-    age = func.extract("epoch", func.now() - Job.done_at)
-    age_s = connection.execute(select(age).where(Job.name == OPEN_SLICE)).scalar_one_or_none()
+    age_s = connection.execute(select(silence_s())).scalar_one()
     return None if age_s is None else timedelta(seconds=float(age_s))
 
 

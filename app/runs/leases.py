@@ -163,12 +163,6 @@ def skip_waiting(connection: Connection, reason: str) -> int:
     return skipped.rowcount
 
 
-def count_by_state(connection: Connection, since: datetime) -> dict[str, int]:
-    """Runs opened since then, by state."""
-    query = select(Run.state, func.count()).where(Run.created_at >= since).group_by(Run.state)
-    return {row.state: row[1] for row in connection.execute(query)}
-
-
 def count_open(connection: Connection) -> int:
     """Runs not ended yet."""
     query = select(func.count()).select_from(Run).where(Run.state.in_(OPEN))

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.admission.limits import read_limits
 from app.clock import cycle_start
-from app.models import Agent, Comment, Post, Run, RunState
-from app.runs import jobs, leases
+from app.models import Agent, Call, Comment, Post, Run, RunState
+from app.runs import jobs
+from app.runs.states import OPEN
 from app.settings import Settings
 from app.usage.calls import CallCounts, count_calls
 
@@ -40,36 +43,51 @@ def read_progress(
 ) -> Progress:
     """Count what happened since then. Bounded by the caller's choice of `since`."""
     cycle_at = cycle_start(now, timedelta(seconds=settings.cycle.period_s))
-    silence = jobs.scheduler_silence(connection)
-    in_cycle = select(Run.state, func.count()).where(Run.cycle_at == cycle_at).group_by(Run.state)
+    is_in_cycle, is_recent = Run.cycle_at == cycle_at, Run.created_at >= since
+    by_state = connection.execute(
+        select(Run.state, func.count().filter(is_in_cycle), func.count().filter(is_recent))
+        .where(or_(is_in_cycle, is_recent))
+        .group_by(Run.state)
+    ).all()
+    facts = connection.execute(
+        select(
+            _count(Agent.id),
+            _count(Run.id, Run.state.in_(OPEN)),
+            _count(Post.id, Post.created_at >= since),
+            _count(Comment.id, Comment.created_at >= since),
+            _count(Call.id, Call.created_at >= now - RECENT),
+            _trouble(cycle_at),
+            jobs.silence_s(),
+        )
+    ).one()
     return Progress(
         at=now,
         since=since,
         cycle_at=cycle_at,
-        cycle_runs={row.state: row[1] for row in connection.execute(in_cycle)},
-        agents=connection.execute(select(func.count()).select_from(Agent)).scalar_one(),
-        runs=leases.count_by_state(connection, since),
-        open_runs=leases.count_open(connection),
-        posts=connection.execute(
-            select(func.count()).select_from(Post).where(Post.created_at >= since)
-        ).scalar_one(),
-        comments=connection.execute(
-            select(func.count()).select_from(Comment).where(Comment.created_at >= since)
-        ).scalar_one(),
+        cycle_runs={row[0]: row[1] for row in by_state if row[1]},
+        agents=facts[0],
+        runs={row[0]: row[2] for row in by_state if row[2]},
+        open_runs=facts[1],
+        posts=facts[2],
+        comments=facts[3],
         calls=count_calls(connection, since),
-        calls_per_s=count_calls(connection, now - RECENT).total / RECENT.total_seconds(),
+        calls_per_s=facts[4] / RECENT.total_seconds(),
         rate=read_limits(connection, settings.limits).rate,
-        trouble=_trouble(connection, cycle_at),
-        scheduler_silence_s=None if silence is None else silence.total_seconds(),
+        trouble=facts[5],
+        scheduler_silence_s=None if facts[6] is None else float(facts[6]),
     )
 
 
-def _trouble(connection: Connection, cycle_at: datetime) -> str | None:
+def _count(column: InstrumentedAttribute[UUID], *where: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count(column)).where(*where).scalar_subquery()
+
+
+def _trouble(cycle_at: datetime) -> ScalarSelect[str | None]:
     """Why the latest run of this cycle that came to nothing did."""
-    query = (
+    return (
         select(Run.reason)
         .where(Run.cycle_at == cycle_at, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
         .order_by(Run.finished_at.desc())
         .limit(1)
+        .scalar_subquery()
     )
-    return connection.execute(query).scalar_one_or_none()

@@ -63,14 +63,18 @@ class Period:
 _FACTS = f"""
   select hour as at, agent_id, request_type, model, outcome, requests, tokens_input, tokens_output,
     cost_micros, unpriced
-  from paceline.ai_usage_hourly where hour >= :start and hour < least(:until, :cut)
+  from paceline.ai_usage_hourly, cut where hour >= :start and hour < least(:until, cut.at)
   union all
   select created_at, agent_id, request_type, model, {OUTCOME}, 1, coalesce(tokens_input, 0),
     coalesce(tokens_output, 0), coalesce(cost_micros, 0),
     (status = 'ok' and cost_micros is null)::int
-  from paceline.ai_request_log
-  where created_at >= greatest(:start, :cut) and created_at < :until
+  from paceline.ai_request_log, cut
+  where created_at >= greatest(:start, cut.at) and created_at < :until
 """
+_CUT = """with cut as (
+  select coalesce(max(hour) - interval '2 hours', :start) as at from paceline.ai_usage_hourly)
+"""
+"""Rolled-up hours are final two hours after the newest one; what is newer is read from the ledger."""
 _SUMS = """
   coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
   coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
@@ -84,9 +88,8 @@ _SUMS = """
 
 def usage_between(connection: Connection, start: datetime, until: datetime) -> Usage:
     """Sums over `start <= at < until`; the start must be a whole hour of the business time zone."""
-    row = connection.execute(
-        text(f"select {_SUMS} from ({_FACTS}) u"), _given(connection, start, until)
-    ).one()
+    query = text(f"{_CUT} select {_SUMS} from ({_FACTS}) u")
+    row = connection.execute(query, {"start": start, "until": until}).one()
     return Usage(*(int(value) for value in row))
 
 
@@ -95,38 +98,43 @@ def breakdown(
 ) -> list[tuple[str, Usage]]:
     """Usage by one thing, the most expensive first."""
     query = text(f"""
-      select {_BY[by]}, {_SUMS} from ({_FACTS}) u
+      {_CUT} select {_BY[by]}, {_SUMS} from ({_FACTS}) u
       join paceline.agents a on a.id = u.agent_id
       join paceline.communities c on c.id = a.community_id
       group by 1 order by 9 desc, 2 desc, 1 limit :limit
     """)
-    rows = connection.execute(query, {**_given(connection, start, until), "limit": limit})
+    rows = connection.execute(query, {"start": start, "until": until, "limit": limit})
     return [(str(row[0]), Usage(*(int(value) for value in row[1:]))) for row in rows]
 
 
-def _given(connection: Connection, start: datetime, until: datetime) -> dict[str, object]:
-    """Rolled-up hours are final two hours after the newest one; what is newer is read from the ledger."""
-    query = text("select max(hour) - interval '2 hours' from paceline.ai_usage_hourly")
-    cut = connection.execute(query).scalar_one() or start
-    return {"start": start, "until": until, "cut": cut}
+NAMES = ("today", "this week", "this month")
 
 
 def periods(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Period]:
-    """Today, this week (from Monday) and this month, each beside the one before."""
-    found = []
-    for name in ("today", "this week", "this month"):
+    """Today, this week (from Monday) and this month, each beside the one before, in one query."""
+    wanted = []
+    for name in NAMES:
         start, before = _starts(name, now, zone)
-        elapsed = now - start
-        found.append(
-            Period(
-                name,
-                start,
-                now,
-                usage_between(connection, start, now),
-                usage_between(connection, before, min(before + elapsed, start)),
-            )
-        )
-    return found
+        wanted += [(start, now), (before, min(before + (now - start), start))]
+    windows = ", ".join(
+        f"({n}, cast(:from{n} as timestamptz), cast(:to{n} as timestamptz))"
+        for n in range(len(wanted))
+    )
+    query = text(f"""
+      {_CUT} select w.n, {_SUMS} from (values {windows}) as w(n, start, until)
+      join ({_FACTS}) u on u.at >= w.start and u.at < w.until group by 1
+    """)
+    given: dict[str, object] = {"start": min(start for start, _ in wanted), "until": now}
+    for n, (start, until) in enumerate(wanted):
+        given |= {f"from{n}": start, f"to{n}": until}
+    found = {
+        row[0]: Usage(*(int(value) for value in row[1:]))
+        for row in connection.execute(query, given)
+    }
+    return [
+        Period(name, *wanted[2 * n], found.get(2 * n, Usage()), found.get(2 * n + 1, Usage()))
+        for n, name in enumerate(NAMES)
+    ]
 
 
 def period_start(name: str, now: datetime, zone: ZoneInfo) -> datetime:
@@ -157,12 +165,12 @@ def hourly(
 ) -> list[tuple[datetime, int]]:
     """Requests of each of the last hours, the running one included; 0 where there were none."""
     query = text(f"""
-      select hours.at, coalesce(sum(u.requests), 0)
+      {_CUT} select hours.at, coalesce(sum(u.requests), 0)
       from generate_series(date_trunc('hour', cast(:until as timestamptz), :zone)
         - make_interval(hours => :hours - 1), :until, interval '1 hour') as hours(at)
       left join ({_FACTS}) u on u.at >= hours.at and u.at < hours.at + interval '1 hour'
       group by 1 order by 1
     """)
     start = now - timedelta(hours=hours)
-    given = {**_given(connection, start, now), "zone": zone.key, "hours": hours}
+    given = {"start": start, "until": now, "zone": zone.key, "hours": hours}
     return [(row[0], int(row[1])) for row in connection.execute(query, given)]

@@ -107,7 +107,7 @@ def create_app(services: Services) -> FastAPI:
                 incidents=[i for i in list_incidents(connection, 5) if not i["closed_at"]],
                 chart=_requests_by_hour(connection, now),
                 period_s=settings.cycle.period_s,
-                is_silent=_is_silent(connection),
+                patience_s=jobs.longest_silence(settings).total_seconds(),
             )  # fmt: skip
 
     def _requests_by_hour(connection: Connection, now: datetime) -> str:

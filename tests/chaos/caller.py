@@ -2,7 +2,7 @@
 
     python -m tests.chaos.caller REDIS_URL GATEWAY_URL RATE PROCESSES SECONDS
 
-Prints the process ids, one line, when all of them are there.
+Prints the process ids, on a line that begins with `pids`, when all of them are there.
 """
 
 import os
@@ -33,7 +33,7 @@ def main() -> None:
             finally:
                 os._exit(0)
         children.append(child)
-    sys.stdout.write(" ".join(map(str, children)) + "\n")
+    sys.stdout.write(" ".join(["pids", *map(str, children)]) + "\n")
     sys.stdout.flush()
     signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in children])
     for pid in children:
