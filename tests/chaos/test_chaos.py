@@ -15,5 +15,5 @@ def test_nothing_is_lost_and_nothing_done_twice_over_sixty_faults():
         verdict = storm(Path(folder), faults=60, seed=20, pause_s=1.5)
     assert verdict.is_good, verdict
     assert verdict.faults == 60
-    assert verdict.calls > 500
+    assert verdict.calls > 200
     assert verdict.slowest_recovery_s <= 45
