@@ -20,7 +20,7 @@ from typing import IO
 
 from app.embedded import postgres as postgres_server
 from app.embedded import valkey as valkey_server
-from app.embedded.process import private, write_private
+from app.embedded.process import private, reap, write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def servers(home: Path, *, postgres: bool = True, valkey: bool = True) -> Iterat
 def revive(home: Path, started: Servers) -> list[str]:
     """Start again what died of the servers that this program runs; returns their names."""
     home, revived = home.resolve(), []
+    reap()
     with _locked(home):
         if started.redis_url and not valkey_server.is_alive(home / "valkey"):
             valkey_server.start(home / "valkey")

@@ -29,6 +29,13 @@ def wait_until(
         sleep(0.02)
 
 
+def reap() -> None:
+    """Take note of servers of ours that died by themselves, so that none stays a zombie."""
+    for pid, child in list(children.items()):
+        if child.poll() is not None:
+            del children[pid]
+
+
 def end(pid: int, name: str, how: signal.Signals) -> None:
     """Stop a process of ours: ask, wait, and after STOP_S insist. Another program's pid is left alone."""
     if not alive_as(pid, name):

@@ -6,6 +6,7 @@ Flower, dashboard; the sandbox is a process of its own, so that its tally can be
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -224,7 +225,7 @@ def test_flower_without_a_password_changes_nothing(fleet):
 
 def test_dashboard_shows_posts(fleet):
     assert "calls per second" in fleet.page
-    assert "<b>@" in fleet.page
+    assert re.search(r'agents/\w+">@\w+</a> <span>\S', fleet.page)
 
 
 def test_status_and_doctor_find_the_running_fleet(fleet):

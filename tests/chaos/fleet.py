@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
+from celery import Celery
+from kombu import Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
@@ -107,10 +109,13 @@ class Fleet:
             "PACELINE_GATEWAY__BASE_URL": f"{self.gateway}/v1",
         }
         self.services = build(Settings.model_validate(_settings(direct)))
-        os.environ |= direct
-        from workers.celery import app as celery_app  # noqa: PLC0415 (reads the environment)
-
-        self._celery = celery_app
+        # Of its own, because that of workers.celery is made from this process's environment.
+        self._celery = Celery("chaos", broker=self.servers.redis_url)
+        self._celery.conf.update(
+            task_queues=[Queue(name) for name in ("adhoc", "maintenance", "cycle")],
+            broker_transport_options={"global_keyprefix": "paceline:", "socket_timeout": 10},
+            task_ignore_result=True,
+        )
         self.processes: list[Process] = []
         self._sandbox = self._add(
             "gateway", "app.cli", "sandbox", "--port", str(port), "--rate", str(RATE),
@@ -214,6 +219,7 @@ class Fleet:
         for process in self.processes:
             process.signal(signal.SIGCONT)
             process.signal(signal.SIGTERM)
+        self._celery.close()
         deadline = monotonic() + 15
         for process in self.processes:
             try:
