@@ -1,8 +1,9 @@
 """Opening slices: choosing who acts now, and making a run for each.
 
 A cycle is cut into slices. An agent falls due in the slice that holds its phase; one that got no
-run then stays due until the cycle ends. So a slice that beat missed is caught up by the next one,
-and when there are more agents than the cap can serve, those that were not chosen come later.
+run then stays due until the cycle ends, and is due from the start of the next one. So a slice that
+beat missed is caught up by the next one, and when there are more agents than the cap can serve, those
+that were not chosen come later, first those who waited longest.
 
 At most as many runs are made as the cap can serve, the least recently served agents first, and none
 on top of a queue that is already that long. Openers take turns on a lock and count what the slice
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, exists, func, literal, select, text
+from sqlalchemy import ColumnElement, Connection, exists, false, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import cycle_start
@@ -67,9 +68,10 @@ def open_slice(
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.cycles.open'))"))
     room = capacity - _count_opened(connection, cycle_at, slice_at)
     room = min(room, QUEUE_SLICES * capacity - _count_waiting(connection))
+    is_its_time = Agent.phase < PHASES * (slice_index + 1) // cycle.slices
     is_due = (
         (Agent.state == AgentState.ACTIVE)
-        & (Agent.phase < PHASES * (slice_index + 1) // cycle.slices)
+        & (is_its_time | _is_overdue(connection, cycle_at - period))
         & ~exists().where(Run.agent_id == Agent.id, Run.cycle_at == cycle_at)
     )
     due_count = connection.execute(
@@ -104,6 +106,16 @@ def open_slice(
             if agent_id is not None
         ]
     return OpenedSlice(cycle_at, slice_index, tuple(opened), due_count - len(opened))
+
+
+def _is_overdue(connection: Connection, previous: datetime) -> ColumnElement[bool]:
+    """Left out of the cycle before, so due from this one's first slice: else an agent with a late phase
+    would compete for the last slices only. Not after an outage of whole cycles: then all start anew.
+    """
+    if not connection.execute(select(exists().where(Run.cycle_at == previous))).scalar_one():
+        return false()
+    had_a_run = exists().where(Run.agent_id == Agent.id, Run.cycle_at == previous)
+    return (Agent.created_at < previous) & ~had_a_run
 
 
 def _count_opened(connection: Connection, cycle_at: datetime, slice_at: datetime) -> int:

@@ -1,18 +1,21 @@
 """Admission as a worker uses it, on a real Valkey with the real clock."""
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import func, select, update
 
 from app.admission import drift
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
 from app.admission.scripts import FLEET, windows
+from app.admission.turnstile import Stopping
 from app.clock import monotonic, sleep, utcnow
 from app.models import Agent, AuditEntry, Call
 from app.runs import leases, upkeep
@@ -261,3 +264,68 @@ def test_days_are_those_of_the_business_time_zone(zone, now, day, hours):
 def test_keys_share_one_hash_tag():
     keys = (*FLEET, *windows(utcnow(), UTC).keys)
     assert {key.split("}")[0] for key in keys} == {"{paceline"}
+
+
+def test_ad_hoc_call_does_not_wait_behind_the_cycles_line(services):
+    change(services, rate=4.0, burst=1)
+    acquire(services)
+    threads = [threading.Thread(target=acquire, args=(services,)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    sleep(0.4)  # three seconds' worth of scheduled calls are booked by now
+    began = monotonic()
+    assert isinstance(acquire(services, is_adhoc=True), Permit)
+    assert monotonic() - began < 1.0
+    for thread in threads:
+        thread.join()
+
+
+def test_many_calls_at_once_ask_a_dead_redis_a_few_times_and_wait(services, redis, monkeypatch):
+    """10,000 waiting tasks must not each time out: one asks for all of them."""
+    tries = []
+
+    def dead(**_):
+        tries.append(monotonic())
+        raise RedisConnectionError("refused")
+
+    alive = services.admission._admit
+    monkeypatch.setattr(services.admission, "_admit", dead)
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(acquire(services))) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    sleep(2.5)
+    assert got == []
+    assert len(tries) <= 8
+    monkeypatch.setattr(services.admission, "_admit", alive)
+    for thread in threads:
+        thread.join(20)
+    assert len(got) == 50
+    assert all(isinstance(answer, Permit) for answer in got)
+
+
+def test_turnstile_holds_scheduled_runs_back_while_the_line_is_long(services):
+    turnstile, stopping, passed = services.admission.turnstile, threading.Event(), []
+    turnstile.answered(3.0)
+
+    def pass_through() -> None:
+        with suppress(Stopping), turnstile.passing(stopping):
+            passed.append(monotonic())
+
+    began = monotonic()
+    threads = [threading.Thread(target=pass_through) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    sleep(1.0)
+    assert passed == []
+    for thread in threads:
+        thread.join(10)
+    assert len(passed) == 3
+    assert 1.8 < min(passed) - began < 3.0, "until the line is a second long"
+    turnstile.answered(5.0)
+    last = threading.Thread(target=pass_through)
+    last.start()
+    stopping.set()
+    last.join(3)
+    assert not last.is_alive()
+    assert len(passed) == 3

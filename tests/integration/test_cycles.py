@@ -1,8 +1,10 @@
 """Opening slices: one run per agent and cycle, spread, bounded, fair, and harmless to repeat."""
 
+import math
 import threading
 from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import func, select, update
@@ -83,6 +85,33 @@ def test_least_recently_served_come_first(connection):
     opened = open_at(connection, 9, capacity=10)
     handles = {run.handle for run in opened.runs}
     assert handles == {f"a{number}" for number in range(20, 30)}
+
+
+@pytest.mark.parametrize(("agents", "capacity"), [(60, 2), (50, 2), (90, 2)])
+def test_overload_slows_everybody_down_fairly(connection, agents, capacity):
+    """Demand over capacity is 3, 2.5 and 4.5: nobody waits longer than that, rounded up, plus one."""
+    make_agents(connection, agents)
+    connection.execute(update(Agent).values(created_at=NOON - timedelta(days=1)))
+    served: dict[object, list[int]] = {}
+    for cycle in range(16):
+        for number in range(10):
+            now = NOON + SLICE * (10 * cycle + number)
+            opened = open_slice(connection, now=now, cycle=CYCLE, capacity=capacity)
+            for run in opened.runs:
+                served.setdefault(run.handle, []).append(cycle)
+            ids = [run.id for run in opened.runs]
+            done = update(Run).where(Run.id.in_(ids))
+            connection.execute(done.values(state="completed", finished_at=now))
+            handles = [run.handle for run in opened.runs]
+            connection.execute(
+                update(Agent).where(Agent.handle.in_(handles)).values(last_run_at=now)
+            )
+    assert len(served) == agents
+    most = math.ceil(agents / (10 * capacity)) + 1
+    for cycles in served.values():
+        assert cycles[0] <= most
+        assert max(later - sooner for sooner, later in pairwise(cycles)) <= most
+        assert 16 - cycles[-1] <= most + 1
 
 
 def test_paused_agents_get_no_run(connection):
