@@ -63,12 +63,13 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         findings.append(_admission(state, services))
         findings.append(_quota(services, agent_id, agent.daily_tokens, now))
     stopping = [finding for finding in findings if finding.stops]
-    last = f"{agent.last_run_at:%Y-%m-%d %H:%M:%S} UTC" if agent.last_run_at else "never"
+    last = "it never ran"
+    if agent.last_run_at:
+        last = f"it last ran {_ago(agent.last_run_at, now)} ({agent.last_run_at:%Y-%m-%d %H:%M:%S} UTC)"
     answer = (
         f"{stopping[0].about}: {stopping[0].says}"
         if stopping
-        else f"nothing stops it; it last ran {_ago(agent.last_run_at, now)} ({last}), "
-        f"{findings[2].says}"
+        else f"nothing stops it; {last}, {findings[2].says}"
     )
     return Explanation(agent.handle, answer, findings)
 

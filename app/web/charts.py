@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 180, 56, 24, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 200, 56, 24, 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def bar_chart(title: str, unit: str, bars: Sequence[Bar]) -> Markup:
                 f'<text class="axis" x="{x + slot / 2:.1f}" y="{HEIGHT - 6}" '
                 f'text-anchor="middle">{escape(bar.label)}</text>'
             )
-    parts.append(f'<text class="axis" x="4" y="{TOP + 4}">{escape(unit)}</text></svg>')
+    parts.append(f'<text class="axis" x="4" y="12">{escape(unit)}</text></svg>')
     return Markup("".join(parts))
 
 

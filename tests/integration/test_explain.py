@@ -29,7 +29,7 @@ def answer(services, agent_id):
 
 
 def test_nothing_stops_it(services, ada):
-    assert answer(services, ada).startswith("nothing stops it; it last ran never")
+    assert answer(services, ada).startswith("nothing stops it; it never ran, it falls due next at")
 
 
 def test_paused_and_quarantined_agents_say_so(services, ada):
