@@ -40,7 +40,9 @@ class Channel(Protocol):
 
 
 def apprise_channel(urls: Sequence[str]) -> Channel:
-    """All of apprise's services at these URLs; a message has arrived when every one took it."""
+    """All of apprise's services at these URLs. A message has arrived when every one took it; if one did
+    not, the next try goes to all of them again.
+    """
     services = apprise.Apprise()
     for url in urls:
         services.add(url)

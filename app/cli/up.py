@@ -26,7 +26,7 @@ from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
-from app.cli.up_report import display, read, show_summary, summarize
+from app.cli.up_report import display, read, show_reasons, show_summary, summarize
 from app.clock import monotonic, sleep, utcnow
 from app.db import check_database, make_engine
 from app.embedded import Servers, revive, servers
@@ -94,6 +94,7 @@ def up(
                 )
             summary = summarize(engine, settings, since, began, parts, gateway_url, killed)
         engine.dispose()
+    show_reasons(summary)
     if as_json:
         print_json(summary)
     else:

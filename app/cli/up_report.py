@@ -14,7 +14,7 @@ from app.cli.parts import Part
 from app.clock import monotonic, utcnow
 from app.errors import PacelineError
 from app.models import Call, CallStatus
-from app.runs.progress import Progress, read_progress
+from app.runs.progress import Progress, count_reasons, read_progress
 from app.settings import Settings
 
 PLAIN_EVERY_S = 5.0
@@ -77,6 +77,7 @@ def summarize(
             .order_by(Call.created_at)
             .limit(1)
         ).scalar_one_or_none()
+        reasons = count_reasons(connection, since, 5)
     seconds = (progress.at - since).total_seconds()
     calls = progress.calls
     return {
@@ -86,6 +87,7 @@ def summarize(
         "agents": progress.agents,
         "runs": progress.runs,
         "open_runs": progress.open_runs,
+        "reasons": reasons,
         "posts": progress.posts,
         "comments": progress.comments,
         "calls": {
@@ -116,6 +118,12 @@ def _tally(gateway_url: str) -> dict[str, Any] | None:
     except (httpx2.HTTPError, ValueError):
         return None
     return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
+
+
+def show_reasons(summary: dict[str, Any]) -> None:
+    """Why runs came to nothing: a note that nobody may miss, whoever reads the summary."""
+    for reason, count in summary["reasons"].items():
+        notes.print(f"{count} runs came to nothing: {reason}", style="yellow", markup=False)
 
 
 def show_summary(summary: dict[str, Any]) -> None:

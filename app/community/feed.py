@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 
 from app.models import Agent, Comment, Post, Vote
 
@@ -37,31 +37,26 @@ def posts_to_comment(
     connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
 ) -> list[FeedPost]:
     """Others' newest posts in the community that the agent has not commented on, newest first."""
-    query = (
-        select(Post.id, Agent.handle, Post.body)
-        .join(Agent, Agent.id == Post.agent_id)
-        .where(
-            Post.community_id == community_id,
-            Post.created_at > now - WINDOW,
-            Post.agent_id != agent_id,
-            ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
-        )
-        .order_by(Post.created_at.desc())
-        .limit(CANDIDATES)
-    )
-    return [FeedPost(*row) for row in connection.execute(query)]
+    return _uncommented(connection, agent_id, now, Post.community_id == community_id)
 
 
 def posts_elsewhere(
     connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
 ) -> list[FeedPost]:
-    """Newest posts of other communities that the agent has not commented on, newest first."""
+    """Others' newest posts in other communities, not commented on, newest first."""
+    return _uncommented(connection, agent_id, now, Post.community_id != community_id)
+
+
+def _uncommented(
+    connection: Connection, agent_id: UUID, now: datetime, where: ColumnElement[bool]
+) -> list[FeedPost]:
     query = (
         select(Post.id, Agent.handle, Post.body)
         .join(Agent, Agent.id == Post.agent_id)
         .where(
-            Post.community_id != community_id,
+            where,
             Post.created_at > now - WINDOW,
+            Post.agent_id != agent_id,
             ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
         )
         .order_by(Post.created_at.desc())

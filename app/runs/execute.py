@@ -262,11 +262,12 @@ def _perform(
     if planned is None:
         return None
     turn = Turn(agent.claim, agent.quota, ticket)
-    answer: Answered | Stopped | Later = Stopped("no model configured", True, False)
-    for model in planned.models:
-        answer = ask(services, turn, activity, model, planned.messages, planned.effect)
+    first, *others = planned.models
+    answer = ask(services, turn, activity, first, planned.messages, planned.effect)
+    for model in others:
         if not (isinstance(answer, Stopped) and answer.is_model_gone):
             break
+        answer = ask(services, turn, activity, model, planned.messages, planned.effect)
     if activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
         with services.engine.begin() as connection:  # not again before the next interval
             publish.note_visit(connection, agent.claim.agent_id)

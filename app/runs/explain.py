@@ -135,7 +135,7 @@ def _admission(state: State, services: Services) -> Finding:
         return Finding("admission", f"the gateway refused the key: set the right {name}", True)
     if state.paused_until:
         said = f"the fleet is paused until {state.paused_until:%Y-%m-%d %H:%M:%S} UTC"
-        return Finding("admission", f"{said}: `paceline limits resume` ends it", True)
+        return Finding("admission", f"{said}: `paceline resume` ends it", True)
     if state.breaker != "closed" and state.breaker_until:
         said = f"the gateway's credits are used up, next probe {state.breaker_until:%H:%M:%S} UTC"
         return Finding("admission", f"{said}: add credits", True)

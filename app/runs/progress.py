@@ -78,6 +78,19 @@ def read_progress(
     )
 
 
+def count_reasons(connection: Connection, since: datetime, limit: int) -> dict[str, int]:
+    """Why runs opened since then came to nothing, the most frequent reasons first."""
+    count = func.count()
+    query = (
+        select(func.coalesce(Run.reason, "no reason given"), count)
+        .where(Run.created_at >= since, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
+        .group_by(Run.reason)
+        .order_by(count.desc(), Run.reason)
+        .limit(limit)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
 def _count(column: InstrumentedAttribute[UUID], *where: ColumnElement[bool]) -> ScalarSelect[int]:
     return select(func.count(column)).where(*where).scalar_subquery()
 

@@ -1,5 +1,6 @@
 """The dashboard: every page answers, in a bounded number of queries, and runs nobody's text."""
 
+import re
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,11 +9,11 @@ import httpx2
 import pytest
 import uvicorn
 from pydantic import SecretStr
-from sqlalchemy import event, func, update
+from sqlalchemy import event, func, select, update
 
 from app.clock import sleep
 from app.gateway.sandbox.server import listen
-from app.models import Agent, Community, Job, Post
+from app.models import Agent, Call, Community, Job, Post
 from app.runs import jobs
 from app.runs.execute import execute
 from app.web.charts import Bar, bar_chart, nice_ceiling, short
@@ -71,7 +72,7 @@ def test_page_answers_in_few_queries_under_a_strict_policy(web, path):
     answer = web.get(path)
     event.remove(web.services.engine, "before_cursor_execute", count)
     assert answer.status_code == 200, answer.text
-    assert len(queries) <= (8), queries
+    assert len(queries) <= 8, queries
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "<script" not in answer.text
     assert " style=" not in answer.text
@@ -92,10 +93,17 @@ def test_hostile_text_is_shown_and_does_nothing(web):
     assert web.get("/agents", params={"search": HOSTILE}).status_code == 200
 
 
-def test_numbers_of_the_overview_are_those_of_the_ledger(web):
-    text = web.get("/usage").text
-    assert ">a0</a>" in text
-    assert web.get("/agents/a0").text.count("completed") >= 1
+def test_numbers_of_the_pages_are_those_of_the_ledger(web):
+    with web.services.engine.connect() as connection:
+        query = select(func.count(), func.sum(Call.tokens_input), func.sum(Call.tokens_output))
+        requests, tokens_in, tokens_out = connection.execute(query).one()
+    assert requests >= 2
+    for path in ("/", "/usage"):
+        row = re.search(r">today</th>(.*?)</tr>", web.get(path).text).group(1)
+        cells = re.findall(r">([^<>]*)</td>", row)
+        assert (cells[0], cells[6], cells[7]) == (str(requests), str(tokens_in), str(tokens_out))
+    assert ">a0</a>" in web.get("/usage").text
+    assert "completed" in web.get("/agents/a0").text
 
 
 def test_unknown_agent_and_bad_choice_say_what_to_do(web):
