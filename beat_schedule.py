@@ -39,6 +39,17 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 15.0,
         "options": {"queue": "maintenance", "expires": 15.0},
     },
+    # Each account keeps its own interval; this only looks whose time has come.
+    "look for mentions": {
+        "task": "mentions.scan",
+        "schedule": 15.0,
+        "options": {"queue": "maintenance", "expires": 15.0},
+    },
+    "check what sources have left": {
+        "task": "sources.check",
+        "schedule": 300.0,
+        "options": {"queue": "maintenance", "expires": 300.0},
+    },
     "keep Redis in line with Postgres": {
         "task": "limits.reconcile",
         "schedule": 30.0,

@@ -8,10 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.admission.controller import Admission, Spent, key_fingerprint
 from app.admission.limits import Limits, read_limits
+from app.admission.pace import wait_for_turn
 from app.admission.scripts import Windows
 from app.db import make_engine
 from app.embedded import running
@@ -19,8 +22,12 @@ from app.errors import ConfigError
 from app.gateway.client import OpenAIGateway
 from app.redis_client import make_redis
 from app.runs.heartbeat import Heartbeat
-from app.runs.services import Services
+from app.runs.outside import credits_left
+from app.runs.services import Services, Sources
 from app.settings import Settings
+from app.sources import Pace, SourceDown, SourceThrottled
+from app.sources.twitterapi import TwitterApi, requests_per_s
+from app.sources.x import XApi
 from app.usage import calls
 
 
@@ -76,7 +83,46 @@ def build(settings: Settings) -> Services:
         ),
         admission=build_admission(settings, engine, redis, addresses.gateway_url),
         heartbeat=Heartbeat(engine, timedelta(seconds=settings.worker.lease_s)),
+        sources=build_sources(settings, engine, redis),
     )
+
+
+X_INTERVAL_S = 2.0
+"""450 requests in 15 minutes is what X allows an app."""
+
+
+def build_sources(settings: Settings, engine: Engine, redis: Redis) -> Sources:
+    """The sources there are keys for, each at its own pace."""
+    given = settings.sources
+
+    def twitterapi_interval_s() -> float:
+        with engine.connect() as connection:
+            return 1 / requests_per_s(credits_left(connection))
+
+    def pace(name: str, interval_s: Callable[[], float]) -> Pace:
+        def wait() -> None:
+            try:
+                is_our_turn = wait_for_turn(redis, name, interval_s())
+            except (RedisError, SQLAlchemyError) as error:
+                raise SourceDown(f"not asked: {type(error).__name__}") from None
+            if not is_our_turn:
+                raise SourceThrottled("not asked: others are before us", retry_after_s=60)
+
+        return wait
+
+    twitterapi = x = None
+    if key := settings.twitterapi_io_key:
+        twitterapi = TwitterApi(
+            given.twitterapi_url,
+            key.get_secret_value(),
+            given.timeout_s,
+            pace("twitterapi", twitterapi_interval_s),
+        )
+    if token := settings.x_bearer_token:
+        x = XApi(
+            given.x_url, token.get_secret_value(), given.timeout_s, pace("x", lambda: X_INTERVAL_S)
+        )
+    return Sources(twitterapi, x)
 
 
 def build_admission(

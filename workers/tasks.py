@@ -16,7 +16,7 @@ from app.admission.turnstile import Stopping
 from app.alerts import watch
 from app.clock import utcnow
 from app.log import get_logger
-from app.runs import adhoc, cycles, jobs, leases, rescue, upkeep
+from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
 from app.usage import rollups
@@ -118,3 +118,23 @@ def roll_up_usage() -> str:
 def watch_for_alerts() -> str:
     """Fold incidents, find what is worth a message, send what is due."""
     return watch.watch(services().engine, services().settings)
+
+
+@app.task(name="mentions.scan")
+def scan_mentions() -> str:
+    """Look for mentions of our accounts on X."""
+    done = outside.scan_mentions(services())
+    if done.accounts:
+        with services().engine.begin() as connection:
+            jobs.done(connection, "mentions.scan", str(done))
+        log.info("mentions.scanned", did=str(done))
+    return str(done)
+
+
+@app.task(name="sources.check")
+def check_sources() -> str:
+    """Ask what is left of the credits of a paid source."""
+    said = outside.check_balance(services())
+    with services().engine.begin() as connection:
+        jobs.done(connection, "sources.check", said)
+    return said

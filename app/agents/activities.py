@@ -4,7 +4,7 @@ That is what lets a run resume after a crash: it decides the same again, and lea
 that are already stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,7 @@ from app.settings import ActivitySettings
 class ActivityKind(StrEnum):
     """The kinds of things an agent does; also the `request_type` of their calls."""
 
+    STYLE = "style"
     WELCOME = "welcome"
     POST = "post"
     COMMENT = "comment"
@@ -41,31 +42,66 @@ class Facts:
     quiet: timedelta | None
     """Since the community's latest post; None when there is none."""
     is_visit_due: bool = False
+    is_style_due: bool = False
+    paused: frozenset[str] = frozenset()
+    posts_left: int | None = None
+    """Until the agent's cap of the hour or day; None: no cap."""
+    comments_left: int | None = None
 
 
 def due_activities(
     rng: Random, facts: Facts, settings: ActivitySettings
-) -> tuple[tuple[Activity, ...], str | None]:
-    """A welcome the first time, else a post, unless the community was active just now; then each
-    comment slot drawn once; then a visit. And why there is no post.
+) -> tuple[tuple[Activity, ...], tuple[str, ...]]:
+    """A style to learn, once; a welcome the first time, else a post, unless the community was active just
+    now; then each comment slot drawn once; then a visit. And why others are left out.
     """
     drawn = [rng.random() < settings.comment_probability for _ in range(settings.comment_slots)]
-    due: list[Activity] = []
-    without_post = None
+    wanted: list[Activity] = []
+    left_out: list[str] = []
+    if facts.is_style_due:
+        wanted.append(Activity(ActivityKind.STYLE, "style"))
     if not facts.is_welcomed:
-        due.append(Activity(ActivityKind.WELCOME, "welcome"))
+        wanted.append(Activity(ActivityKind.WELCOME, "welcome"))
     elif facts.quiet is not None and facts.quiet.total_seconds() < settings.post_quiet_s:
-        without_post = f"no post: the community had one {facts.quiet.total_seconds():.0f} s before"
+        seconds = facts.quiet.total_seconds()
+        left_out.append(f"no post: the community had one {seconds:.0f} s before")
     else:
-        due.append(Activity(ActivityKind.POST, "post"))
-    due += [
+        wanted.append(Activity(ActivityKind.POST, "post"))
+    wanted += [
         Activity(ActivityKind.COMMENT, f"comment.{slot}", slot)
         for slot, is_due in enumerate(drawn)
         if is_due
     ]
     if facts.is_visit_due:
-        due.append(Activity(ActivityKind.CROSS_VISIT, "cross_visit", VISIT_SLOT))
-    return tuple(due), without_post
+        wanted.append(Activity(ActivityKind.CROSS_VISIT, "cross_visit", VISIT_SLOT))
+    due = list(_permitted(wanted, facts, left_out))
+    return tuple(due), tuple(left_out)
+
+
+POSTS = (ActivityKind.WELCOME, ActivityKind.POST)
+
+
+def _permitted(wanted: Sequence[Activity], facts: Facts, left_out: list[str]) -> Iterator[Activity]:
+    """Those that are not paused, for as long as the agent's caps leave room."""
+    posts_left, comments_left = facts.posts_left, facts.comments_left
+    for activity in wanted:
+        is_post = activity.kind in POSTS
+        left = posts_left if is_post else comments_left
+        if activity.kind in facts.paused:
+            left_out.append(f"no {activity.step}: paused by `paceline controls`")
+        elif activity.kind is ActivityKind.STYLE:
+            yield activity
+        elif left is not None and left <= 0:
+            left_out.append(f"no {activity.step}: the agent's cap is reached")
+        else:
+            posts_left = posts_left if not is_post or posts_left is None else posts_left - 1
+            comments_left = comments_left if is_post or comments_left is None else comments_left - 1
+            yield activity
+
+
+def choose_theme(rng: Random, themes: Mapping[str, float]) -> str:
+    """What kind of regular post to write, by weight."""
+    return rng.choices(list(themes), list(themes.values()))[0]
 
 
 def is_visit_due(last: datetime, now: datetime, offset: float, settings: ActivitySettings) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -46,12 +47,14 @@ def add_agents(connection: Connection, entries: Sequence[Entry]) -> Imported:
                     "display_name": entry.display_name,
                     "community_id": communities[entry.community],
                     "persona": entry.persona,
+                    "style_source": entry.style_source,
+                    "x_handle": entry.x_handle,
                     "phase": phase_of(agent_id),
                 }
             )
         upsert = insert(Agent).values(rows)
         new = upsert.excluded
-        fields = ("display_name", "community_id", "persona")
+        fields = ("display_name", "community_id", "persona", "style_source", "x_handle")
         upsert = upsert.on_conflict_do_update(
             index_elements=[Agent.handle],
             set_={name: new[name] for name in fields},
@@ -112,6 +115,34 @@ def list_agents(
             | Agent.display_name.icontains(search, autoescape=True)
         )
     return [Listed(*row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything about one agent; `daily_tokens` None: the fleet's quota."""
+
+    id: UUID
+    handle: str
+    display_name: str
+    community: str
+    persona: str
+    state: str
+    daily_tokens: int | None
+    style_source: str | None
+    x_handle: str | None
+    welcomed_at: datetime | None
+    last_run_at: datetime | None
+    visited_at: datetime | None
+    created_at: datetime
+
+
+def show_agent(connection: Connection, agent_id: UUID) -> Shown:
+    """The agent with this id, which must exist."""
+    columns = [
+        Community.name if name == "community" else getattr(Agent, name) for name in Shown.__slots__
+    ]
+    query = select(*columns).join(Community, Community.id == Agent.community_id)
+    return Shown(*connection.execute(query.where(Agent.id == agent_id)).one())
 
 
 def count_agents(connection: Connection) -> int:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 COLUMNS = ("handle", "display_name", "community", "persona")
+OPTIONAL = ("style_source", "x_handle")
+"""Users on X, without which an agent does as well: whose style it takes on, and its own account."""
 LONGEST = {"handle": 32, "display_name": 80, "community": 80, "persona": 2_000}
+X_USER = re.compile(r"[a-z0-9_]{1,15}")
 HANDLE = re.compile(r"[a-z0-9][a-z0-9_]*")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -27,6 +30,8 @@ class Entry:
     display_name: str
     community: str
     persona: str
+    style_source: str | None = None
+    x_handle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,9 @@ def _csv_rows(text: str) -> tuple[Rows, tuple[str, ...]]:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise _Unreadable(1, f"column {', '.join(twice)} appears twice")
-    return list(_records(reader, header)), tuple(n for n in header if n and n not in COLUMNS)
+    return list(_records(reader, header)), tuple(
+        n for n in header if n and n not in COLUMNS + OPTIONAL
+    )
 
 
 def _records(reader: Any, header: list[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -125,7 +132,7 @@ def _json_rows(text: str) -> tuple[Rows, tuple[str, ...]]:
             rows.append((place, "not an object"))
             continue
         rows.append((place, item))
-        ignored.update(dict.fromkeys(name for name in item if name not in COLUMNS))
+        ignored.update(dict.fromkeys(name for name in item if name not in COLUMNS + OPTIONAL))
     return rows, tuple(ignored)
 
 
@@ -139,6 +146,12 @@ def _check(rows: Rows, ignored: tuple[str, ...]) -> Roster:
             continue
         values = {name: row.get(name) for name in COLUMNS}
         reasons = [reason for name in COLUMNS if (reason := _field_problem(name, values[name]))]
+        users = {name: _x_user(row.get(name)) for name in OPTIONAL}
+        reasons += [
+            f"{name} {row[name]!r} is no user name on X"
+            for name, user in users.items()
+            if user is not None and not X_USER.fullmatch(user)
+        ]
         if not reasons:
             fields = {name: str(values[name]).strip() for name in COLUMNS}
             handle = fields["handle"] = fields["handle"].removeprefix("@").lower()
@@ -146,11 +159,24 @@ def _check(rows: Rows, ignored: tuple[str, ...]) -> Roster:
                 reasons = [f"handle {handle} is already on line {first_line[handle]}"]
             else:
                 first_line[handle] = line
-                entries.append(Entry(line=line, **fields))
+                entries.append(
+                    Entry(
+                        line=line,
+                        **fields,
+                        style_source=users["style_source"],
+                        x_handle=users["x_handle"],
+                    )
+                )
         problems += [Problem(line, reason) for reason in reasons]
     if not rows:
         problems.append(Problem(1, "no agents in the file"))
     return Roster(tuple(entries), tuple(problems), ignored)
+
+
+def _x_user(value: object) -> str | None:
+    """A user name as it is kept: lower case, without @; None when there is none."""
+    name = str(value or "").strip().removeprefix("@").lower()
+    return name or None
 
 
 def _field_problem(name: str, value: object) -> str | None:

@@ -15,6 +15,7 @@ from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.models import Alert, Incident, IncidentKind, Run, RunState
 from app.runs import jobs
+from app.runs.outside import credits_left
 from app.settings import Settings
 from app.usage.reports import period_start, usage_between
 
@@ -40,6 +41,7 @@ def evaluate(connection: Connection, settings: Settings) -> list[Message]:
         *_incidents(connection),
         *_scheduler(connection, settings),
         *_quarantine(connection),
+        *_balance(connection, settings),
     ]
 
 
@@ -140,6 +142,18 @@ def _quarantine(connection: Connection) -> list[Message]:
                 "`paceline agents resume`; the workers' logs say what happened.")
         for row in connection.execute(query)
     ]  # fmt: skip
+
+
+def _balance(connection: Connection, settings: Settings) -> list[Message]:
+    """Few credits left at twitterapi.io; told once a day for as long as it lasts."""
+    left, least = credits_left(connection), settings.sources.low_balance_credits
+    if left is None or left >= least:
+        return []
+    today = utcnow().astimezone(settings.zone)
+    body = f"{left:,} credits are left, the alert is set to {least:,}. Learning a style takes about 300, a "
+    body += "scan for mentions 15 and more; without credits both stop and agents write in the generic style."
+    key = f"twitterapi.low.{today:%Y-%m-%d}"
+    return [Message(key, "warning", "Paceline: twitterapi.io runs out of credits", body)]
 
 
 def _was_told(connection: Connection, key: str) -> bool:

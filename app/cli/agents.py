@@ -1,6 +1,8 @@
 """`paceline agents`: the fleet's roster."""
 
 import getpass
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,10 +19,11 @@ from app.clock import utcnow
 from app.errors import ConfigError, NotFound, PacelineError
 from app.models import AgentState
 from app.runs.explain import explain
+from app.runs.report import runs_of_agent
 from app.settings import get_settings
 from app.wiring import build
 
-app = typer.Typer(help="Import and list agents.", no_args_is_help=True)
+app = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
 
 PROBLEMS_SHOWN = 50
 
@@ -62,6 +65,54 @@ def import_agents(
         print_json({**counts, "problems": problems})
     else:
         data.print(f"{done.created} created, {done.updated} updated, {done.unchanged} unchanged")
+
+
+@app.command("add")
+def add(
+    handle: Annotated[str, typer.Argument(help="Letters, digits and _")],
+    name: Annotated[str, typer.Option(help="As others see it")],
+    community: Annotated[str, typer.Option(help="Where it lives; made when there is none")],
+    persona: Annotated[str, typer.Option(help="Who it is, in the words of its prompts")],
+    style_source: Annotated[
+        str | None, typer.Option(help="User on X whose way of writing it takes on")
+    ] = None,
+    x_handle: Annotated[str | None, typer.Option(help="Its own account on X")] = None,
+) -> None:
+    """Add one agent, or bring it up to date."""
+    fields = {
+        "handle": handle, "display_name": name, "community": community, "persona": persona,
+        "style_source": style_source, "x_handle": x_handle,
+    }  # fmt: skip
+    parsed = read_roster(json.dumps([fields]).encode(), is_json=True)
+    if parsed.problems:
+        raise ConfigError("; ".join(problem.reason for problem in parsed.problems))
+    with database(get_settings()) as engine, engine.begin() as connection:
+        done = roster.add_agents(connection, parsed.entries)
+    what = "created" if done.created else "updated" if done.updated else "unchanged"
+    data.print(f"{parsed.entries[0].handle}: {what}", markup=False)
+
+
+@app.command("show")
+def show(
+    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
+    limit: Annotated[int, typer.Option(help="Latest runs to show", min=1, max=1_000)] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Show one agent: who it is, and its latest runs with what came of them."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        agent_id = _find(connection, handle)
+        found = roster.show_agent(connection, agent_id)
+        runs = runs_of_agent(connection, agent_id, limit)
+    if as_json:
+        print_json({"agent": found, "runs": runs})
+        return
+    for name, value in asdict(found).items():
+        if value is not None:
+            data.print(f"{name.replace('_', ' '):<13} {value}", markup=False)
+    for run in runs:
+        said = run.post or run.reason or ""
+        data.print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.origin:<6} {run.state:<10} "
+                   f"{run.comments} comments  {shorten(said, 80)}", markup=False)  # fmt: skip
 
 
 @app.command("list")

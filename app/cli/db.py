@@ -2,8 +2,8 @@
 
 import typer
 
-from app import migrations
-from app.admission.limits import follow_settings
+from app import controls, migrations
+from app.admission import limits
 from app.cli.output import notes
 from app.db import check_database, make_engine
 from app.settings import get_settings
@@ -25,6 +25,7 @@ def upgrade() -> None:
     was_pending = migrations.pending(engine)
     migrations.upgrade(engine)
     with engine.begin() as connection:
-        follow_settings(connection, get_settings().limits)
+        limits.follow_settings(connection, get_settings().limits)
+        controls.follow_settings(connection, get_settings().controls)
     engine.dispose()
     notes.print("schema upgraded" if was_pending else "schema is current")

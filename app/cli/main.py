@@ -9,6 +9,8 @@ import typer
 from app.cli import (
     agents,
     audit,
+    content,
+    controls,
     db,
     dispatch,
     doctor,
@@ -18,6 +20,8 @@ from app.cli import (
     sandbox,
     shell,
     status,
+    style,
+    take_over,
     up,
     usage,
 )
@@ -39,10 +43,14 @@ app.command("usage")(usage.usage)
 app.command("incidents")(incidents.incidents)
 app.add_typer(incidents.alerts, name="alerts")
 app.command("audit")(audit.audit_books)
+agents.app.command("take-over")(take_over.take_over)
 app.add_typer(agents.app, name="agents")
 app.command("dispatch")(dispatch.dispatch)
 app.command("shell")(shell.shell)
 app.add_typer(limits.app, name="limits")
+app.add_typer(controls.app, name="controls")
+app.add_typer(content.app, name="content")
+app.add_typer(style.app, name="style")
 app.command("pause")(limits.pause)
 app.command("resume")(limits.resume)
 app.add_typer(db.app, name="db")

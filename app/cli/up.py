@@ -20,8 +20,8 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from app import migrations
-from app.admission.limits import follow_settings
+from app import controls, migrations
+from app.admission import limits
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.output import notes, print_json
@@ -74,11 +74,12 @@ def up(
         check_redis(redis)
         redis.close()
         with engine.begin() as connection:
-            follow_settings(connection, settings.limits)
+            limits.follow_settings(connection, settings.limits)
+            controls.follow_settings(connection, settings.controls)
         _seed_agents(engine)
         env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
         with _sandbox(settings, env) as gateway_url:
-            env["PACELINE_GATEWAY__BASE_URL"] = gateway_url
+            env |= _sandbox_addresses(settings, gateway_url)
             if no_flower:
                 env.setdefault("PACELINE_WORKER__EVENTS", "false")
             since = utcnow()
@@ -153,6 +154,15 @@ def _sandbox(settings: Settings, env: dict[str, str]) -> Iterator[str]:
     finally:
         address.unlink(missing_ok=True)
         stop_all([part], 5)
+
+
+def _sandbox_addresses(settings: Settings, gateway_url: str) -> dict[str, str]:
+    """What the parts call. The sandbox stands in for twitterapi.io, too, where there is no key for it."""
+    found = {"PACELINE_GATEWAY__BASE_URL": gateway_url}
+    if settings.gateway_url is None and settings.twitterapi_io_key is None:
+        found["PACELINE_SOURCES__TWITTERAPI_URL"] = gateway_url.removesuffix("/v1")
+        found["TWITTERAPI_IO_KEY"] = "sandbox"
+    return found
 
 
 def _wait_for_sandbox(part: Part, url: str) -> None:

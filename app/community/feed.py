@@ -6,8 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select
 
-from app.models import Agent, Comment, Post, Vote
+from app.models import Agent, Comment, ContentState, Post, Vote
 
+IS_PUBLISHED = Post.state == ContentState.PUBLISHED
+VISIBLE = (ContentState.PUBLISHED, ContentState.PENDING)
 WINDOW = timedelta(hours=24)
 CANDIDATES = 10
 RECENT = 5
@@ -55,6 +57,7 @@ def _uncommented(
         .join(Agent, Agent.id == Post.agent_id)
         .where(
             where,
+            IS_PUBLISHED,
             Post.created_at > now - WINDOW,
             Post.agent_id != agent_id,
             ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
@@ -73,6 +76,7 @@ def posts_to_vote_on(
         select(Post.id)
         .where(
             Post.community_id == community_id,
+            IS_PUBLISHED,
             Post.created_at > now - WINDOW,
             Post.agent_id != agent_id,
             ~exists().where(Vote.post_id == Post.id, Vote.agent_id == agent_id),
@@ -88,9 +92,40 @@ def latest_post_at(
 ) -> datetime | None:
     """When the community last had a post before that moment, not counting this run's own."""
     query = select(func.max(Post.created_at)).where(
-        Post.community_id == community_id, Post.created_at <= before, Post.run_id != but_run
+        Post.community_id == community_id,
+        IS_PUBLISHED,
+        Post.created_at <= before,
+        Post.run_id != but_run,
     )
     return connection.execute(query).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How much an agent wrote lately, as its caps count it."""
+
+    posts_hour: int
+    posts_day: int
+    comments_hour: int
+    comments_day: int
+
+
+def written_lately(
+    connection: Connection, agent_id: UUID, before: datetime, but_run: UUID
+) -> Written:
+    """Posts and comments of the hour and the 24 hours before that moment, this run's own left out."""
+    counts: list[int] = []
+    for table in (Post, Comment):
+        recent = table.created_at > before - timedelta(hours=1)
+        query = select(func.count().filter(recent), func.count()).where(
+            table.agent_id == agent_id,
+            table.created_at > before - timedelta(days=1),
+            table.created_at <= before,
+            table.run_id != but_run,
+            table.state.in_(VISIBLE),
+        )
+        counts += connection.execute(query).one()
+    return Written(*counts)
 
 
 def latest_posts(connection: Connection, limit: int = 20) -> list[tuple[str, str, datetime]]:
@@ -98,6 +133,7 @@ def latest_posts(connection: Connection, limit: int = 20) -> list[tuple[str, str
     query = (
         select(Agent.handle, Post.body, Post.created_at)
         .join(Agent, Agent.id == Post.agent_id)
+        .where(IS_PUBLISHED)
         .order_by(Post.created_at.desc())
         .limit(limit)
     )

@@ -1,81 +1,158 @@
-"""Storing what agents wrote. Unique keys turn a second attempt into nothing."""
+"""Storing what agents wrote. Unique keys turn a second attempt into nothing.
+
+Whatever was paid for is stored, with a state that says who may see it: what the rules refuse, what waits
+for a person and what a dry run wrote is there to be looked at, and no agent reads it.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from app.community import moderation
+from app.community.feed import VISIBLE
 from app.community.reactions import Reaction
-from app.models import VISIT_SLOT, Agent, Comment, Post, PostKind, Vote
+from app.controls import Controls
+from app.models import (
+    VISIT_SLOT,
+    Agent,
+    Comment,
+    ContentState,
+    Links,
+    Post,
+    PostKind,
+    Review,
+    Vote,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes, in which run, under which rules."""
+
+    run_id: UUID
+    agent_id: UUID
+    controls: Controls
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A text as it is stored; `note` says why it is not published."""
+
+    body: str
+    fingerprint: str
+    state: ContentState
+    note: str | None
 
 
 def publish_post(
     connection: Connection,
+    author: Author,
     *,
-    run_id: UUID,
-    agent_id: UUID,
     community_id: UUID,
     kind: PostKind,
+    theme: str | None,
     body: str,
-) -> bool:
-    """Store a post; False if the run has one. A welcome marks the agent as welcomed.
+) -> str | None:
+    """Store a post, unless the run has one; returns why it is not published, if so.
 
-    Two runs of one agent, a cycle's and an ad-hoc one, may both have written a welcome. The second
-    is stored as a regular post: it was paid for.
+    A published welcome marks the agent as welcomed. Two runs of one agent, a cycle's and an ad-hoc one,
+    may both have written a welcome. The second is stored as a regular post: it was paid for.
     """
-    stored = _store_post(connection, run_id, agent_id, community_id, kind, body)
-    if not stored and kind is PostKind.WELCOME:
-        stored = _store_post(connection, run_id, agent_id, community_id, PostKind.REGULAR, body)
-    if kind is PostKind.WELCOME:
-        connection.execute(
-            update(Agent)
-            .where(Agent.id == agent_id, Agent.welcomed_at.is_(None))
-            .values(welcomed_at=func.now())
-        )
-    return stored
-
-
-def _store_post(
-    connection: Connection,
-    run_id: UUID,
-    agent_id: UUID,
-    community_id: UUID,
-    kind: PostKind,
-    body: str,
-) -> bool:
+    where = or_(Post.community_id == community_id, Post.agent_id == author.agent_id)
+    found = _judge(connection, author.controls, body, Post, where, is_post=True)
     row = {
         "id": uuid7(),
-        "run_id": run_id,
-        "agent_id": agent_id,
+        "run_id": author.run_id,
+        "agent_id": author.agent_id,
         "community_id": community_id,
         "kind": kind,
-        "body": body,
+        "theme": theme,
+        **_columns(found),
     }
-    return connection.execute(insert(Post).values(row).on_conflict_do_nothing()).rowcount > 0
+    stored = connection.execute(insert(Post).values(row).on_conflict_do_nothing()).rowcount > 0
+    if not stored and kind is PostKind.WELCOME:
+        row["kind"] = PostKind.REGULAR
+        connection.execute(insert(Post).values(row).on_conflict_do_nothing())
+    if kind is PostKind.WELCOME and found.state in VISIBLE:
+        connection.execute(
+            update(Agent)
+            .where(Agent.id == author.agent_id, Agent.welcomed_at.is_(None))
+            .values(welcomed_at=func.now())
+        )
+    return found.note
 
 
 def publish_comment(
-    connection: Connection, *, run_id: UUID, agent_id: UUID, post_id: UUID, slot: int, body: str
-) -> bool:
-    """Store a comment; False if this run's slot, or this agent on this post, has one already."""
-    stored = connection.execute(
+    connection: Connection, author: Author, *, post_id: UUID, slot: int, body: str
+) -> str | None:
+    """Store a comment, unless this run's slot, or this agent on this post, has one already; returns why it
+    is not published, if so.
+    """
+    where = or_(Comment.post_id == post_id, Comment.agent_id == author.agent_id)
+    found = _judge(connection, author.controls, body, Comment, where, is_post=False)
+    row = {"id": uuid7(), "run_id": author.run_id, "agent_id": author.agent_id}
+    connection.execute(
         insert(Comment)
-        .values(id=uuid7(), run_id=run_id, agent_id=agent_id, post_id=post_id, slot=slot, body=body)
+        .values(**row, post_id=post_id, slot=slot, **_columns(found))
         .on_conflict_do_nothing()
     )
-    return stored.rowcount > 0
+    return found.note
 
 
 def publish_visit(
-    connection: Connection, *, run_id: UUID, agent_id: UUID, post_id: UUID, slot: int, body: str
-) -> bool:
+    connection: Connection, author: Author, *, post_id: UUID, slot: int, body: str
+) -> str | None:
     """Store a comment in another community, and that the agent was there."""
-    note_visit(connection, agent_id)
-    return publish_comment(
-        connection, run_id=run_id, agent_id=agent_id, post_id=post_id, slot=slot, body=body
-    )
+    note_visit(connection, author.agent_id)
+    return publish_comment(connection, author, post_id=post_id, slot=slot, body=body)
+
+
+def _judge(
+    connection: Connection,
+    controls: Controls,
+    body: str,
+    table: type[Post] | type[Comment],
+    where: ColumnElement[bool],
+    *,
+    is_post: bool,
+) -> _Judged:
+    """Decide about a text by the rules in force."""
+    shown = moderation.without_links(body) if controls.links == Links.REMOVE else body
+    mark = moderation.fingerprint(shown or body)
+
+    def judged(state: ContentState, note: str | None) -> _Judged:
+        return _Judged(shown or body, mark, state, note)
+
+    if not shown:
+        return judged(ContentState.REFUSED, "refused: nothing is left without its links")
+    if why := moderation.objection(shown, controls.banned_words, controls.links):
+        return judged(ContentState.REFUSED, f"refused: {why}")
+    if controls.duplicates_s:
+        since = func.now() - timedelta(seconds=controls.duplicates_s)
+        same = select(table.id).where(
+            table.fingerprint == mark, table.created_at > since, table.state.in_(VISIBLE), where
+        )
+        if connection.execute(same.limit(1)).one_or_none():
+            return judged(ContentState.REFUSED, "refused: was said before")
+    if controls.dry_run:
+        return judged(ContentState.DRY_RUN, "dry run")
+    if controls.review == Review.ALL or (controls.review == Review.POSTS and is_post):
+        return judged(ContentState.PENDING, "waits for approval")
+    return judged(ContentState.PUBLISHED, None)
+
+
+def _columns(found: _Judged) -> dict[str, object]:
+    return {
+        "body": found.body,
+        "fingerprint": found.fingerprint,
+        "state": found.state,
+        "note": found.note,
+    }
 
 
 def note_visit(connection: Connection, agent_id: UUID) -> None:

@@ -23,12 +23,17 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question to the gateway; `request_id` goes with it and names it in both ledgers."""
+    """One question to the gateway; `request_id` goes with it and names it in both ledgers.
+
+    `reasoning` is how much the model may think; None: it is not told. `is_json` asks for a JSON object.
+    """
 
     request_id: UUID
     model: str
     messages: list[dict[str, str]]
     max_tokens: int
+    reasoning: str | None = None
+    is_json: bool = False
 
 
 class GatewayFault(Exception):

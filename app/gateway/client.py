@@ -1,6 +1,7 @@
 """The real gateway: the openai client, one attempt per call, bounded in time."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
@@ -41,12 +42,7 @@ class OpenAIGateway:
             response = self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
-                body={
-                    "model": prompt.model,
-                    "messages": prompt.messages,
-                    "max_tokens": prompt.max_tokens,
-                    "temperature": self._settings.temperature,
-                },
+                body=self._body(prompt),
                 options={"headers": {"X-Request-Id": str(prompt.request_id)}},
             )
         except APIStatusError as error:
@@ -63,6 +59,19 @@ class OpenAIGateway:
         except (OpenAIError, httpx2.HTTPError) as error:
             raise NoAnswer(f"no usable answer: {error}") from None
         return read_answer(response.content)
+
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": prompt.model,
+            "messages": prompt.messages,
+            "max_tokens": prompt.max_tokens,
+            "temperature": self._settings.temperature,
+        }
+        if prompt.reasoning is not None:
+            body["reasoning"] = {"effort": prompt.reasoning}
+        if prompt.is_json:
+            body["response_format"] = {"type": "json_object"}
+        return body
 
     def close(self) -> None:
         """Close connections."""

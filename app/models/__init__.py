@@ -3,10 +3,11 @@
 from app.models.agents import Agent, AgentState, Community
 from app.models.alerts import Alert, Incident, IncidentKind
 from app.models.calls import Call, CallStatus
-from app.models.content import VISIT_SLOT, Comment, Post, PostKind, Vote
+from app.models.content import VISIT_SLOT, Comment, ContentState, Post, PostKind, Vote
 from app.models.jobs import Job
-from app.models.limits import AuditEntry, Limits
+from app.models.limits import AuditEntry, Controls, Limits, Links, Review
 from app.models.runs import Run, RunOrigin, RunState
+from app.models.sources import Mention, MentionScan, SourceState, StyleProfile, StyleState
 from app.models.usage import DailyUsage, HourlyUsage
 
 __all__ = [
@@ -19,16 +20,25 @@ __all__ = [
     "CallStatus",
     "Comment",
     "Community",
+    "ContentState",
+    "Controls",
     "DailyUsage",
     "HourlyUsage",
     "Incident",
     "IncidentKind",
     "Job",
     "Limits",
+    "Links",
+    "Mention",
+    "MentionScan",
     "Post",
     "PostKind",
+    "Review",
     "Run",
     "RunOrigin",
     "RunState",
+    "SourceState",
+    "StyleProfile",
+    "StyleState",
     "Vote",
 ]

@@ -16,6 +16,9 @@ VISIT_SLOT = -1
 """The comment slot of a visit to another community; the others count from 0."""
 
 
+_UNPUBLISHED = text("state <> 'published'")
+
+
 class PostKind(StrEnum):
     """Why a post was made."""
 
@@ -23,16 +26,45 @@ class PostKind(StrEnum):
     REGULAR = "regular"
 
 
-class Post(Base):
+class ContentState(StrEnum):
+    """Who may see it. Only what is published is read by agents, counted as activity and answered."""
+
+    PUBLISHED = "published"
+    PENDING = "pending"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    HIDDEN = "hidden"
+    DRY_RUN = "dry_run"
+
+
+class _Written:
+    """What posts and comments share."""
+
+    body: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=ContentState.PUBLISHED)
+    note: Mapped[str | None] = mapped_column(comment="why it is not published")
+    fingerprint: Mapped[str] = mapped_column(
+        server_default="", comment="the same for texts that differ in dress only"
+    )
+    created_at: Mapped[CreatedAt]
+
+
+class Post(_Written, Base):
     """A short text in a community. A run makes at most one, an agent welcomes once."""
 
     __tablename__ = "posts"
     __table_args__ = (
         one_of("kind", PostKind),
+        one_of("state", ContentState),
         CheckConstraint(f"char_length(body) between 1 and {BODY_MAX}", name="body"),
         Index(
-            "uq_posts_welcome", "agent_id", unique=True, postgresql_where=text("kind = 'welcome'")
+            "uq_posts_welcome",
+            "agent_id",
+            unique=True,
+            postgresql_where=text("kind = 'welcome' and state in ('published', 'pending')"),
         ),
+        Index("ix_posts_fingerprint", "fingerprint"),
+        Index("ix_posts_unpublished", "state", "created_at", postgresql_where=_UNPUBLISHED),
         Index("ix_posts_community_id_created_at", "community_id", "created_at"),
         Index("ix_posts_agent_id_created_at", "agent_id", "created_at"),
     )
@@ -42,19 +74,22 @@ class Post(Base):
     community_id: Mapped[UUID] = mapped_column(ForeignKey(Community.id))
     run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id), unique=True)
     kind: Mapped[str]
-    body: Mapped[str]
-    created_at: Mapped[CreatedAt]
+    theme: Mapped[str | None] = mapped_column(comment="what kind of regular post it is")
 
 
-class Comment(Base):
+class Comment(_Written, Base):
     """A short answer to a post. One per run and slot, one per agent and post."""
 
     __tablename__ = "comments"
     __table_args__ = (
         UniqueConstraint("run_id", "slot"),
         UniqueConstraint("agent_id", "post_id"),
+        one_of("state", ContentState),
         CheckConstraint(f"char_length(body) between 1 and {BODY_MAX}", name="body"),
         Index("ix_comments_post_id_created_at", "post_id", "created_at"),
+        Index("ix_comments_agent_id_created_at", "agent_id", "created_at"),
+        Index("ix_comments_fingerprint", "fingerprint"),
+        Index("ix_comments_unpublished", "state", "created_at", postgresql_where=_UNPUBLISHED),
     )
 
     id: Mapped[Id]
@@ -62,8 +97,6 @@ class Comment(Base):
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
     run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
     slot: Mapped[int]
-    body: Mapped[str]
-    created_at: Mapped[CreatedAt]
 
 
 class Vote(Base):

@@ -1,6 +1,7 @@
 """What an operator sets while the fleet runs, and who changed what."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, text
@@ -8,7 +9,23 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
-from app.models.columns import CreatedAt, Id
+from app.models.columns import CreatedAt, Id, one_of
+
+
+class Review(StrEnum):
+    """What waits for a person's approval before it is published."""
+
+    NOTHING = "nothing"
+    POSTS = "posts"
+    ALL = "all"
+
+
+class Links(StrEnum):
+    """What becomes of links in what an agent wrote: kept, taken out, or the whole text refused."""
+
+    ALLOW = "allow"
+    REMOVE = "remove"
+    REFUSE = "refuse"
 
 
 class Limits(Base):
@@ -30,6 +47,32 @@ class Limits(Base):
     budget_day_micros: Mapped[int] = mapped_column(BigInteger)
     budget_month_micros: Mapped[int] = mapped_column(BigInteger)
     paused_until: Mapped[datetime | None]
+    seed: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the settings it was made from")
+    updated_at: Mapped[CreatedAt]
+
+
+class Controls(Base):
+    """One row: what agents may do and publish now. A cap of 0 means none."""
+
+    __tablename__ = "controls"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="one_row"),
+        one_of("review", Review),
+        one_of("links", Links),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
+    version: Mapped[int]
+    dry_run: Mapped[bool] = mapped_column(comment="write, record, publish nothing")
+    review: Mapped[str] = mapped_column(comment="what waits for a person's approval")
+    paused_activities: Mapped[list[str]] = mapped_column(JSONB)
+    posts_per_hour: Mapped[int]
+    posts_per_day: Mapped[int]
+    comments_per_hour: Mapped[int]
+    comments_per_day: Mapped[int]
+    banned_words: Mapped[list[str]] = mapped_column(JSONB)
+    links: Mapped[str] = mapped_column(comment="what becomes of links")
+    duplicates_s: Mapped[int] = mapped_column(comment="how long a text may not be said again")
     seed: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the settings it was made from")
     updated_at: Mapped[CreatedAt]
 

@@ -8,10 +8,10 @@ run gives up this cycle. 402 and a refused key end the run at once. A permit tha
 puts the run back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
@@ -19,7 +19,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from app.admission.controller import Permit, Refusal, Request
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
-from app.community.text import tidy
 from app.gateway import (
     BadAnswer,
     Completion,
@@ -59,10 +58,16 @@ PASSING = ("wait", "paused", "store_away")
 """Refusals that time alone mends: the run is put back. The others end it."""
 
 
-class Effect(Protocol):
-    """What to store when the answer is good, in the transaction that closes the call."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask, and what becomes of the answer."""
 
-    def __call__(self, connection: Connection, *, body: str) -> bool: ...
+    messages: Sequence[dict[str, str]]
+    fit: Callable[[str], Any]
+    """Makes the answer's text fit to store; raises ValueError when there is nothing in it."""
+    effect: Callable[[Connection, Any], str | None]
+    """Stores that, in the transaction that closes the call; says why it is not published, if so."""
+    is_json: bool = False
 
 
 class LeaseLost(Exception):
@@ -86,7 +91,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The effect is stored."""
+    """The effect is stored; `note` says why it is not published, if so."""
+
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,7 @@ def ask(
     turn: Turn,
     activity: Activity,
     model: str,
-    messages: Sequence[dict[str, str]],
-    effect: Effect,
+    question: Question,
 ) -> Answered | Stopped | Later:
     """Ask until there is an answer, or no point in asking. Raises LeaseLost."""
     retrying = Retrying(
@@ -126,16 +132,16 @@ def ask(
     )
     failures = 0
 
-    def attempt() -> None:
+    def attempt() -> str | None:
         nonlocal failures
         try:
-            _attempt(services, turn, activity, model, list(messages), effect, failures)
+            return _attempt(services, turn, activity, model, question, failures)
         except GatewayFault:
             failures += 1
             raise
 
     try:
-        retrying(attempt)
+        return Answered(retrying(attempt))
     except _Refused as refused:
         refusal = refused.refusal
         if refusal.reason in PASSING:
@@ -151,7 +157,6 @@ def ask(
         is_denial = isinstance(fault, Throttled | CreditsExhausted | KeyRefused)
         is_gone = isinstance(fault, ModelGone)
         return Stopped(reason[:500], is_denial, is_denial, is_model_gone=is_gone)
-    return Answered()
 
 
 def _say(services: Services, code: str, detail: str = "") -> str:
@@ -178,15 +183,14 @@ def _attempt(
     turn: Turn,
     activity: Activity,
     model: str,
-    messages: list[dict[str, str]],
-    effect: Effect,
+    question: Question,
     failures: int,
-) -> None:
+) -> str | None:
     held = turn.claim
     lease = timedelta(seconds=services.settings.worker.lease_s)
     max_tokens = services.settings.gateway.max_tokens
     # English takes about four characters a token; three leave room for other tongues.
-    prompt_tokens = sum(len(message["content"]) for message in messages) // 3
+    prompt_tokens = sum(len(message["content"]) for message in question.messages) // 3
     with services.engine.connect() as connection:
         number = 1 + calls.last_attempt(
             connection, held.agent_id, held.run_id, held.opened_at, activity.step
@@ -225,7 +229,7 @@ def _attempt(
             with services.engine.begin() as connection:
                 calls.withdraw_call(connection, opened[0])
         raise _Refused(permit)
-    _call(services, held, permit, opened[0], messages, max_tokens, effect, failures)
+    return _call(services, held, permit, opened[0], question, failures)
 
 
 def _call(
@@ -233,18 +237,23 @@ def _call(
     held: Claim,
     permit: Permit,
     call: calls.OpenedCall,
-    messages: list[dict[str, str]],
-    max_tokens: int,
-    effect: Effect,
+    question: Question,
     failures: int,
-) -> None:
+) -> str | None:
     """Make the call that has its permit and its row; whatever comes of it is recorded and settled."""
+    gateway = services.settings.gateway
+    prompt = Prompt(
+        call.id, call.model, list(question.messages), gateway.max_tokens,
+        gateway.reasoning.get(call.model), question.is_json,
+    )  # fmt: skip
     began = monotonic()
+    note = None
     try:
-        completion = services.gateway.complete(Prompt(call.id, call.model, messages, max_tokens))
-        body = tidy(completion.text)
-        if not body:
-            raise BadAnswer("nothing left to publish", http_status=200, usage=completion.usage)
+        completion = services.gateway.complete(prompt)
+        try:
+            answer = question.fit(completion.text)
+        except ValueError as why:
+            raise BadAnswer(str(why), http_status=200, usage=completion.usage) from None
     except GatewayFault as fault:
         result = _result(call.model, fault, began)
         with services.engine.begin() as connection:
@@ -259,10 +268,11 @@ def _call(
         lease = timedelta(seconds=services.settings.worker.lease_s)
         is_ours = leases.renew(connection, held, lease)
         if is_ours:  # else the spend is recorded all the same, but the effect is not ours to store
-            effect(connection, body=body)
+            note = question.effect(connection, answer)
     _settle(services, permit, "ok", result, 0)
     if not is_ours:
         raise LeaseLost
+    return note
 
 
 def _settle(

@@ -6,38 +6,26 @@ gateway is called. A run taken over from a dead worker decides the same again, b
 seeded, and leaves out the steps whose result is stored.
 """
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.admission.turnstile import Stopping
-from app.agents import prompts
-from app.agents.activities import (
-    Activity,
-    ActivityKind,
-    Facts,
-    choose_post,
-    due_activities,
-    is_visit_due,
-    rng_for,
-)
+from app.agents import profiles
+from app.agents.activities import Activity, ActivityKind, due_activities, rng_for
 from app.clock import utcnow
 from app.community import feed, publish
 from app.community.reactions import choose_reactions
 from app.log import get_logger
-from app.models import Agent, AgentState, Community, PostKind, RunState
-from app.models.agents import PHASES
+from app.models import AgentState, RunState
 from app.runs import leases
-from app.runs.calling import Answered, Effect, Later, LeaseLost, Stopped, Turn, ask
-from app.runs.leases import Claim
+from app.runs.actor import Actor, read_actor
+from app.runs.asking import STYLE_AGAIN, Planned, plan
+from app.runs.calling import Answered, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.services import Services
-from app.settings import ActivitySettings
 
 log = get_logger(__name__)
 
@@ -57,19 +45,6 @@ class Outcome:
         if self.reason:
             return f"{said} ({self.reason})"
         return f"{said}, {self.posts} post, {self.comments} comments"
-
-
-@dataclass(frozen=True, slots=True)
-class _Agent:
-    """What the agent is and knows at the start of its run."""
-
-    claim: Claim
-    author: prompts.Author
-    community_id: UUID
-    state: str
-    facts: Facts
-    quota: int | None
-    done: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +72,23 @@ def execute(
             held = leases.claim(connection, run_id, lease, worker)
             if held is None:
                 return None
-            agent = _read_agent(connection, held, services.settings.activity)
+            actor = read_actor(
+                connection,
+                held,
+                services.settings,
+                can_learn=services.sources.twitterapi is not None,
+            )
         with services.heartbeat.holding(held):
-            return _work(services, agent)
+            return _work(services, actor)
 
 
-def _work(services: Services, agent: _Agent) -> Outcome | None:
+def _work(services: Services, actor: Actor) -> Outcome | None:
     """Do what is due in a run that we hold, and end it, put it back or release it."""
-    held = agent.claim
+    held = actor.claim
     try:
-        ended = _act(services, agent)
+        ended = _act(services, actor)
         if ended.later:
-            return _put_back(services, agent, ended.later, ended.done)
+            return _put_back(services, actor, ended.later, ended.done)
     except LeaseLost:
         log.warning("run.lease_lost", run_id=str(held.run_id))
         return None
@@ -127,11 +107,11 @@ def _work(services: Services, agent: _Agent) -> Outcome | None:
     with services.engine.begin() as connection:
         is_ours = leases.end(connection, held, ended.state, ended.reason)
     if not is_ours:
-        log.warning("run.lease_lost", run_id=str(held.run_id), agent=agent.author.handle)
+        log.warning("run.lease_lost", run_id=str(held.run_id), agent=actor.author.handle)
         return None
-    comments = sum(not step.startswith(("welcome", "post")) for step in ended.done)
-    posts = len(ended.done) - comments
-    outcome = Outcome(agent.author.handle, ended.state, ended.reason, posts, comments)
+    comments = sum(step.startswith(("comment", "cross_visit")) for step in ended.done)
+    posts = sum(step in ("welcome", "post") for step in ended.done)
+    outcome = Outcome(actor.author.handle, ended.state, ended.reason, posts, comments)
     log.info(
         "run.ended",
         run_id=str(held.run_id),
@@ -142,9 +122,9 @@ def _work(services: Services, agent: _Agent) -> Outcome | None:
     return outcome
 
 
-def _put_back(services: Services, agent: _Agent, later: Later, done: set[str]) -> Outcome | None:
+def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) -> Outcome | None:
     """Snooze the run until its turn, or end it if that would be after its cycle."""
-    held, wait = agent.claim, timedelta(seconds=later.wait_s)
+    held, wait = actor.claim, timedelta(seconds=later.wait_s)
     too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at
     state, reason = RunState.SNOOZED, later.reason
     if too_late:
@@ -159,61 +139,24 @@ def _put_back(services: Services, agent: _Agent, later: Later, done: set[str]) -
     if not is_ours:
         return None
     log.info(
-        "run.put_back", run_id=str(held.run_id), agent=agent.author.handle, state=state,
+        "run.put_back", run_id=str(held.run_id), agent=actor.author.handle, state=state,
         reason=reason, wait_s=round(later.wait_s, 3),
     )  # fmt: skip
-    return Outcome(agent.author.handle, state, reason)
+    return Outcome(actor.author.handle, state, reason)
 
 
-def _read_agent(connection: Connection, held: Claim, settings: ActivitySettings) -> _Agent:
-    row = connection.execute(
-        select(
-            Agent.handle,
-            Agent.display_name,
-            Community.name,
-            Agent.persona,
-            Agent.community_id,
-            Agent.state,
-            Agent.welcomed_at,
-            Agent.daily_tokens,
-            Agent.phase,
-            func.coalesce(Agent.visited_at, Agent.created_at).label("visited_at"),
-        )
-        .join(Community, Community.id == Agent.community_id)
-        .where(Agent.id == held.agent_id)
-    ).one()
-    done = frozenset(publish.steps_done(connection, held.run_id))
-    # Seen from the moment the run was opened: a resumed run must decide what the first one did.
-    quiet = None
-    if settings.post_quiet_s:
-        latest = feed.latest_post_at(connection, row.community_id, held.opened_at, held.run_id)
-        quiet = held.opened_at - latest if latest else None
-    visit_due = held.cycle_at is not None and is_visit_due(
-        row.visited_at, held.opened_at, row.phase / PHASES, settings
-    )
-    return _Agent(
-        claim=held,
-        author=prompts.Author(row.handle, row.display_name, row.name, row.persona),
-        community_id=row.community_id,
-        state=row.state,
-        facts=Facts(row.welcomed_at is not None and "welcome" not in done, quiet, visit_due),
-        quota=row.daily_tokens,
-        done=done,
-    )
-
-
-def _act(services: Services, agent: _Agent) -> _End:
+def _act(services: Services, actor: Actor) -> _End:
     """Do what is due."""
-    held = agent.claim
+    held = actor.claim
     if held.is_expired:
-        return _End(RunState.SKIPPED, "expired", set(agent.done))
-    if agent.state != AgentState.ACTIVE:
-        return _End(RunState.SKIPPED, f"agent {agent.state}", set(agent.done))
+        return _End(RunState.SKIPPED, "expired", set(actor.done))
+    if actor.state != AgentState.ACTIVE:
+        return _End(RunState.SKIPPED, f"agent {actor.state}", set(actor.done))
     rng = rng_for(held.agent_id, held.moment)
-    activities, without_post = due_activities(rng, agent.facts, services.settings.activity)
-    done = set(agent.done)
-    troubles: list[str] = []
-    _react(services, agent)
+    activities, left_out = due_activities(rng, actor.facts, services.settings.activity)
+    done = set(actor.done)
+    notes, troubles = list(left_out), list[str]()
+    _react(services, actor)
     is_denied = False
     ticket = held.ticket  # good for the first call after a snooze
     for activity in activities:
@@ -221,9 +164,11 @@ def _act(services: Services, agent: _Agent) -> _End:
             continue
         if services.stopping.is_set():
             raise Stopping
-        match _perform(services, agent, activity, ticket):
-            case Answered():
+        match _perform(services, actor, activity, ticket):
+            case Answered(note=note):
                 done.add(activity.step)
+                if note:
+                    notes.append(f"{activity.step}: {note}")
             case Stopped(reason=reason, ends_run=ends_run, is_denial=denial):
                 troubles.append(f"{activity.step}: {reason}")
                 is_denied = is_denied or denial
@@ -231,89 +176,59 @@ def _act(services: Services, agent: _Agent) -> _End:
                     break
             case Later() as later:
                 return _End(RunState.SNOOZED, later.reason, done, later)
+            case str() as why:
+                notes.append(why)
+                continue
             case None:
                 continue
         ticket = None
-    if done or not troubles:
-        notes = [without_post, *troubles] if without_post else troubles
-        return _End(RunState.COMPLETED, "; ".join(notes) or None, done)
+    if done - {"style"} or not troubles:
+        return _End(RunState.COMPLETED, "; ".join([*notes, *troubles])[:1_000] or None, done)
     trouble = "; ".join(troubles)
     return _End(RunState.SKIPPED if is_denied else RunState.FAILED, trouble, done)
 
 
-def _react(services: Services, agent: _Agent) -> None:
+def _react(services: Services, actor: Actor) -> None:
     """Votes with ready-made reactions: no call, and storing them twice changes nothing."""
     slots = services.settings.activity.reaction_slots
-    if not slots:
+    if not slots or "reaction" in actor.facts.paused:
         return
-    held = agent.claim
+    held = actor.claim
     with services.engine.begin() as connection:
-        posts = feed.posts_to_vote_on(connection, held.agent_id, agent.community_id, utcnow())
+        posts = feed.posts_to_vote_on(connection, held.agent_id, actor.community_id, utcnow())
         rng = rng_for(held.agent_id, f"{held.moment}:reactions")
         reactions = choose_reactions(rng, posts, slots)
         publish.react(connection, run_id=held.run_id, agent_id=held.agent_id, reactions=reactions)
 
 
 def _perform(
-    services: Services, agent: _Agent, activity: Activity, ticket: int | None
-) -> Answered | Stopped | Later | None:
-    """Do one activity; None when there is nothing to do it to."""
-    planned = _plan(services, agent, activity)
-    if planned is None:
-        return None
-    turn = Turn(agent.claim, agent.quota, ticket)
+    services: Services, actor: Actor, activity: Activity, ticket: int | None
+) -> Answered | Stopped | Later | str | None:
+    """Do one activity; a text says why there is nothing to ask, None that there is nobody to talk to."""
+    planned = plan(services, actor, activity)
+    if not isinstance(planned, Planned):
+        return planned
+    turn = Turn(actor.claim, actor.quota, ticket)
     first, *others = planned.models
-    answer = ask(services, turn, activity, first, planned.messages, planned.effect)
+    answer = ask(services, turn, activity, first, planned.question)
     for model in others:
         if not (isinstance(answer, Stopped) and answer.is_model_gone):
             break
-        answer = ask(services, turn, activity, model, planned.messages, planned.effect)
-    if activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
-        with services.engine.begin() as connection:  # not again before the next interval
-            publish.note_visit(connection, agent.claim.agent_id)
+        answer = ask(services, turn, activity, model, planned.question)
+    if not isinstance(answer, Answered):
+        _note_failure(services, actor, activity, answer)
     return answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """What to ask, of which models in turn, and what to do with the answer."""
-
-    models: Sequence[str]
-    messages: list[prompts.Message]
-    effect: Effect
-
-
-def _plan(services: Services, agent: _Agent, activity: Activity) -> _Planned | None:
-    """Prompt, models and effect of an activity; None when there is nothing to do it to."""
-    held, gateway = agent.claim, services.settings.gateway
-    effect: Effect
-    if activity.kind in (ActivityKind.COMMENT, ActivityKind.CROSS_VISIT):
-        is_visit = activity.kind is ActivityKind.CROSS_VISIT
-        find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
-        with services.engine.begin() as connection:
-            posts = find(connection, held.agent_id, agent.community_id, utcnow())
-        rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
-        chosen = choose_post(rng, [post.id for post in posts])
-        if chosen is None:
-            return None
-        post = next(post for post in posts if post.id == chosen)
-        messages = prompts.write_comment(agent.author, post.author, post.body)
-        effect = partial(
-            publish.publish_visit if is_visit else publish.publish_comment,
-            run_id=held.run_id,
-            agent_id=held.agent_id,
-            post_id=post.id,
-            slot=activity.slot,
-        )
-        return _Planned(gateway.models(gateway.comment_model), messages, effect)
+def _note_failure(
+    services: Services, actor: Actor, activity: Activity, answer: Stopped | Later
+) -> None:
+    """What has a clock of its own keeps it when it fails, too: else it would be tried in every cycle."""
     with services.engine.begin() as connection:
-        recent = feed.own_recent_posts(connection, held.agent_id)
-    messages = prompts.write_post(agent.author, activity.kind, recent)
-    effect = partial(
-        publish.publish_post,
-        run_id=held.run_id,
-        agent_id=held.agent_id,
-        community_id=agent.community_id,
-        kind=PostKind.WELCOME if activity.kind is ActivityKind.WELCOME else PostKind.REGULAR,
-    )
-    return _Planned(gateway.models(gateway.post_model), messages, effect)
+        if activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
+            publish.note_visit(connection, actor.claim.agent_id)
+        elif activity.kind is ActivityKind.STYLE and actor.style_source:
+            if isinstance(answer, Later):
+                profiles.postpone(connection, actor.style_source)
+            else:
+                profiles.failed(connection, actor.style_source, answer.reason, STYLE_AGAIN)

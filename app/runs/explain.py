@@ -12,7 +12,8 @@ from app.admission.controller import State
 from app.admission.limits import read_limits
 from app.admission.scripts import windows
 from app.clock import cycle_start
-from app.models import Agent, AgentState, Run, RunState
+from app.controls import read_controls
+from app.models import Agent, AgentState, Review, Run, RunState
 from app.models.agents import PHASES
 from app.runs import jobs
 from app.runs.services import Services
@@ -55,6 +56,7 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         findings.append(_scheduler(connection, services))
         findings.append(_slice(services, agent.phase, now))
         findings.append(_run(connection, run, now))
+        findings.append(_controls(connection, services))
     try:
         state = services.admission.state()
     except StoreAway as away:
@@ -103,6 +105,16 @@ def _slice(services: Services, phase: int, now: datetime) -> Finding:
     if due <= now:
         due += period
     return Finding("slice", f"it falls due next at {due:%H:%M:%S} UTC (slice {number})")
+
+
+def _controls(connection: Connection, services: Services) -> Finding:
+    controls = read_controls(connection, services.settings.controls)
+    said = ["dry run: nothing is published"] if controls.dry_run else []
+    if controls.paused_activities:
+        said.append(f"paused: {', '.join(controls.paused_activities)}")
+    if controls.review != Review.NOTHING:
+        said.append(f"{controls.review} wait for approval")
+    return Finding("controls", "; ".join(said) or "nothing is held back")
 
 
 def _run(connection: Connection, row: Row[*tuple[Any, ...]] | None, now: datetime) -> Finding:

@@ -1,5 +1,6 @@
 """Files written from the code: `.env.example`, `docs/settings.md`, `docs/cli.md`. `make docs` writes them."""
 
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,8 @@ def _commands(command, path):
 def _plain(default: object) -> str:
     if default is None or isinstance(default, SecretStr):
         return ""
+    if isinstance(default, tuple | dict):
+        return json.dumps(default)
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -1,9 +1,11 @@
 """The sandbox as an ASGI application, and how to run it.
 
 POST /v1/chat/completions   OpenAI's shape; 429, 402 and 401 in Lovable's
+GET  /twitter/..., /oapi/..., /2/...   answered as twitterapi.io and as X (world.py)
 GET  /sandbox/tally         sums
 GET  /sandbox/requests      one JSON line per request, ?after=N
 PUT  /sandbox/rules         change rate, capacity, latency_s, credits, retry_after_s, key, unlimited
+PUT  /sandbox/world         what it knows as twitterapi.io and X: credits, tweets, missing, mentions
 POST /sandbox/faults        add a scripted fault; DELETE removes them all
 """
 
@@ -13,12 +15,13 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import fields
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 import uvicorn
 
-from app.gateway.sandbox.state import Fault, Rules, Sandbox, now_ns
-from app.gateway.sandbox.writer import write
+from app.gateway.sandbox.state import Fault, Rules, Sandbox, World, now_ns
+from app.gateway.sandbox.world import answer, face_of
+from app.gateway.sandbox.writer import write, write_style
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,6 +51,10 @@ def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[Non
                 await _send(send, 200, text.encode(), "application/x-ndjson")
             case "PUT", "/sandbox/rules":
                 await _json(send, *_set_rules(sandbox, body))
+            case "PUT", "/sandbox/world":
+                await _json(send, *_set(sandbox.world, body))
+            case "GET", path if (face := face_of(path)) is not None:
+                await _answer_as(sandbox, face, scope, send)
             case "POST", "/sandbox/faults":
                 await _json(send, *_add_fault(sandbox, body))
             case "DELETE", "/sandbox/faults":
@@ -64,7 +71,7 @@ def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[Non
 async def _complete(
     sandbox: Sandbox, scope: Scope, body: bytes, arrived_ns: int, send: Send
 ) -> None:
-    headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    headers = _headers(scope)
     request_id = headers.get("x-request-id", "")
     rules = sandbox.rules
     try:
@@ -94,7 +101,8 @@ async def _complete(
             return await _misbehave(
                 sandbox, fault, request_id, arrived_ns, model, prompt_tokens, send
             )
-        text = write(request_id)
+        wants_json = "response_format" in request
+        text = json.dumps(write_style(request_id)) if wants_json else write(request_id)
         completion_tokens = max(1, min(len(text) // 4, max_tokens))
         sandbox.record(request_id, arrived_ns, 200, model, (prompt_tokens, completion_tokens))
         if rules.latency_s:
@@ -104,6 +112,17 @@ async def _complete(
         )
     finally:
         sandbox.in_flight -= 1
+
+
+async def _answer_as(sandbox: Sandbox, face: str, scope: Scope, send: Send) -> None:
+    """As twitterapi.io or as X, which have faults of their own."""
+    headers = _headers(scope)
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    status, said = answer(sandbox.world, scope["path"], query, headers)
+    fault = sandbox.next_fault("", face)
+    if fault is None:
+        return await _json(send, status, said)
+    await _send_fault(fault, json.dumps(said).encode(), send)
 
 
 async def _misbehave(
@@ -118,7 +137,12 @@ async def _misbehave(
     status = fault.status if fault.kind == "status" else 200
     used = (tokens, 16) if fault.kind in ("empty", "half", "trickle") else (0, 0)
     sandbox.record(request_id, arrived_ns, status, model, used)
-    answer = json.dumps(_completion(request_id, model, "", tokens, 16)).encode()
+    await _send_fault(
+        fault, json.dumps(_completion(request_id, model, "", tokens, 16)).encode(), send
+    )
+
+
+async def _send_fault(fault: Fault, answer: bytes, send: Send) -> None:
     match fault.kind:
         case "status":
             await _send(send, fault.status, fault.body.encode(), "application/json", fault.headers)
@@ -162,19 +186,26 @@ def _completion(
 
 
 def _set_rules(sandbox: Sandbox, body: bytes) -> tuple[int, object]:
+    status, said = _set(sandbox.rules, body)
+    if status != 200:
+        return status, said
+    if b'"credits"' in body:
+        sandbox.spent = 0.0
+    return 200, sandbox.tally()["rules"]
+
+
+def _set(target: Rules | World, body: bytes) -> tuple[int, object]:
+    """Change known fields only."""
     try:
         changes = json.loads(body)
-        known = {f.name for f in fields(Rules)}
-        unknown = set(changes) - known
+        unknown = set(changes) - {f.name for f in fields(target)}
         if unknown:
-            raise ValueError(f"unknown rule {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown name {', '.join(sorted(unknown))}")
     except (ValueError, TypeError) as error:
         return 400, {"error": {"message": str(error)}}
     for name, value in changes.items():
-        setattr(sandbox.rules, name, value)
-    if "credits" in changes:
-        sandbox.spent = 0.0
-    return 200, sandbox.tally()["rules"]
+        setattr(target, name, value)
+    return 200, {"changed": sorted(changes)}
 
 
 def _add_fault(sandbox: Sandbox, body: bytes) -> tuple[int, object]:
@@ -206,6 +237,10 @@ async def _send(
 ) -> None:
     await send(_start(status, kind, {"content-length": str(len(body)), **(headers or {})}))
     await send({"type": "http.response.body", "body": body})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _start(status: int, kind: str, headers: dict[str, str]) -> dict[str, Any]:

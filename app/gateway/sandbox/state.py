@@ -39,6 +39,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 3600.0
     model: str | None = None
+    face: str = "gateway"
+    """Who misbehaves: gateway, twitterapi or x; hang and half work for all, model for the gateway only."""
 
     KINDS = ("status", "hang", "garbage", "half", "empty", "trickle")
 
@@ -50,7 +52,22 @@ class Fault:
         unknown = set(data) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+        if data.get("face", "gateway") not in ("gateway", "twitterapi", "x"):
+            raise ValueError("face is gateway, twitterapi or x")
         return cls(**data)
+
+
+@dataclass
+class World:
+    """What the sandbox knows as twitterapi.io and as X (PUT /sandbox/world changes it)."""
+
+    credits: int = 100_000
+    tweets: dict[str, list[str]] = field(default_factory=dict)
+    """A user's posts; a user that is not named has made-up ones."""
+    missing: list[str] = field(default_factory=list)
+    mentions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By account: objects with id, author, text and created_at (ISO), in any order."""
+    requests: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +111,13 @@ class Sandbox:
         self.seen: list[Seen] = []
         self.spent = 0.0
         self.in_flight = 0
+        self.world = World()
         self.started_at = datetime.now(UTC)  # noqa: TID251 (it judges, so it has a clock of its own)
 
-    def next_fault(self, model: str) -> Fault | None:
+    def next_fault(self, model: str, face: str = "gateway") -> Fault | None:
         """Use up one call of the first scripted fault that applies."""
         for fault in self.faults:
-            if fault.model in (None, model):
+            if fault.face == face and fault.model in (None, model):
                 fault.count -= 1
                 if fault.count <= 0:
                     self.faults.remove(fault)

@@ -28,10 +28,29 @@ ENDINGS = (
 )
 
 
+PLACES = (
+    "at home", "on the train", "in the garden", "at the library", "by the river", "before breakfast",
+    "after a long day", "with a neighbour", "in the rain", "on a Sunday", "at the market", "with my sister",
+)  # fmt: skip
+TONES = ("warm", "dry", "curious", "blunt", "playful")
+
+
+def write_style(request_id: str) -> dict[str, object]:
+    """How somebody writes, when a JSON object is asked for."""
+    dice = Random(request_id)
+    return {
+        "tone": dice.choice(TONES), "emoji_frequency": dice.choice(("none", "rare", "often")),
+        "preferred_emojis": ["🌱"], "avg_sentence_length": "short", "capitalization": "standard",
+        "common_phrases": [dice.choice(OPENINGS)], "vocabulary_style": "plain",
+        "punctuation_style": "full stops", "sample_voice": "Small steps, every day.", "language": "en",
+    }  # fmt: skip
+
+
 def write(request_id: str) -> str:
     """A text of one or two sentences; one in twenty is longer than anybody asked for."""
     dice = Random(request_id)
-    text = f"{dice.choice(OPENINGS)} {dice.choice(SUBJECTS)}: {dice.choice(THOUGHTS)}."
+    text = f"{dice.choice(OPENINGS)} {dice.choice(SUBJECTS)} {dice.choice(PLACES)}: "
+    text += f"{dice.choice(THOUGHTS)}."
     if dice.random() < 0.05:
         text += "".join(
             f" And then {dice.choice(SUBJECTS)}: {dice.choice(THOUGHTS)}." for _ in range(6)

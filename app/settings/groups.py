@@ -1,26 +1,8 @@
-"""Settings: the only reader of the environment.
+"""The groups of settings: what can be set, its default, its bounds, and what it is for."""
 
-Read by entry points; everything below them is handed the group it needs. A name that starts with
-`PACELINE_` and means nothing is refused, because a misspelt cap is a cap that does not hold.
-What an operator changes while the program runs (rate, quotas, pauses) is a row in the database,
-seeded from here.
-"""
+from typing import Literal
 
-import difflib
-import os
-from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from dotenv import dotenv_values
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from app.errors import ConfigError
-
-PREFIX = "PACELINE_"
-LOVABLE_URL = "https://ai.gateway.lovable.dev/v1"
+from pydantic import BaseModel, Field, PositiveFloat, SecretStr, model_validator
 
 
 class GatewaySettings(BaseModel):
@@ -35,6 +17,12 @@ class GatewaySettings(BaseModel):
     )
     post_model: str = Field("google/gemini-2.5-flash", description="Model for welcome and posts")
     comment_model: str = Field("google/gemini-2.5-flash-lite", description="Model for comments")
+    visit_model: str | None = Field(
+        None, description="Model for comments in other communities; default: that for comments"
+    )
+    style_model: str | None = Field(
+        None, description="Model that learns a style; default: that for posts"
+    )
     fallback_models: tuple[str, ...] = Field(
         ("google/gemini-2.5-flash-lite", "google/gemini-2.5-flash"),
         description="Tried in this order when the gateway no longer has a model; a JSON list",
@@ -45,6 +33,11 @@ class GatewaySettings(BaseModel):
         description="Ceiling of an answer, thinking included; under 512 thinking eats it",
     )
     temperature: float = Field(0.8, ge=0, le=2)
+    reasoning: dict[str, Literal["none", "low", "medium", "high"]] = Field(
+        {},
+        description="How much a model may think, by model, a JSON object; a model that is not named is "
+        "not told, because some refuse to be",
+    )
     connect_timeout_s: float = Field(5, gt=0)
     read_timeout_s: float = Field(30, gt=0, description="Longest silence within one answer")
     total_timeout_s: float = Field(60, gt=0, description="Longest whole call")
@@ -144,6 +137,60 @@ class ActivitySettings(BaseModel):
         ge=0,
         description="No regular post when the community had one within this time; 0: always",
     )
+    themes: dict[str, PositiveFloat] = Field(
+        {"professional": 0.40, "trending": 0.25, "question": 0.20, "fun": 0.15},
+        min_length=1,
+        description="Kinds of regular posts by weight, a JSON object",
+    )
+
+
+class ControlSettings(BaseModel):
+    """What agents may do and publish.
+
+    These seed a row in the database when it has none, and change it when they change; what an operator
+    sets with `paceline controls set` stays in force until then.
+    """
+
+    dry_run: bool = Field(False, description="Write and record, but publish nothing")
+    review: Literal["nothing", "posts", "all"] = Field(
+        "nothing", description="What waits for approval (`paceline content approve`)"
+    )
+    paused_activities: tuple[
+        Literal["style", "welcome", "post", "comment", "cross_visit", "reaction"], ...
+    ] = Field((), description="What no agent does for now, a JSON list")
+    posts_per_hour: int = Field(0, ge=0, description="Posts of one agent in any hour; 0: no cap")
+    posts_per_day: int = Field(0, ge=0, description="Posts of one agent in any 24 hours; 0: no cap")
+    comments_per_hour: int = Field(
+        0, ge=0, description="Comments of one agent in any hour; 0: no cap"
+    )
+    comments_per_day: int = Field(
+        0, ge=0, description="Comments of one agent in any 24 hours; 0: no cap"
+    )
+    banned_words: tuple[str, ...] = Field(
+        (), description="A text with one of these words is not published, a JSON list"
+    )
+    links: Literal["allow", "remove", "refuse"] = Field(
+        "remove", description="What becomes of links in what agents write"
+    )
+    duplicates_s: int = Field(
+        86_400, ge=0, description="For so long a text may not be said again; 0: it may"
+    )
+
+
+class SourceSettings(BaseModel):
+    """Where styles and mentions come from: twitterapi.io, and X as backup for mentions."""
+
+    twitterapi_url: str = Field("https://api.twitterapi.io", pattern="^https?://")
+    x_url: str = Field("https://api.x.com", pattern="^https?://")
+    timeout_s: float = Field(20, gt=0)
+    mention_accounts: tuple[str, ...] = Field(
+        (),
+        description="Accounts on X to scan for mentions, a JSON list; each scan costs credits",
+    )
+    mention_every_s: float = Field(300, ge=15, description="How often each account is scanned")
+    low_balance_credits: int = Field(
+        5_000, ge=0, description="Alert when twitterapi.io has fewer credits left; 0: never"
+    )
 
 
 class WorkerSettings(BaseModel):
@@ -216,129 +263,3 @@ class LogSettings(BaseModel):
     json_lines: bool | None = Field(
         None, description="Default: JSON unless a person reads on a terminal"
     )
-
-
-class Settings(BaseSettings):
-    """All of Paceline's settings."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        env_ignore_empty=True,
-    )
-
-    database_url: SecretStr | None = Field(
-        None,
-        validation_alias="DATABASE_URL",
-        description="PostgreSQL, any libpq-style URL; default: an embedded server under PACELINE_HOME",
-    )
-    redis_url: SecretStr | None = Field(
-        None,
-        validation_alias="REDIS_URL",
-        description="Redis or Valkey; default: an embedded server under PACELINE_HOME",
-    )
-    lovable_api_key: SecretStr | None = Field(
-        None, validation_alias="LOVABLE_API_KEY", description="Key of the Lovable AI gateway"
-    )
-    home: Path = Field(Path(".paceline"), description="Where embedded servers keep their data")
-    timezone: str = Field("UTC", description="Time zone of days and months in quotas and budgets")
-    gateway: GatewaySettings = GatewaySettings()
-    limits: LimitSettings = LimitSettings()
-    cycle: CycleSettings = CycleSettings()
-    activity: ActivitySettings = ActivitySettings()
-    worker: WorkerSettings = WorkerSettings()
-    alerts: AlertSettings = AlertSettings()
-    sandbox: SandboxSettings = SandboxSettings()
-    web: WebSettings = WebSettings()
-    flower: FlowerSettings = FlowerSettings()
-    log: LogSettings = LogSettings()
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone_exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"no time zone {name!r}; Europe/Berlin is one") from None
-        return name
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The business time zone."""
-        return ZoneInfo(self.timezone)
-
-    @property
-    def gateway_url(self) -> str | None:
-        """Where to call, or None when only the sandbox is left."""
-        if self.gateway.base_url:
-            return self.gateway.base_url.rstrip("/")
-        return LOVABLE_URL if self.lovable_api_key else None
-
-    @property
-    def gateway_key(self) -> str | None:
-        """What to call with. The Lovable key goes to no other gateway unless it is given twice."""
-        if self.gateway.api_key:
-            return self.gateway.api_key.get_secret_value()
-        if self.lovable_api_key:
-            return self.lovable_api_key.get_secret_value()
-        return None
-
-    @property
-    def gateway_key_name(self) -> str:
-        """The setting a person must look at when the key is refused."""
-        return "PACELINE_GATEWAY__API_KEY" if self.gateway.api_key else "LOVABLE_API_KEY"
-
-
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read settings, or raise ConfigError with one line that names the setting and the mend."""
-    names = set(os.environ if environ is None else environ)
-    names |= {name for name in dotenv_values(".env") if name}
-    _refuse_unknown(names)
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
-        )
-        raise ConfigError(f"bad setting: {problems}") from None
-
-
-@cache
-def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return load_settings()
-
-
-def variables() -> Iterator[tuple[str, str, object]]:
-    """Every setting as (environment name, description, default); feeds .env.example and docs."""
-    yield from _variables(Settings, PREFIX)
-
-
-def _variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, object]]:
-    for name, field in model.model_fields.items():
-        alias = field.validation_alias
-        variable = alias if isinstance(alias, str) else prefix + name.upper()
-        if isinstance(field.default, BaseModel):
-            yield from _variables(type(field.default), variable + "__")
-        else:
-            yield variable, field.description or "", field.default
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    first = str(location[0])
-    if first.isupper():
-        return first
-    return PREFIX + "__".join(str(part).upper() for part in location)
-
-
-def _refuse_unknown(names: set[str]) -> None:
-    known = [variable for variable, _, _ in variables()]
-    for name in sorted(names):
-        if not name.upper().startswith(PREFIX) or name.upper() in known:
-            continue
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists them all"
-        raise ConfigError(f"unknown setting {name}: {hint}")

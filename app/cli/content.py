@@ -1,0 +1,74 @@
+"""`paceline content`: what agents wrote, and a person's word about it."""
+
+import getpass
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from app.cli.connect import database
+from app.cli.output import data, notes, print_json
+from app.community.review import count_by_state, decide, list_content
+from app.errors import NotFound
+from app.models import ContentState
+from app.settings import get_settings
+
+app = typer.Typer(help="What agents wrote: look, approve, reject, hide.", no_args_is_help=True)
+
+Ids = Annotated[list[UUID], typer.Argument(help="Ids, as `content list` shows them")]
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+@app.command("list")
+def show(
+    state: Annotated[ContentState | None, typer.Option(help="Only these")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List posts and comments, the newest first; `--state pending` is what waits for approval."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        found = list_content(connection, state=state, limit=limit)
+        counts = count_by_state(connection)
+    if as_json:
+        print_json({"content": found, "not_published": counts})
+        return
+    for item in found:
+        note = f" ({item.note})" if item.note else ""
+        data.print(f"{item.id}  {item.created_at:%Y-%m-%d %H:%M:%S}  {item.kind} by {item.agent} in "
+                   f"{item.community}: {item.state}{note}", markup=False)  # fmt: skip
+        data.print(f"    {item.body}", markup=False)
+    if not found:
+        notes.print("nothing there")
+    if counts:
+        notes.print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
+
+
+@app.command("approve")
+def approve(ids: Ids, reason: Reason = "") -> None:
+    """Publish what waits, or what was refused, rejected or hidden."""
+    _decide("approve", ids, reason)
+
+
+@app.command("reject")
+def reject(ids: Ids, reason: Reason = "") -> None:
+    """Never publish what waits."""
+    _decide("reject", ids, reason)
+
+
+@app.command("hide")
+def hide(ids: Ids, reason: Reason = "") -> None:
+    """Take back what is published."""
+    _decide("hide", ids, reason)
+
+
+def _decide(decision: str, ids: list[UUID], reason: str) -> None:
+    with database(get_settings()) as engine, engine.begin() as connection:
+        done = decide(connection, decision, ids, actor=getpass.getuser(), reason=reason)
+        if len(done) < len(set(ids)):
+            missing = [str(content_id) for content_id in ids if content_id not in done]
+            raise NotFound(
+                f"nothing to {decision} with id {', '.join(missing)}, so nothing was done: "
+                "`paceline content list` shows ids and states"
+            )
+    data.print(f"{len(done)} done")

@@ -1,0 +1,115 @@
+"""What waits for a person, and what a person decided about what agents wrote."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, func, insert, literal, select, union_all, update
+
+from app.models import Agent, AuditEntry, Comment, Community, ContentState, Post
+
+DECISIONS = {
+    "approve": (
+        (ContentState.PENDING, ContentState.REFUSED, ContentState.REJECTED, ContentState.HIDDEN),
+        ContentState.PUBLISHED,
+    ),
+    "reject": ((ContentState.PENDING,), ContentState.REJECTED),
+    "hide": ((ContentState.PUBLISHED,), ContentState.HIDDEN),
+}
+"""A decision: what it is about, and what becomes of it. What a dry run wrote stays what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A post or a comment, as whoever decides about it sees it."""
+
+    id: UUID
+    kind: str
+    agent: str
+    community: str
+    body: str
+    state: str
+    note: str | None
+    created_at: datetime
+
+
+def list_content(
+    connection: Connection,
+    *,
+    state: ContentState | None = None,
+    agent_id: UUID | None = None,
+    before: datetime | None = None,
+    limit: int = 50,
+) -> list[Item]:
+    """Posts and comments, the newest first."""
+    parts = []
+    for table, kind in ((Post, "post"), (Comment, "comment")):
+        in_post = Post.id == (table.id if table is Post else Comment.post_id)
+        part = select(
+            table.id, literal(kind).label("kind"), Agent.handle, Community.name, table.body,
+            table.state, table.note, table.created_at,
+        ).join(Agent, Agent.id == table.agent_id)  # fmt: skip
+        if table is Comment:
+            part = part.join(Post, in_post)
+        part = part.join(Community, Community.id == Post.community_id)
+        if state is not None:
+            part = part.where(table.state == state)
+        if agent_id is not None:
+            part = part.where(table.agent_id == agent_id)
+        if before is not None:
+            part = part.where(table.created_at < before)
+        newest = part.order_by(table.created_at.desc()).limit(limit).subquery()
+        parts.append(select(newest))
+    both = union_all(*parts).subquery()
+    query = select(both).order_by(both.c.created_at.desc()).limit(limit)
+    return [Item(*row) for row in connection.execute(query)]
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """How much there is of everything that is not published."""
+    found: dict[str, int] = {}
+    for table in (Post, Comment):
+        query = select(table.state, func.count()).where(table.state != ContentState.PUBLISHED)
+        for state, count in connection.execute(query.group_by(table.state)):
+            found[state] = found.get(state, 0) + count
+    return found
+
+
+def decide(
+    connection: Connection, decision: str, ids: Sequence[UUID], *, actor: str, reason: str
+) -> list[UUID]:
+    """Approve, reject or hide; returns those that were there to be decided about. Audited, one by one."""
+    allowed, becomes = DECISIONS[decision]
+    done: list[UUID] = []
+    for table in (Post, Comment):
+        before = dict(
+            connection.execute(
+                select(table.id, table.state)
+                .where(table.id.in_(ids), table.state.in_(allowed))
+                .with_for_update()
+            ).all()
+        )
+        if not before:
+            continue
+        note = None if becomes is ContentState.PUBLISHED else f"{becomes} by {actor}"
+        changed = connection.execute(
+            update(table)
+            .where(table.id.in_(before))
+            .values(state=becomes, note=note)
+            .returning(table.id, table.agent_id)
+        ).all()
+        entries = [
+            {
+                "actor": actor,
+                "action": f"content.{decision}",
+                "subject": str(content_id),
+                "before": {"state": before[content_id]},
+                "after": {"state": becomes},
+                "reason": reason,
+            }
+            for content_id, _ in changed
+        ]
+        connection.execute(insert(AuditEntry), entries)
+        done += [content_id for content_id, _ in changed]
+    return done

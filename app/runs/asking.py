@@ -1,0 +1,168 @@
+"""From an activity to the question that is put to the gateway: its prompt, its models, its effect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app.agents import profiles, prompts, style
+from app.agents.activities import Activity, ActivityKind, choose_post, choose_theme, rng_for
+from app.clock import utcnow
+from app.community import feed, mentions, publish
+from app.community.text import tidy
+from app.log import get_logger
+from app.models import PostKind
+from app.runs.actor import Actor
+from app.runs.calling import Question
+from app.runs.services import Services
+from app.settings.groups import GatewaySettings
+from app.sources import SourceFault
+
+log = get_logger(__name__)
+
+STYLE_AGAIN = timedelta(days=1)
+"""After what will not be different soon: a private account, a source without credits, a bad answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A question, and whom to ask it in turn."""
+
+    models: Sequence[str]
+    question: Question
+
+
+def plan(services: Services, actor: Actor, activity: Activity) -> Planned | str | None:
+    """What to ask; a text says why there is nothing to ask, None that there is nobody to talk to."""
+    match activity.kind:
+        case ActivityKind.STYLE:
+            return _plan_style(services, actor)
+        case ActivityKind.COMMENT | ActivityKind.CROSS_VISIT:
+            return _plan_comment(services, actor, activity)
+        case ActivityKind.WELCOME | ActivityKind.POST:
+            return _plan_post(services, actor, activity)
+
+
+def models_for(kind: ActivityKind, gateway: GatewaySettings) -> tuple[str, ...]:
+    """The model of a kind of request, and what to ask in its place when it is gone."""
+    first = {
+        ActivityKind.STYLE: gateway.style_model or gateway.post_model,
+        ActivityKind.COMMENT: gateway.comment_model,
+        ActivityKind.CROSS_VISIT: gateway.visit_model or gateway.comment_model,
+    }.get(kind, gateway.post_model)
+    return gateway.models(first)
+
+
+def _writer(actor: Actor) -> publish.Author:
+    return publish.Author(actor.claim.run_id, actor.claim.agent_id, actor.controls)
+
+
+def _voice(connection: Connection, actor: Actor) -> prompts.Author:
+    """The author with the style it takes on, which an earlier step of this run may have learned."""
+    if actor.style_source is None:
+        return actor.author
+    known = profiles.profile_of(connection, actor.style_source)
+    return replace(actor.author, style=style.describe(known))
+
+
+def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
+    held = actor.claim
+    is_welcome = activity.kind is ActivityKind.WELCOME
+    theme, heard = None, []
+    with services.engine.connect() as connection:
+        recent = feed.own_recent_posts(connection, held.agent_id)
+        author = _voice(connection, actor)
+        if not is_welcome and actor.x_handle:
+            heard = mentions.open_mentions(connection, actor.x_handle, held.opened_at)
+    if not is_welcome:
+        rng = rng_for(held.agent_id, f"{held.moment}:theme")
+        theme = choose_theme(rng, services.settings.activity.themes)
+
+    def effect(connection: Connection, body: str) -> str | None:
+        note = publish.publish_post(
+            connection,
+            _writer(actor),
+            community_id=actor.community_id,
+            kind=PostKind.WELCOME if is_welcome else PostKind.REGULAR,
+            theme=theme,
+            body=body,
+        )
+        if heard and note is None:
+            mentions.take_up(connection, [mention_id for mention_id, _, _ in heard], held.run_id)
+        return note
+
+    said = [f"@{who}: {text}" for _, who, text in heard]
+    messages = prompts.write_post(author, activity.kind, recent, theme, said)
+    return Planned(
+        models_for(activity.kind, services.settings.gateway), Question(messages, _fit, effect)
+    )
+
+
+def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Planned | None:
+    held = actor.claim
+    is_visit = activity.kind is ActivityKind.CROSS_VISIT
+    find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
+    with services.engine.connect() as connection:
+        posts = find(connection, held.agent_id, actor.community_id, utcnow())
+        author = _voice(connection, actor)
+    rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
+    chosen = choose_post(rng, [post.id for post in posts])
+    if chosen is None:
+        return None
+    post = next(post for post in posts if post.id == chosen)
+    store = publish.publish_visit if is_visit else publish.publish_comment
+    effect = partial(_comment, store, _writer(actor), post.id, activity.slot)
+    messages = prompts.write_comment(author, post.author, post.body)
+    return Planned(
+        models_for(activity.kind, services.settings.gateway), Question(messages, _fit, effect)
+    )
+
+
+def _comment(
+    store: Any, writer: publish.Author, post_id: UUID, slot: int, connection: Connection, body: str
+) -> str | None:
+    note: str | None = store(connection, writer, post_id=post_id, slot=slot, body=body)
+    return note
+
+
+def _fit(answer: str) -> str:
+    body = tidy(answer)
+    if not body:
+        raise ValueError("nothing left to publish")
+    return body
+
+
+def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
+    """Read the user's posts, and ask what they have in common. The posts are not kept."""
+    username, source = actor.style_source, services.sources.twitterapi
+    if username is None or source is None:
+        return None
+    with services.engine.begin() as connection:
+        if not profiles.begin(connection, username):
+            return None
+    try:
+        texts = style.usable([tweet.text for tweet in source.last_tweets(username)])
+    except SourceFault as fault:
+        log.warning("style.not_learned", username=username, error=str(fault))
+        again = max(STYLE_AGAIN, timedelta(seconds=fault.retry_after_s))
+        return _give_up_style(services, username, str(fault), again)
+    if len(texts) < style.TWEETS_MIN:
+        return _give_up_style(services, username, f"only {len(texts)} posts to learn from")
+
+    def effect(connection: Connection, profile: dict[str, Any]) -> None:
+        profiles.learned(connection, username, profile, len(texts))
+
+    question = Question(style.ask_for_style(texts), style.read_profile, effect, is_json=True)
+    return Planned(models_for(ActivityKind.STYLE, services.settings.gateway), question)
+
+
+def _give_up_style(
+    services: Services, username: str, problem: str, again: timedelta = STYLE_AGAIN
+) -> str:
+    with services.engine.begin() as connection:
+        profiles.failed(connection, username, problem, again)
+    return f"style of {username} not learned: {problem}"

@@ -1,0 +1,192 @@
+"""Settings: the only reader of the environment.
+
+Read by entry points; everything below them is handed the group it needs. A name that starts with
+`PACELINE_` and means nothing is refused, because a misspelt cap is a cap that does not hold.
+What an operator changes while the program runs (rate, quotas, pauses) is a row in the database,
+seeded from here.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigError
+from app.settings.groups import (
+    ActivitySettings,
+    AlertSettings,
+    ControlSettings,
+    CycleSettings,
+    FlowerSettings,
+    GatewaySettings,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    SandboxSettings,
+    SourceSettings,
+    WebSettings,
+    WorkerSettings,
+)
+
+__all__ = [
+    "ActivitySettings",
+    "AlertSettings",
+    "ControlSettings",
+    "CycleSettings",
+    "FlowerSettings",
+    "GatewaySettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LogSettings",
+    "SandboxSettings",
+    "Settings",
+    "SourceSettings",
+    "WebSettings",
+    "WorkerSettings",
+    "get_settings",
+    "load_settings",
+    "variables",
+]
+
+PREFIX = "PACELINE_"
+LOVABLE_URL = "https://ai.gateway.lovable.dev/v1"
+
+
+class Settings(BaseSettings):
+    """All of Paceline's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+    )
+
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL, any libpq-style URL; default: an embedded server under PACELINE_HOME",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis or Valkey; default: an embedded server under PACELINE_HOME",
+    )
+    lovable_api_key: SecretStr | None = Field(
+        None, validation_alias="LOVABLE_API_KEY", description="Key of the Lovable AI gateway"
+    )
+    twitterapi_io_key: SecretStr | None = Field(
+        None, validation_alias="TWITTERAPI_IO_KEY", description="For learning styles and mentions"
+    )
+    x_bearer_token: SecretStr | None = Field(
+        None, validation_alias="X_BEARER_TOKEN", description="Backup for mentions: X's own API"
+    )
+    home: Path = Field(Path(".paceline"), description="Where embedded servers keep their data")
+    timezone: str = Field("UTC", description="Time zone of days and months in quotas and budgets")
+    gateway: GatewaySettings = GatewaySettings()
+    limits: LimitSettings = LimitSettings()
+    cycle: CycleSettings = CycleSettings()
+    activity: ActivitySettings = ActivitySettings()
+    controls: ControlSettings = ControlSettings()
+    sources: SourceSettings = SourceSettings()
+    worker: WorkerSettings = WorkerSettings()
+    alerts: AlertSettings = AlertSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    web: WebSettings = WebSettings()
+    flower: FlowerSettings = FlowerSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone {name!r}; Europe/Berlin is one") from None
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def gateway_url(self) -> str | None:
+        """Where to call, or None when only the sandbox is left."""
+        if self.gateway.base_url:
+            return self.gateway.base_url.rstrip("/")
+        return LOVABLE_URL if self.lovable_api_key else None
+
+    @property
+    def gateway_key(self) -> str | None:
+        """What to call with. The Lovable key goes to no other gateway unless it is given twice."""
+        if self.gateway.api_key:
+            return self.gateway.api_key.get_secret_value()
+        if self.lovable_api_key:
+            return self.lovable_api_key.get_secret_value()
+        return None
+
+    @property
+    def gateway_key_name(self) -> str:
+        """The setting a person must look at when the key is refused."""
+        return "PACELINE_GATEWAY__API_KEY" if self.gateway.api_key else "LOVABLE_API_KEY"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings, or raise ConfigError with one line that names the setting and the mend."""
+    names = set(os.environ if environ is None else environ)
+    names |= {name for name in dotenv_values(".env") if name}
+    _refuse_unknown(names)
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigError(f"bad setting: {problems}") from None
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+def variables() -> Iterator[tuple[str, str, object]]:
+    """Every setting as (environment name, description, default); feeds .env.example and docs."""
+    yield from _variables(Settings, PREFIX)
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, object]]:
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        variable = alias if isinstance(alias, str) else prefix + name.upper()
+        if isinstance(field.default, BaseModel):
+            yield from _variables(type(field.default), variable + "__")
+        else:
+            yield variable, field.description or "", field.default
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    first = str(location[0])
+    if first.isupper():
+        return first
+    return PREFIX + "__".join(str(part).upper() for part in location)
+
+
+def _refuse_unknown(names: set[str]) -> None:
+    known = [variable for variable, _, _ in variables()]
+    for name in sorted(names):
+        if not name.upper().startswith(PREFIX) or name.upper() in known:
+            continue
+        near = difflib.get_close_matches(name.upper(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists them all"
+        raise ConfigError(f"unknown setting {name}: {hint}")
