@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation chaos lock docs revision clean
+.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes chaos lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ bench-limiters: $(READY)  ## Compare limiters side by side (8 minutes); writes d
 bench-saturation: $(READY)  ## The cap end to end, 10 minutes at 4 and 10 at 50 calls/s
 	@$(BIN)/python -m bench.saturation --rate 4 --seconds 600
 	@$(BIN)/python -m bench.saturation --rate 50 --seconds 600
+
+bench-pools: $(READY)  ## Threads, prefork and gevent side by side (8 minutes); writes docs/pools.json
+	@$(BIN)/python -m bench.pools --out docs/pools.json
+
+bench-sizes: $(READY)  ## Fleets of 100, 500 and 1,000 agents (16 minutes); writes docs/sizes.json
+	@$(BIN)/python -m bench.sizes --out docs/sizes.json
 
 chaos: $(READY)  ## A thousand faults at random, then the books (half an hour); writes docs/chaos.json
 	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --out docs/chaos.json

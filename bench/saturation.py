@@ -9,22 +9,15 @@ workers are up) to 15 s before the time given is over, when the fleet drains.
 """
 
 import argparse
-import csv
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
-from app.cli.parts import free_port
-from app.clock import monotonic, sleep
 from bench.figures import peak_in_a_second
+from bench.fleet import run_fleet
 
-PROGRAM = [sys.executable, "-m", "app.cli"]
 RAMP_S = 15
 
 
@@ -46,67 +39,21 @@ def measure(
     """Run a fleet whose demand is at least twice the cap."""
     period = 60
     agents = max(100, int(2 * rate * period / 1.8))
-    roster = folder / "roster.csv"
-    with roster.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["handle", "display_name", "community", "persona"])
-        writer.writerows(
-            [f"a{n}", f"Agent {n}", f"Place {n % 10}", "You like load."] for n in range(agents)
-        )
-    port, capacity = free_port(), max(2, int(rate / 10))
-    gateway = f"http://127.0.0.1:{port}"
-    env = {
-        **os.environ,
-        "PACELINE_CYCLE__PERIOD_S": str(period),
-        "PACELINE_LIMITS__RATE": str(rate),
-        "PACELINE_GATEWAY__BASE_URL": f"{gateway}/v1",
-        "PACELINE_WORKER__THREADS": str(max(16, int(rate * (latency + 5) / workers) + 4)),
-        "PACELINE_LOG__LEVEL": "WARNING",
-    }
-    arguments = ["--port", str(port), "--rate", str(rate), "--capacity", str(capacity)]
-    sandbox = subprocess.Popen(
-        [*PROGRAM, "sandbox", *arguments, "--latency", str(latency)],
-        cwd=folder,
-        env=env,
-        stderr=subprocess.DEVNULL,
+    ran = run_fleet(
+        folder,
+        agents=agents,
+        rate=rate,
+        period_s=period,
+        seconds=seconds,
+        workers=workers,
+        latency=latency,
     )
-    own_cpu = put_first(sandbox.pid)
-    up = ["up", "--no-web", "--no-flower", "--json"]
-    with subprocess.Popen(
-        [*PROGRAM, *up, "--for", str(seconds), "--workers", str(workers)],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as program:
-        deadline = monotonic() + 60
-        while not (folder / ".paceline" / "running.json").exists() and monotonic() < deadline:
-            sleep(0.1)
-        imported = False
-        while not imported and monotonic() < deadline:
-            sleep(0.5)
-            done = subprocess.run([*PROGRAM, "agents", "import", str(roster)], cwd=folder, env=env,
-                                  capture_output=True, check=False)  # fmt: skip
-            imported = done.returncode == 0
-        out, _ = program.communicate(timeout=seconds + 200)
-    lines = httpx2.get(f"{gateway}/sandbox/requests", timeout=60, trust_env=False).text.splitlines()
     if keep := os.environ.get("KEEP_REQUESTS"):
-        Path(keep).write_text("\n".join(lines))
-    sandbox.terminate()
-    sandbox.wait(20)
-    return report([json.loads(line) for line in lines], json.loads(out), rate, seconds) | {
-        "rate": rate, "capacity": capacity, "workers": workers, "agents": agents, "latency_s": latency,
-        "gateway_first": own_cpu,
+        Path(keep).write_text("\n".join(json.dumps(request) for request in ran.requests))
+    return report(ran.requests, ran.summary, rate, seconds) | {
+        "rate": rate, "capacity": ran.capacity, "workers": workers, "agents": agents, "latency_s": latency,
+        "gateway_first": ran.gateway_first,
     }  # fmt: skip
-
-
-def put_first(pid: int) -> bool:
-    """Let the sandbox run first, as a gateway on its own machine would; False if we may not."""
-    try:
-        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
-    except (OSError, AttributeError):
-        return False
-    return True
 
 
 def report(

@@ -99,7 +99,7 @@ def _rows(connection: Connection, schema: str, table: str) -> Iterator[dict[str,
     query = text(
         f"select to_jsonb(t) from {name} t order by to_jsonb(t)->>'created_at', to_jsonb(t)->>'id'"
     )
-    for (row,) in connection.execution_options(yield_per=1_000).execute(query):
+    for (row,) in connection.execute(query.execution_options(yield_per=1_000)):
         yield row
 
 
@@ -179,7 +179,7 @@ def take_over(connection: Connection, found: Found) -> TakenOver:
             tuple_(*(row.excluded[name] for name in fields))
         )
         row = row.on_conflict_do_update(index_elements=["id"], set_=fields, where=is_other)
-        touched = connection.execute(row).rowcount > 0
+        touched = connection.execute(row.returning(Agent.id)).one_or_none() is not None
         handles[old.id] = handle
         taken.add(handle)
         created += touched and not is_known
@@ -189,7 +189,8 @@ def take_over(connection: Connection, found: Found) -> TakenOver:
         learned = insert(StyleProfile).values(
             username=user, state=StyleState.LEARNED, profile=profile, learned_at=text("now()")
         )
-        styles += connection.execute(learned.on_conflict_do_nothing()).rowcount > 0
+        adding_style = learned.on_conflict_do_nothing().returning(StyleProfile.username)
+        styles += connection.execute(adding_style).one_or_none() is not None
     unchanged = len(found.agents) - created - updated
     return TakenOver(created, updated, unchanged, made, styles)
 

@@ -74,10 +74,10 @@ def publish_post(
         "theme": theme,
         **_columns(found),
     }
-    stored = connection.execute(insert(Post).values(row).on_conflict_do_nothing()).rowcount > 0
-    if not stored and kind is PostKind.WELCOME:
-        row["kind"] = PostKind.REGULAR
-        connection.execute(insert(Post).values(row).on_conflict_do_nothing())
+    adding = insert(Post).on_conflict_do_nothing().returning(Post.id)
+    stored = connection.execute(adding, row).one_or_none()
+    if stored is None and kind is PostKind.WELCOME:
+        connection.execute(adding, row | {"kind": PostKind.REGULAR})
     if kind is PostKind.WELCOME and found.state in VISIBLE:
         connection.execute(
             update(Agent)

@@ -101,11 +101,16 @@ def _message(body: bytes) -> str:
         return _shorten(body)
     for source in (data, data.get("error") if isinstance(data, dict) else None):
         if isinstance(source, str):
-            return source[:DETAIL_MAX]
+            return _storable(source)
         if isinstance(source, dict) and isinstance(source.get("message"), str):
-            return str(source["message"])[:DETAIL_MAX]
+            return _storable(source["message"])
     return _shorten(body)
 
 
 def _shorten(body: bytes) -> str:
-    return body[:DETAIL_MAX].decode("utf-8", "replace").replace("\x00", " ") or "(empty body)"
+    return _storable(body[:DETAIL_MAX].decode("utf-8", "replace")) or "(empty body)"
+
+
+def _storable(text: str) -> str:
+    """Without what a database refuses: NUL and lone surrogates, which JSON can spell."""
+    return text[:DETAIL_MAX].encode("utf-8", "replace").decode().replace("\x00", " ")

@@ -16,6 +16,7 @@ from app.sources import (
     SourceKeyRefused,
     SourceThrottled,
 )
+from app.sources.tweets import clean
 
 ANSWER_MAX = 2_000_000
 DETAIL_MAX = 200
@@ -44,7 +45,7 @@ class SourceHttp:
                     if len(body) > ANSWER_MAX:
                         raise SourceDown("the answer does not end")
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            raise SourceDown(f"{type(error).__name__}: {error}"[:DETAIL_MAX]) from None
+            raise SourceDown(clean(f"{type(error).__name__}: {error}")[:DETAIL_MAX]) from None
         data = _object(bytes(body))
         if response.status_code != 200:
             raise read_fault(response.status_code, response.headers, data, bytes(body), utcnow())
@@ -82,7 +83,7 @@ def message(data: dict[str, Any] | None) -> str:
         return ""
     for name in ("message", "msg", "detail", "title", "error"):
         if isinstance(data.get(name), str) and data[name]:
-            return str(data[name])[:DETAIL_MAX]
+            return clean(data[name])[:DETAIL_MAX]
     errors = data.get("errors")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         return message(errors[0])
@@ -110,5 +111,4 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 def _shorten(body: bytes) -> str:
-    text = body[:DETAIL_MAX].decode("utf-8", "replace").replace("\x00", " ")
-    return text or "(empty body)"
+    return clean(body[:DETAIL_MAX].decode("utf-8", "replace")) or "(empty body)"

@@ -70,8 +70,9 @@ def open_call(
             tokens_reserved=tokens_reserved,
         )
         .on_conflict_do_nothing()
+        .returning(Call.id)  # an insert has no row count to rely on
     )
-    return opened if inserted.rowcount else None
+    return opened if inserted.one_or_none() else None
 
 
 def withdraw_call(connection: Connection, call: OpenedCall) -> None:

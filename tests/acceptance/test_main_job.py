@@ -58,7 +58,7 @@ def fleet() -> Iterator[Fleet]:
     with (
         tempfile.TemporaryDirectory(prefix="pl-") as folder,
         sandbox_process(
-            "--rate", "4", "--capacity", "2", "--latency", "0.3", cwd=Path(folder)
+            "--rate", "4", "--capacity", "2", "--latency", "1.5", cwd=Path(folder)
         ) as gateway,
     ):
         yield run_fleet(Path(folder), gateway)
@@ -108,7 +108,8 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         rows = {
             "runs": connection.execute(
                 "select r.id::text, a.handle, r.cycle_at, r.origin, r.state, r.reason, r.asked_for,"
-                " r.due_at from paceline.runs r left join paceline.agents a on a.id = r.agent_id"
+                " r.due_at, r.finished_at from paceline.runs r"
+                " left join paceline.agents a on a.id = r.agent_id"
             ).fetchall(),
             "calls": connection.execute(
                 "select id::text, status, http_status, tokens_input, tokens_output from"
@@ -147,6 +148,7 @@ def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedPr
     )  # fmt: skip
 
 
+@pytest.mark.plan(17, 34, 38)
 def test_every_run_ends_in_a_terminal_state(fleet):
     states = {row[4] for row in fleet.rows["runs"]}
     assert states <= {"completed", "failed", "skipped", "quarantined"}
@@ -154,11 +156,13 @@ def test_every_run_ends_in_a_terminal_state(fleet):
     assert len(fleet.rows["runs"]) > 60
 
 
+@pytest.mark.plan(15, 35)
 def test_the_gateway_never_says_429(fleet):
     assert {request["status"] for request in fleet.requests} == {200}
     assert fleet.summary["calls"]["rate_limited"] == 0
 
 
+@pytest.mark.plan(42, 34, 49)
 def test_ledger_is_the_gateways_own_tally_by_request_id(fleet):
     ledger = sorted((row[0], row[2], row[3], row[4]) for row in fleet.rows["calls"])
     tally = sorted(
@@ -169,12 +173,14 @@ def test_ledger_is_the_gateways_own_tally_by_request_id(fleet):
     assert len({row[0] for row in ledger}) == len(ledger)
 
 
+@pytest.mark.plan(14)
 def test_posts_and_comments_are_short(fleet):
     assert len(fleet.rows["posts"]) > 60
     assert len(fleet.rows["comments"]) > 10
     assert all(1 <= len(body) <= 280 for (body,) in fleet.rows["bodies"])
 
 
+@pytest.mark.plan(7, 8)
 def test_an_agent_welcomes_once_and_a_run_posts_once(fleet):
     welcomed = [row[1] for row in fleet.rows["posts"] if row[2] == "welcome"]
     assert len(welcomed) == len(set(welcomed))
@@ -182,10 +188,21 @@ def test_an_agent_welcomes_once_and_a_run_posts_once(fleet):
     assert len(runs) == len(set(runs))
 
 
+@pytest.mark.plan(20)
 def test_slices_are_five_seconds_apart(fleet):
     offsets = {row[7].timestamp() % 50 for row in fleet.rows["runs"] if row[3] == "cycle"}
     assert len(offsets) >= 6
     assert all(offset % 5 == 0 for offset in offsets)
+
+
+@pytest.mark.plan(18)
+def test_agents_act_well_within_their_cycle_at_a_latency_of_one_and_a_half_seconds(fleet):
+    """The job that was replaced went through all agents in one task, and died at 54 seconds."""
+    took = [row[8] - row[2] for row in fleet.rows["runs"] if row[3] == "cycle"]
+    assert len(took) > 60
+    assert max(took).total_seconds() < 100
+    agents = [row[1] for row in fleet.rows["runs"] if row[3] == "cycle"]
+    assert len(set(agents)) > 60, "a run is one agent's"
 
 
 def test_delay_in_a_plain_shell_starts_an_agent(fleet):

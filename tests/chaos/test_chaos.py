@@ -10,6 +10,7 @@ from tests.chaos.__main__ import storm
 pytestmark = pytest.mark.acceptance
 
 
+@pytest.mark.plan(15, 55)
 def test_nothing_is_lost_and_nothing_done_twice_over_sixty_faults():
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         verdict = storm(Path(folder), faults=60, seed=20, pause_s=1.5)

@@ -10,7 +10,7 @@ import pytest
 
 from app.models import RunState
 from app.runs.states import TRANSITIONS
-from tests.house import generated
+from tests.house import generated, plan
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/*.py"), ROOT / "beat_schedule.py"])
@@ -66,6 +66,11 @@ def test_module_is_small_named_and_explained(path):
 @pytest.mark.parametrize("path", generated.FILES, ids=str)
 def test_generated_file_is_current(path):
     assert (ROOT / path).read_text() == generated.FILES[path](), "run: make docs"
+
+
+def test_every_requirement_of_the_plan_has_a_test():
+    found = plan.coverage()
+    assert set(found) == set(plan.REQUIREMENTS), "a number without a test, or one the plan has not"
 
 
 def test_lock_names_no_index_and_has_hashes():

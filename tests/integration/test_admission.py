@@ -65,6 +65,7 @@ def test_settling_twice_counts_once(services, redis):
     assert int(redis.hget(permit.windows.keys[0], f"u:{permit.request.agent_id}")) == 70
 
 
+@pytest.mark.plan(27, 28)
 def test_agent_over_its_quota_is_refused_and_others_are_not(services):
     change(services, agent_daily_tokens=250)
     ada = uuid4()
@@ -79,6 +80,7 @@ def test_agent_over_its_quota_is_refused_and_others_are_not(services):
     )  # an override of its own
 
 
+@pytest.mark.plan(27)
 def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
     change(services, budget_day_micros=500)
     answers = []
@@ -93,6 +95,7 @@ def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
     assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"budget_day"}
 
 
+@pytest.mark.plan(16)
 def test_402_opens_the_breaker_stops_the_scheduler_and_resume_closes_it(services):
     services.admission.settle(acquire(services), "broke", tokens=0, cost_micros=0)
     assert acquire(services).reason == "credits_exhausted"
@@ -118,6 +121,7 @@ def test_one_probe_at_a_time_when_credits_may_be_back(services, redis):
     assert isinstance(acquire(services), Permit)
 
 
+@pytest.mark.plan(15)
 def test_429_pauses_the_fleet_and_lowers_the_rate(services):
     change(services, rate=100.0, burst=1)
     permit = acquire(services)
@@ -177,6 +181,7 @@ def test_environment_seeds_limits_and_the_operators_word_stays_until_it_changes(
     assert read_limits(connection, LimitSettings()).rate == 5
 
 
+@pytest.mark.plan(36)
 def test_flushall_loses_no_count(services, redis):
     with services.engine.begin() as connection:
         agents = make_agents(connection, 1)

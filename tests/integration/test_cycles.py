@@ -24,11 +24,13 @@ def open_at(connection, number: int, capacity: int = PLENTY):
     return open_slice(connection, now=NOON + SLICE * number, cycle=CYCLE, capacity=capacity)
 
 
-def test_one_hundred_agents_are_spread_over_ten_slices(connection):
-    make_agents(connection, 100)
+@pytest.mark.plan(20, 37, 50)
+@pytest.mark.parametrize(("agents", "most"), [(100, 25), (500, 80), (1_000, 140)])
+def test_agents_are_spread_over_ten_slices(connection, agents, most):
+    make_agents(connection, agents)
     opened = [len(open_at(connection, number).runs) for number in range(10)]
-    assert sum(opened) == 100
-    assert max(opened) <= 25  # ten each, give or take what a hash does
+    assert sum(opened) == agents
+    assert max(opened) <= most  # a tenth each, give or take what a hash does
     offsets = {
         (row.due_at - NOON).total_seconds()
         for row in connection.execute(select(Run.due_at).distinct())
@@ -43,6 +45,7 @@ def test_opening_a_slice_again_makes_nothing_new(connection):
     assert open_at(connection, 4).runs == ()
 
 
+@pytest.mark.plan(4, 38)
 def test_an_agent_gets_one_run_per_cycle(connection):
     (agent_id,) = make_agents(connection, 1)
     open_at(connection, 9)
@@ -88,6 +91,7 @@ def test_least_recently_served_come_first(connection):
 
 
 @pytest.mark.parametrize(("agents", "capacity"), [(60, 2), (50, 2), (90, 2)])
+@pytest.mark.plan(37)
 def test_overload_slows_everybody_down_fairly(connection, agents, capacity):
     """Demand over capacity is 3, 2.5 and 4.5: nobody waits longer than that, rounded up, plus one."""
     make_agents(connection, agents)
@@ -120,10 +124,12 @@ def test_paused_agents_get_no_run(connection):
     assert len(open_at(connection, 9).runs) == 6
 
 
+@pytest.mark.plan(5)
 def test_zero_agents_are_no_error(connection):
     assert open_at(connection, 0).runs == ()
 
 
+@pytest.mark.plan(4)
 def test_beats_at_the_same_moment_open_a_slice_once(engine):
     with engine.begin() as connection:
         make_agents(connection, 200)

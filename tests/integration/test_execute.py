@@ -33,6 +33,7 @@ def calls(services):
     return read(services, Call.status, Call.error_code, Call.http_status)
 
 
+@pytest.mark.plan(2, 26, 30, 34, 49)
 def test_first_run_welcomes_and_is_recorded(services, sandbox):
     run_id = one_run(services)
     outcome = execute(services, run_id)
@@ -52,6 +53,22 @@ def test_first_run_welcomes_and_is_recorded(services, sandbox):
     assert row[6:] == ("google/gemini-2.5-flash", "welcome")
 
 
+@pytest.mark.plan(33)
+def test_requests_carry_text_and_what_is_set_for_the_model(services, embedded, sandbox, home):
+    gateway = {"reasoning": {"google/gemini-2.5-flash": "low"}, "max_tokens": 600}
+    own = build(
+        make_settings(embedded, sandbox.url, home, gateway={"base_url": sandbox.url, **gateway})
+    )
+    execute(own, one_run(services))
+    own.close()
+    (body,) = sandbox.state.bodies
+    assert (body["model"], body["max_tokens"]) == ("google/gemini-2.5-flash", 600)
+    assert body["reasoning"] == {"effort": "low"}
+    assert "response_format" not in body
+    assert all(isinstance(message["content"], str) for message in body["messages"])
+
+
+@pytest.mark.plan(7, 8)
 def test_second_run_posts_and_does_not_welcome_again(services):
     first = one_run(services)
     execute(services, first)
@@ -70,6 +87,7 @@ def test_second_delivery_makes_no_call(services, sandbox):
     assert len(sandbox.state.seen) == made
 
 
+@pytest.mark.plan(31)
 def test_comments_go_to_others_posts_and_use_the_lite_model(services, embedded, sandbox, home):
     busy = build(make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1}))
     with busy.engine.begin() as connection:
@@ -86,6 +104,7 @@ def test_comments_go_to_others_posts_and_use_the_lite_model(services, embedded, 
     assert lite == [("comment", "google/gemini-2.5-flash-lite")]
 
 
+@pytest.mark.plan(25, 48)
 def test_item_25_a_429_is_tried_at_0_1_3_7_seconds_then_skipped_with_its_reason(services, sandbox):
     sandbox.fault("status", status=429, count=4, body='{"error":"Rate limit exceeded"}')
     run_id = one_run(services)
@@ -108,6 +127,7 @@ def test_a_longer_retry_after_wins(services, sandbox):
     assert second - first >= 2
 
 
+@pytest.mark.plan(16)
 def test_402_is_not_retried_and_ends_the_run(services, sandbox):
     sandbox.state.rules.credits = 0
     outcome = execute(services, one_run(services))
@@ -138,6 +158,7 @@ def test_wrong_key_ends_the_run_and_names_the_setting(services, sandbox):
         ("trickle", {"count": 2}, "no_answer", 2),
     ],
 )
+@pytest.mark.plan(17, 32, 42)
 def test_every_kind_of_bad_answer_is_a_recorded_failure(
     services, sandbox, kind, fields, code, attempts
 ):
@@ -170,6 +191,7 @@ def test_no_model_left_is_a_failure_that_names_it(services, sandbox):
     assert "model_gone" in outcome.reason
 
 
+@pytest.mark.plan(10)
 def test_visit_goes_elsewhere_once_and_is_not_tried_again_after_a_failure(services, sandbox):
     with services.engine.begin() as connection:
         guest = make_agents(connection, 2, "Home")[1]
@@ -190,6 +212,7 @@ def test_visit_goes_elsewhere_once_and_is_not_tried_again_after_a_failure(servic
     assert visited >= when
 
 
+@pytest.mark.plan(13, 23)
 def test_reactions_cost_no_call_and_are_stored_once(services, sandbox):
     with services.engine.begin() as connection:
         one, two = make_agents(connection, 2)
@@ -226,6 +249,7 @@ def test_paused_agent_makes_no_call(services, sandbox):
     assert sandbox.state.seen == []
 
 
+@pytest.mark.plan(7)
 def test_resumed_run_keeps_its_welcome_and_does_not_ask_again(services, sandbox):
     """The worker died after its post was stored and before the run ended."""
     run_id = one_run(services)

@@ -71,6 +71,7 @@ def test_two_migrators_at_once_do_it_once(fresh, embedded):
     migrations.check_migrated(fresh)
 
 
+@pytest.mark.plan(26)
 def test_ledger_has_the_promised_columns(fresh):
     migrations.upgrade(fresh)
     columns = {

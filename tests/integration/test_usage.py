@@ -61,6 +61,7 @@ MOMENTS = st.datetimes(
     late=st.lists(st.integers(0, 110), max_size=6),
     rounds=st.integers(1, 3),
 )
+@pytest.mark.plan(43)
 def test_rollups_equal_the_ledger_however_often_and_late_they_are_made(
     engine, ada, zone, early, late, rounds
 ):
@@ -107,6 +108,7 @@ def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
 
 
 @pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.plan(44, 45)
 def test_requirements_44_45_requests_and_cost_today_this_week_this_month(engine, ada, zone):
     zone = ZoneInfo(zone)
     now = datetime(2026, 11, 18, 15, 30, tzinfo=zone)  # a Wednesday
@@ -126,6 +128,7 @@ def test_requirements_44_45_requests_and_cost_today_this_week_this_month(engine,
             assert month.usage.cost_micros == 6 * 50
 
 
+@pytest.mark.plan(46, 36)
 def test_requirement_46_usage_by_agent_community_type_model_and_outcome(engine):
     with engine.begin() as connection:
         one, two = make_agents(connection, 2)
@@ -147,6 +150,7 @@ def test_requirement_46_usage_by_agent_community_type_model_and_outcome(engine):
         assert by(Group.OUTCOME) == [("ok", 4, 0), ("rate_limited", 1, 1)]
 
 
+@pytest.mark.plan(47)
 def test_requirement_47_refusals_become_one_incident_that_opens_and_closes_once(engine, ada):
     long_ago = utcnow() - timedelta(minutes=20)
     with engine.begin() as connection:
@@ -171,6 +175,7 @@ def test_requirement_47_refusals_become_one_incident_that_opens_and_closes_once(
         assert connection.execute(query).scalar_one() == 2
 
 
+@pytest.mark.plan(19)
 def test_requirement_19_each_step_of_a_budget_is_told_once():
     def steps(spent):
         messages = budget_messages(Budget("today", "2026-11-22", 1_000, spent), ZoneInfo("UTC"))
@@ -182,6 +187,7 @@ def test_requirement_19_each_step_of_a_budget_is_told_once():
     assert steps(5_000)[-1] == "budget.2026-11-22.100"
 
 
+@pytest.mark.plan(16, 19)
 def test_first_402_and_a_silent_scheduler_are_told_and_their_end_too(services):
     with services.engine.begin() as connection:
         (agent_id,) = make_agents(connection, 1)

@@ -62,6 +62,7 @@ def web(engine, redis, embedded, sandbox, home):
 
 
 @pytest.mark.parametrize("path", PAGES)
+@pytest.mark.plan(29, 51)
 def test_page_answers_in_few_queries_under_a_strict_policy(web, path):
     queries = []
 
@@ -93,6 +94,7 @@ def test_hostile_text_is_shown_and_does_nothing(web):
     assert web.get("/agents", params={"search": HOSTILE}).status_code == 200
 
 
+@pytest.mark.plan(29, 44, 45, 46)
 def test_numbers_of_the_pages_are_those_of_the_ledger(web):
     with web.services.engine.connect() as connection:
         query = select(func.count(), func.sum(Call.tokens_input), func.sum(Call.tokens_output))
@@ -104,6 +106,14 @@ def test_numbers_of_the_pages_are_those_of_the_ledger(web):
         assert (cells[0], cells[6], cells[7]) == (str(requests), str(tokens_in), str(tokens_out))
     assert ">a0</a>" in web.get("/usage").text
     assert "completed" in web.get("/agents/a0").text
+
+
+@pytest.mark.plan(5)
+def test_pages_are_there_before_the_first_agent(services):
+    with serving(services) as client:
+        for path in PAGES:
+            if "a0" not in path:
+                assert client.get(path).status_code == 200, path
 
 
 def test_unknown_agent_and_bad_choice_say_what_to_do(web):
@@ -122,6 +132,7 @@ def test_silent_scheduler_is_on_the_first_page(web):
     assert "scheduler is silent" in web.get("/health").text
 
 
+@pytest.mark.plan(47)
 def test_password_is_asked_for_when_there_is_one(engine, redis, embedded, sandbox, home):
     settings = make_settings(embedded, sandbox.url, home, web={"password": SecretStr("s3cret")})
     with serving(build(settings)) as client:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
 
+import pytest
+
 from app.agents.activities import (
     ActivityKind,
     Facts,
@@ -33,12 +35,14 @@ def test_same_agent_and_cycle_decide_the_same_again() -> None:
     assert len(set(first)) > 1
 
 
+@pytest.mark.plan(7, 8)
 def test_requirement_7_welcome_comes_first_and_counts_as_the_post() -> None:
     kinds = [activity.kind for activity in due(Random(1), NEW)]
     assert kinds[0] is ActivityKind.WELCOME
     assert ActivityKind.POST not in kinds
 
 
+@pytest.mark.plan(9, 21, 53)
 def test_requirements_9_and_21_comments_are_drawn_once_per_slot() -> None:
     for probability, expected in ((0.40, 0.80), (0.60, 1.20)):
         settings, rng, runs = ActivitySettings(comment_probability=probability), Random(7), 20_000
@@ -53,19 +57,19 @@ def test_dice_do_not_depend_on_being_welcomed() -> None:
         assert before[1:] == after[1:]
 
 
+@pytest.mark.plan(22)
 def test_requirement_22_no_post_when_the_community_was_active_just_now() -> None:
     settings = ActivitySettings(post_quiet_s=60, comment_slots=0)
     active = Facts(is_welcomed=True, quiet=timedelta(seconds=20))
-    assert due_activities(Random(1), active, settings) == (
-        (),
-        "no post: the community had one 20 s before",
-    )
+    why = "no post: the community had one 20 s before"
+    assert due_activities(Random(1), active, settings) == ((), (why,))
     quiet = Facts(is_welcomed=True, quiet=timedelta(seconds=61))
     assert [activity.step for activity in due(Random(1), quiet, settings)] == ["post"]
     new = Facts(is_welcomed=False, quiet=timedelta(seconds=20))
     assert [activity.step for activity in due(Random(1), new, settings)] == ["welcome"]
 
 
+@pytest.mark.plan(10)
 def test_requirement_10_a_visit_is_due_once_in_half_an_hour_and_agents_are_spread() -> None:
     for offset in (0.0, 0.3, 0.99):
         last, visits = NOON, 0
@@ -86,6 +90,7 @@ def test_requirement_10_a_visit_is_due_once_in_half_an_hour_and_agents_are_sprea
     assert not is_visit_due(NOON, NOON + timedelta(days=9), 0, ActivitySettings(visit_every_s=0))
 
 
+@pytest.mark.plan(11, 24, 53)
 def test_requirements_11_and_24_calls_per_agent_and_cycle() -> None:
     """The plan's baseline, and with its optimisations on, over 12,000 agent-cycles each."""
 
@@ -112,6 +117,7 @@ def test_expected_calls() -> None:
     assert round(expected_calls(ActivitySettings(comment_probability=0.6), 300), 2) == 2.37
 
 
+@pytest.mark.plan(13, 23)
 def test_requirements_13_and_23_reactions_come_from_what_is_ready_and_fall_the_same() -> None:
     posts = [UUID(int=n) for n in range(5)]
     first = choose_reactions(Random("x"), posts, 2)

@@ -11,6 +11,7 @@ PLAN = {"agents": 100, "calls_per_cycle": 2.5, "tokens_in": 50, "tokens_out": 10
         "rate": 4.0, "latency_s": 2.0, "threads": 16}  # fmt: skip
 
 
+@pytest.mark.plan(12)
 def test_requirement_12_projection_reproduces_the_plan():
     found = project(Assumptions(model="google/gemini-2.5-flash", **PLAN), NOW)
     assert (found.calls_cycle, found.calls_hour) == (250, 3_000)
@@ -21,6 +22,7 @@ def test_requirement_12_projection_reproduces_the_plan():
     assert found.largest_fleet == 480
 
 
+@pytest.mark.plan(52)
 def test_lite_model_and_unknown_model():
     lite = project(Assumptions(model="google/gemini-2.5-flash-lite", **PLAN), NOW)
     assert lite.cost_micros_month == 97_200_000

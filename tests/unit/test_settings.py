@@ -52,6 +52,7 @@ def test_impossible_rate_is_refused_by_name(monkeypatch, value):
         load_settings()
 
 
+@pytest.mark.plan(1, 54)
 def test_lovable_key_is_the_only_key_needed(monkeypatch):
     monkeypatch.setenv("LOVABLE_API_KEY", "secret-1")
     settings = load_settings()
@@ -67,6 +68,7 @@ def test_any_other_gateway_needs_no_code(monkeypatch):
     assert (settings.gateway_url, settings.gateway_key) == ("http://127.0.0.1:9/v1", "k")
 
 
+@pytest.mark.plan(1, 39)
 def test_other_providers_keys_are_not_read(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "never")
     assert "never" not in repr(load_settings())

@@ -1,5 +1,6 @@
 """What is published is one clean line of at most 280 characters."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +8,7 @@ from app.community.text import LONGEST, tidy
 
 
 @given(st.text(max_size=2_000))
+@pytest.mark.plan(14)
 def test_any_answer_becomes_one_line_of_at_most_280_characters(answer: str) -> None:
     line = tidy(answer)
     assert len(line) <= LONGEST

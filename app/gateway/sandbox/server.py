@@ -79,6 +79,7 @@ async def _complete(
         model = str(request["model"])
         prompt_tokens = max(1, sum(len(str(m["content"])) for m in request["messages"]) // 4)
         max_tokens = int(request.get("max_tokens", 1_000_000))
+        sandbox.bodies.append(request)
     except (ValueError, KeyError, TypeError):
         sandbox.record(request_id, arrived_ns, 400, "", (0, 0))
         return await _json(send, 400, {"error": {"message": "bad request", "type": "invalid"}})

@@ -1,7 +1,7 @@
 """What the sandbox counts and enforces. One event loop owns it, so nothing here locks."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -112,6 +112,8 @@ class Sandbox:
         self.spent = 0.0
         self.in_flight = 0
         self.world = World()
+        self.bodies: deque[dict[str, Any]] = deque(maxlen=20)
+        """The newest requests as they came."""
         self.started_at = datetime.now(UTC)  # noqa: TID251 (it judges, so it has a clock of its own)
 
     def next_fault(self, model: str, face: str = "gateway") -> Fault | None:
