@@ -58,6 +58,7 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        worker_consumer="workers.consumer:PromptConsumer",
         broker_pool_limit=threads + 10,
         broker_transport_options={
             "visibility_timeout": visibility_s,

@@ -1,14 +1,23 @@
-"""A worker is killed with the settings as they come: its runs go on within 45 seconds."""
+"""Recovery with the settings as they come: after a worker's death in 45 s, after a server's in 10."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from celery import Celery
+from kombu import Queue
 from sqlalchemy import func, select
 
+from app import migrations
 from app.clock import monotonic, sleep
+from app.db import make_engine
+from app.embedded import revive, servers
 from app.models import Call, Post, Run
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
@@ -18,9 +27,10 @@ from app.wiring import build  # isort: skip
 pytestmark = pytest.mark.acceptance
 
 
-def start_worker(env, log):
+def start_worker(env, log, name="worker@test"):
     command = [sys.executable, "-m", "celery", "--app", "workers", "--quiet", "worker",
-               "--without-gossip", "--without-mingle", "--loglevel=WARNING"]  # fmt: skip
+               "--without-gossip", "--without-mingle", "--loglevel=WARNING",
+               f"--hostname={name}"]  # fmt: skip
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
@@ -80,3 +90,72 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
                     process.kill()
                     process.wait()
             services.close()
+
+
+PID_FILES = {"postgres": "postgres/data/postmaster.pid", "valkey": "valkey/pid"}
+
+
+@pytest.mark.parametrize("server", ["valkey", "postgres"])
+def test_all_workers_consume_within_10_seconds_after_a_server_is_back(server, sandbox, tmp_path):
+    """The server is killed and away for 8 s; then every worker must begin runs soon."""
+    sandbox.state.rules.latency_s = 1.0
+    home = Path(tempfile.mkdtemp(prefix="pl-"))
+    processes = []
+    try:
+        with servers(home / "servers") as started, (tmp_path / "log").open("w") as log:
+            engine = make_engine(started.database_url)
+            migrations.upgrade(engine)
+            with engine.begin() as connection:
+                make_agents(connection, 40)
+            env = {
+                **os.environ,
+                "DATABASE_URL": started.database_url,
+                "REDIS_URL": started.redis_url,
+                "PACELINE_HOME": str(home),
+                "PACELINE_GATEWAY__BASE_URL": sandbox.url,
+                "PACELINE_LIMITS__RATE": "1000",
+                "PACELINE_LIMITS__BURST": "100",
+            }
+            processes += [start_worker(env, log, f"w{n}@test") for n in range(3)]
+            celery = Celery("test", broker=started.redis_url)
+            celery.conf.update(
+                task_queues=[Queue("adhoc")],
+                task_ignore_result=True,
+                broker_transport_options={"global_keyprefix": "paceline:"},
+            )
+            everybody = {"w0@test", "w1@test", "w2@test"}
+            assert seen_at_work(celery, engine, everybody, 60) == everybody
+            os.kill(
+                int((home / "servers" / PID_FILES[server]).read_text().split()[0]), signal.SIGKILL
+            )
+            sleep(8)
+            revive(home / "servers", started)
+            back = monotonic()
+            assert seen_at_work(celery, engine, everybody, 60) == everybody
+            assert monotonic() - back <= 10
+            engine.dispose()
+            celery.close()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(home)
+
+
+def seen_at_work(celery, engine, everybody, seconds):
+    """Ask for runs until each of these workers began one; returns who did."""
+    mine, number, deadline = [], 0, monotonic() + seconds
+    while monotonic() < deadline:
+        for _ in range(12):  # more than one worker begins in a moment
+            mine.append(uuid4())
+            number += 1
+            celery.send_task(
+                "agents.run", (f"a{number % 40}", None), task_id=str(mine[-1]), queue="adhoc"
+            )
+        sleep(0.5)
+        with engine.connect() as connection:
+            query = select(Run.worker).where(Run.id.in_(mine), Run.worker.is_not(None)).distinct()
+            seen = set(connection.execute(query).scalars())
+        if seen >= everybody:
+            return seen
+    return set()
