@@ -15,8 +15,11 @@ from app.wiring import find_addresses
 
 
 def include_name(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
-    """Compare our own schema only."""
-    return name == SCHEMA if kind == "schema" else parents.get("schema_name") == SCHEMA
+    """Compare our own schema only, and not the ledger's partitions, which come and go."""
+    if kind == "schema":
+        return name == SCHEMA
+    is_partition = kind == "table" and str(name).startswith("ai_request_log_")
+    return parents.get("schema_name") == SCHEMA and not is_partition
 
 
 def migrate(connection: Connection) -> None:

@@ -55,7 +55,7 @@ def _budgets(connection: Connection, settings: Settings) -> list[Message]:
     ):
         if micros:
             start = period_start(period, now, zone)
-            spent = usage_between(connection, start, now).cost_micros
+            spent = usage_between(connection, start, now, zone).cost_micros
             shape = "%Y-%m-%d" if period == "today" else "%Y-%m"
             name = f"{start.astimezone(zone):{shape}}"
             found.append(Budget(period, name, micros, spent))

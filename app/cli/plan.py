@@ -41,7 +41,7 @@ def plan(
         latency_s=latency,
         threads=settings.worker.threads,
     )
-    found = project(given, utcnow())
+    found = project(given, utcnow(), settings.usage)
     if as_json:
         print_json({"projection": found, "feasible": found.is_feasible})
     else:

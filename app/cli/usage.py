@@ -34,7 +34,7 @@ def usage(
         rows = []
         if by:
             start = period_start(PERIODS[period], now, zone)
-            rows = breakdown(connection, start, now, by, limit)
+            rows = breakdown(connection, start, now, by, zone, limit)
         totals = [] if as_csv else periods(connection, now, zone)
     if as_csv:
         writer = csv.writer(sys.stdout)

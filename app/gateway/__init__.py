@@ -7,10 +7,14 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """LLM tokens as the gateway counted them."""
+    """LLM tokens as the gateway counted them. `cached` is a part of the input, `reasoning` of the output;
+    None when it did not say.
+    """
 
     input: int
     output: int
+    cached: int | None = None
+    reasoning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,16 @@ def _usage(data: Any) -> TokenUsage | None:
     tokens_in, tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if not (_is_count(tokens_in) and _is_count(tokens_out)):
         return None
-    return TokenUsage(tokens_in, tokens_out)
+    cached = _part(usage, "prompt_tokens_details", "cached_tokens", tokens_in)
+    reasoning = _part(usage, "completion_tokens_details", "reasoning_tokens", tokens_out)
+    return TokenUsage(tokens_in, tokens_out, cached, reasoning)
+
+
+def _part(usage: dict[str, Any], group: str, name: str, whole: int) -> int | None:
+    """A part of a count; None when it is not told, or is more than the whole."""
+    details = usage.get(group)
+    value = details.get(name) if isinstance(details, dict) else None
+    return value if _is_count(value) and value <= whole else None
 
 
 def _is_count(value: object) -> TypeIs[int]:

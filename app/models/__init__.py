@@ -5,14 +5,24 @@ from app.models.alerts import Alert, Incident, IncidentKind
 from app.models.calls import Call, CallStatus
 from app.models.content import VISIT_SLOT, Comment, ContentState, Post, PostKind, Vote
 from app.models.jobs import Job
-from app.models.limits import AuditEntry, Controls, Limits, Links, Review
+from app.models.limits import AuditEntry, Controls, Limits, Links, OverBudget, Review
 from app.models.runs import Run, RunOrigin, RunState
 from app.models.sources import Mention, MentionScan, SourceState, StyleProfile, StyleState
-from app.models.usage import DailyUsage, HourlyUsage
+from app.models.usage import (
+    AgentDailyUsage,
+    DailyUsage,
+    Denial,
+    FleetHourlyUsage,
+    HourlyUsage,
+    LatencyHourly,
+    UsageDay,
+    UsageState,
+)
 
 __all__ = [
     "VISIT_SLOT",
     "Agent",
+    "AgentDailyUsage",
     "AgentState",
     "Alert",
     "AuditEntry",
@@ -23,14 +33,18 @@ __all__ = [
     "ContentState",
     "Controls",
     "DailyUsage",
+    "Denial",
+    "FleetHourlyUsage",
     "HourlyUsage",
     "Incident",
     "IncidentKind",
     "Job",
+    "LatencyHourly",
     "Limits",
     "Links",
     "Mention",
     "MentionScan",
+    "OverBudget",
     "Post",
     "PostKind",
     "Review",
@@ -40,5 +54,7 @@ __all__ = [
     "SourceState",
     "StyleProfile",
     "StyleState",
+    "UsageDay",
+    "UsageState",
     "Vote",
 ]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -29,6 +29,12 @@ class Community(Base):
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(unique=True)
+    budget_day_micros: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="0: none of its own"
+    )
+    budget_month_micros: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="0: none of its own"
+    )
     created_at: Mapped[CreatedAt]
 
 

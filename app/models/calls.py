@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, text
+from sqlalchemy import BigInteger, ForeignKey, Index, PrimaryKeyConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -25,20 +25,25 @@ class CallStatus(StrEnum):
 class Call(Base):
     """One attempt at the gateway. `id` is the X-Request-Id that went with it.
 
-    The id follows from run, step and attempt, so the primary key keeps those unique, too.
+    Partitioned by day (UTC) of `created_at`, so that old days are dropped, not deleted. The id follows
+    from run, step and attempt; `app.usage.calls.open_call` keeps it unique, because a key of a
+    partitioned table must hold the time.
 
-    Tokens are LLM tokens; `tokens_used` is input plus output as the gateway counted them. Cost is
-    in millionths of a US dollar and NULL, never 0, when the model has no known price.
+    Tokens are LLM tokens; `tokens_used` is input plus output as the gateway counted them, cached tokens
+    are part of the input and reasoning tokens of the output. Cost is in millionths of a US dollar and
+    NULL, never 0, when the model has no known price.
     """
 
     __tablename__ = "ai_request_log"
     __table_args__ = (
+        PrimaryKeyConstraint("created_at", "id"),  # in this order it serves ranges of time, too
         one_of("status", CallStatus),
         Index("ix_ai_request_log_agent_id_created_at", "agent_id", "created_at"),
         Index("ix_ai_request_log_not_ok", "created_at", postgresql_where=text("status <> 'ok'")),
+        {"postgresql_partition_by": "RANGE (created_at)"},
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID]
     run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
     step: Mapped[str] = mapped_column(comment="which of the run's activities: post, comment.0, ...")
@@ -52,6 +57,8 @@ class Call(Base):
     tokens_input: Mapped[int | None]
     tokens_output: Mapped[int | None]
     tokens_used: Mapped[int | None]
+    tokens_cached: Mapped[int | None] = mapped_column(comment="part of tokens_input")
+    tokens_reasoning: Mapped[int | None] = mapped_column(comment="part of tokens_output")
     cost_micros: Mapped[int | None] = mapped_column(BigInteger)
     latency_ms: Mapped[int | None]
     created_at: Mapped[CreatedAt]

@@ -28,12 +28,21 @@ class Links(StrEnum):
     REFUSE = "refuse"
 
 
+class OverBudget(StrEnum):
+    """What happens when a budget is used up."""
+
+    STOP = "stop"
+    POSTS_ONLY = "posts_only"
+    CHEAPER_MODEL = "cheaper_model"
+
+
 class Limits(Base):
     """One row: the limits in force. 0 means no limit; `version` grows with every change."""
 
     __tablename__ = "limits"
     __table_args__ = (
         CheckConstraint("id = 1", name="one_row"),
+        one_of("over_budget", OverBudget),
         CheckConstraint("rate > 0 and burst >= 1 and max_wait_s > 0", name="possible"),
     )
 
@@ -46,6 +55,9 @@ class Limits(Base):
     agent_daily_tokens: Mapped[int]
     budget_day_micros: Mapped[int] = mapped_column(BigInteger)
     budget_month_micros: Mapped[int] = mapped_column(BigInteger)
+    over_budget: Mapped[str] = mapped_column(
+        server_default=OverBudget.STOP, comment="what happens when a budget is used up"
+    )
     paused_until: Mapped[datetime | None]
     seed: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the settings it was made from")
     updated_at: Mapped[CreatedAt]

@@ -49,7 +49,7 @@ def audit(services: Services, tally: SandboxTally | None) -> Books:
         _compare_gateway(services, tally, began, books)
     with services.engine.connect() as connection:
         books.differences |= _runs(connection)
-        books.differences["rollups"] = rollups.differences(connection)
+        books.differences["rollups"] = rollups.differences(connection, services.settings.zone)
         if not books.ledger_rows:
             query = select(func.count()).select_from(Call)
             books.ledger_rows = connection.execute(query).scalar_one()

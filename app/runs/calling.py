@@ -9,7 +9,7 @@ puts the run back.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -200,7 +200,8 @@ def _attempt(
         agent_id=held.agent_id,
         is_adhoc=held.cycle_at is None,
         tokens=prompt_tokens + max_tokens,
-        cost_micros=cost_micros(model, prompt_tokens, max_tokens, utcnow()) or 0,
+        cost_micros=cost_micros(model, prompt_tokens, max_tokens, utcnow(), services.settings.usage)
+        or 0,
         model=model,
         quota=turn.quota,
         ticket=turn.ticket or 0,
@@ -213,6 +214,7 @@ def _attempt(
                 connection,
                 run_id=held.run_id,
                 agent_id=held.agent_id,
+                since=held.opened_at,
                 step=activity.step,
                 attempt=number,
                 request_type=activity.kind,
@@ -255,14 +257,14 @@ def _call(
         except ValueError as why:
             raise BadAnswer(str(why), http_status=200, usage=completion.usage) from None
     except GatewayFault as fault:
-        result = _result(call.model, fault, began)
+        result = _result(services, call.model, fault, began)
         with services.engine.begin() as connection:
             calls.close_call(connection, call, result)
         asked = fault.retry_after_s if isinstance(fault, Throttled) else None
         pause_s = max(asked or 0.0, min(4.0, 2.0**failures))
         _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
         raise
-    result = _result(call.model, completion, began)
+    result = _result(services, call.model, completion, began)
     with services.engine.begin() as connection:
         calls.close_call(connection, call, result)
         lease = timedelta(seconds=services.settings.worker.lease_s)
@@ -284,15 +286,31 @@ def _settle(
     services.admission.settle(permit, outcome, tokens=tokens, cost_micros=cost, pause_s=pause_s)
 
 
-def _result(model: str, answer: Completion | GatewayFault, began: float) -> calls.Result:
-    usage = answer.usage
-    is_ok = isinstance(answer, Completion)
-    return calls.Result(
+def _result(
+    services: Services, model: str, answer: Completion | GatewayFault, began: float
+) -> calls.Result:
+    usage, is_ok = answer.usage, isinstance(answer, Completion)
+    result = calls.Result(
         status=CallStatus.OK if is_ok else CallStatus.ERROR,
         latency_ms=round((monotonic() - began) * 1000),
         error_code=None if isinstance(answer, Completion) else answer.code,
         http_status=200 if isinstance(answer, Completion) else answer.http_status,
-        tokens_input=usage.input if usage else None,
-        tokens_output=usage.output if usage else None,
-        cost_micros=cost_micros(model, usage.input, usage.output, utcnow()) if usage else None,
+    )
+    if usage is None:
+        return result
+    cost = cost_micros(
+        model,
+        usage.input,
+        usage.output,
+        utcnow(),
+        services.settings.usage,
+        cached=usage.cached or 0,
+    )
+    return replace(
+        result,
+        tokens_input=usage.input,
+        tokens_output=usage.output,
+        tokens_cached=usage.cached,
+        tokens_reasoning=usage.reasoning,
+        cost_micros=cost,
     )

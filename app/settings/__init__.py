@@ -30,6 +30,7 @@ from app.settings.groups import (
     LogSettings,
     SandboxSettings,
     SourceSettings,
+    UsageSettings,
     WebSettings,
     WorkerSettings,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "SourceSettings",
+    "UsageSettings",
     "WebSettings",
     "WorkerSettings",
     "get_settings",
@@ -98,6 +100,7 @@ class Settings(BaseSettings):
     controls: ControlSettings = ControlSettings()
     sources: SourceSettings = SourceSettings()
     worker: WorkerSettings = WorkerSettings()
+    usage: UsageSettings = UsageSettings()
     alerts: AlertSettings = AlertSettings()
     sandbox: SandboxSettings = SandboxSettings()
     web: WebSettings = WebSettings()

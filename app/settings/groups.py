@@ -1,8 +1,17 @@
 """The groups of settings: what can be set, its default, its bounds, and what it is for."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, SecretStr, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Field,
+    PositiveFloat,
+    SecretStr,
+    model_validator,
+)
 
 
 class GatewaySettings(BaseModel):
@@ -206,6 +215,40 @@ class WorkerSettings(BaseModel):
     events: bool = Field(
         True,
         description="Task events for Flower; without them a worker needs a third less CPU of its own",
+    )
+
+
+class Price(BaseModel):
+    """An own price of a model, in dollars per million LLM tokens, from a moment on."""
+
+    model: str
+    since: AwareDatetime = datetime(2000, 1, 1, tzinfo=UTC)
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+    cached: Decimal | None = Field(None, ge=0)
+
+
+class UsageSettings(BaseModel):
+    """What calls cost, and how long they are kept one by one."""
+
+    prices: tuple[Price, ...] = Field(
+        (),
+        description="Own prices before the bundled ones, a JSON list of objects: model, input, output and "
+        "if you like cached (dollars per million LLM tokens), since",
+    )
+    price_multiplier: float = Field(
+        1, ge=0, description="Of every price: what your gateway charges per dollar of list price"
+    )
+    keep_days: int = Field(
+        90,
+        ge=0,
+        description="Days of single calls kept; older ones are dropped once their sums are proved; 0: all",
+    )
+    credits_usd: float = Field(
+        0, ge=0, description="Dollars you have bought at the gateway, for the forecast; 0: unknown"
+    )
+    credits_since: AwareDatetime | None = Field(
+        None, description="When that was the balance; default: the start of the ledger"
     )
 
 

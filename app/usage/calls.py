@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 
 from app.models import Call, CallStatus
 
@@ -16,9 +15,12 @@ NO_ANSWER = "no_answer"
 
 @dataclass(frozen=True, slots=True)
 class OpenedCall:
-    """An attempt that has its row. `id` is the request id that goes to the gateway."""
+    """An attempt that has its row. `id` is the request id that goes to the gateway; with the time it
+    names the row, because the ledger is cut up by time.
+    """
 
     id: UUID
+    created_at: datetime
     model: str
     tokens_reserved: int
 
@@ -49,35 +51,46 @@ def open_call(
     *,
     run_id: UUID,
     agent_id: UUID,
+    since: datetime,
     step: str,
     attempt: int,
     request_type: str,
     model: str,
     tokens_reserved: int,
 ) -> OpenedCall | None:
-    """Insert the row of an attempt, `in_flight`; None if that attempt has one (it is not ours)."""
-    opened = OpenedCall(call_id(run_id, step, attempt), model, tokens_reserved)
-    inserted = connection.execute(
-        insert(Call)
-        .values(
-            id=opened.id,
-            run_id=run_id,
-            agent_id=agent_id,
-            step=step,
-            attempt=attempt,
-            request_type=request_type,
-            model=model,
-            tokens_reserved=tokens_reserved,
-        )
-        .on_conflict_do_nothing()
-        .returning(Call.id)  # an insert has no row count to rely on
+    """Insert the row of an attempt, `in_flight`; None if that attempt has one (it is not ours).
+
+    The caller holds the run's row locked (`leases.renew`), so looking first is safe: no other worker can
+    do the same in between. `since` is when the run was opened: none of its rows is older.
+    """
+    request_id = call_id(run_id, step, attempt)
+    there = select(Call.id).where(
+        Call.agent_id == agent_id, Call.created_at >= since, Call.id == request_id
     )
-    return opened if inserted.one_or_none() else None
+    if connection.execute(there).one_or_none():
+        return None
+    inserted = insert(Call).values(
+        id=request_id,
+        run_id=run_id,
+        agent_id=agent_id,
+        step=step,
+        attempt=attempt,
+        request_type=request_type,
+        model=model,
+        tokens_reserved=tokens_reserved,
+    )
+    created_at = connection.execute(inserted.returning(Call.created_at)).scalar_one()
+    return OpenedCall(request_id, created_at, model, tokens_reserved)
 
 
 def withdraw_call(connection: Connection, call: OpenedCall) -> None:
     """Take back the row of an attempt that was never made: admission refused it before its time."""
-    connection.execute(delete(Call).where(Call.id == call.id, Call.status == CallStatus.IN_FLIGHT))
+    is_it = _is(call) & (Call.status == CallStatus.IN_FLIGHT)
+    connection.execute(delete(Call).where(is_it))
+
+
+def _is(call: OpenedCall) -> ColumnElement[bool]:
+    return (Call.created_at == call.created_at) & (Call.id == call.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,8 @@ class Result:
     http_status: int | None = None
     tokens_input: int | None = None
     tokens_output: int | None = None
+    tokens_cached: int | None = None
+    tokens_reasoning: int | None = None
     cost_micros: int | None = None
 
     @property
@@ -113,7 +128,7 @@ def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool
     """Write the outcome into the row; False if it was closed before."""
     closed = connection.execute(
         update(Call)
-        .where(Call.id == call.id, Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN)))
+        .where(_is(call), Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN)))
         .values(
             status=result.status,
             error_code=result.error_code,
@@ -121,6 +136,8 @@ def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool
             tokens_input=result.tokens_input,
             tokens_output=result.tokens_output,
             tokens_used=result.tokens_used,
+            tokens_cached=result.tokens_cached,
+            tokens_reasoning=result.tokens_reasoning,
             cost_micros=result.cost_micros,
             latency_ms=result.latency_ms,
             finished_at=func.now(),

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.settings import UsageSettings
 from app.usage.prices import cost_micros
 
 DAYS_A_MONTH = 30
@@ -49,7 +50,7 @@ class Projection:
         return self.demand_rate <= self.assumptions.rate
 
 
-def project(given: Assumptions, at: datetime) -> Projection:
+def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projection:
     """Calls, tokens, cost at the prices of that moment, and what the cap allows."""
     per_cycle = given.agents * given.calls_per_cycle
     month = per_cycle * DAYS_A_MONTH * 86_400 / given.period_s
@@ -64,7 +65,7 @@ def project(given: Assumptions, at: datetime) -> Projection:
         calls_month=month,
         tokens_in_month=tokens_in,
         tokens_out_month=tokens_out,
-        cost_micros_month=cost_micros(given.model, tokens_in, tokens_out, at),
+        cost_micros_month=cost_micros(given.model, tokens_in, tokens_out, at, settings),
         finish_s=per_cycle / given.rate + given.latency_s,
         demand_rate=demand,
         largest_fleet=int(given.rate * given.period_s / given.calls_per_cycle + 1e-9),

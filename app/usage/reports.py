@@ -1,6 +1,6 @@
 """What was used: today, this week, this month, and by whom. The one source for CLI, API and pages.
 
-Whole hours come from the rollup, the newest ones from the ledger, so a report is exact and reads a
+Whole hours and days come from the rollups, the open hour from the ledger, so a report is exact and reads a
 bounded part of the raw log.
 """
 
@@ -60,21 +60,45 @@ class Period:
     before: Usage
 
 
-_FACTS = f"""
-  select hour as at, agent_id, request_type, model, outcome, requests, tokens_input, tokens_output,
-    cost_micros, unpriced
-  from paceline.ai_usage_hourly, cut where hour >= :start and hour < least(:until, cut.at)
-  union all
-  select created_at, agent_id, request_type, model, {OUTCOME}, 1, coalesce(tokens_input, 0),
-    coalesce(tokens_output, 0), coalesce(cost_micros, 0),
-    (status = 'ok' and cost_micros is null)::int
+_CUT = """with cut as (
+  select date_trunc('hour', coalesce((select rolled_at from paceline.usage_state), '2000-01-01')
+    - interval '10 minutes', :zone) as at)
+"""
+"""Where the rollup is final: older hours are read from it, newer ones from the ledger. A call that was
+still open when its hour was rolled up is counted as it ended within ten minutes of the hour's end.
+"""
+_OPEN = f"""
+  select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
+    coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
+    coalesce(cost_micros, 0) as cost_micros, (status = 'ok' and cost_micros is null)::int as unpriced
   from paceline.ai_request_log, cut
   where created_at >= greatest(:start, cut.at) and created_at < :until
 """
-_CUT = """with cut as (
-  select coalesce(max(hour) - interval '2 hours', :start) as at from paceline.ai_usage_hourly)
+_FLEET = f"""
+  select hour as at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros,
+    unpriced
+  from paceline.ai_usage_fleet_hourly, cut where hour >= :start and hour < least(:until, cut.at)
+  union all
+  select at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros, unpriced
+  from ({_OPEN}) newest
 """
-"""Rolled-up hours are final two hours after the newest one; what is newer is read from the ledger."""
+_BY_OUTCOME = """requests, (outcome = 'ok')::int * requests as ok,
+  (outcome = 'rate_limited')::int * requests as rate_limited,
+  (outcome = 'credits_exhausted')::int * requests as credits_exhausted,
+  tokens_input, tokens_output, cost_micros, unpriced"""
+_AGENTS = f"""
+  select agent_id, requests, ok, rate_limited, credits_exhausted, tokens_input, tokens_output,
+    cost_micros, unpriced
+  from paceline.ai_usage_agent_daily
+  where day >= (cast(:start as timestamptz) at time zone :zone)::date
+    and day < (cast(:today as timestamptz) at time zone :zone)::date
+  union all
+  select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly, cut
+  where hour >= greatest(:start, :today) and hour < least(:until, cut.at)
+  union all
+  select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
+"""
+"""Whole days from their own rollup, today's hours from theirs, the newest from the ledger."""
 _SUMS = """
   coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
   coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
@@ -84,26 +108,46 @@ _SUMS = """
   coalesce(sum(u.tokens_input), 0), coalesce(sum(u.tokens_output), 0),
   coalesce(sum(u.cost_micros), 0), coalesce(sum(u.unpriced), 0)
 """
+_AGENT_SUMS = """
+  sum(u.requests), sum(u.ok), sum(u.rate_limited), sum(u.credits_exhausted),
+  sum(u.requests - u.ok - u.rate_limited - u.credits_exhausted), sum(u.tokens_input),
+  sum(u.tokens_output), sum(u.cost_micros), sum(u.unpriced)
+"""
 
 
-def usage_between(connection: Connection, start: datetime, until: datetime) -> Usage:
+def usage_between(
+    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo
+) -> Usage:
     """Sums over `start <= at < until`; the start must be a whole hour of the business time zone."""
-    query = text(f"{_CUT} select {_SUMS} from ({_FACTS}) u")
-    row = connection.execute(query, {"start": start, "until": until}).one()
-    return Usage(*(int(value) for value in row))
+    query = text(f"{_CUT} select {_SUMS} from ({_FLEET}) u")
+    given = {"start": start, "until": until, "zone": zone.key}
+    return Usage(*(int(value) for value in connection.execute(query, given).one()))
 
 
 def breakdown(
-    connection: Connection, start: datetime, until: datetime, by: Group, limit: int = 50
+    connection: Connection,
+    start: datetime,
+    until: datetime,
+    by: Group,
+    zone: ZoneInfo,
+    limit: int = 50,
 ) -> list[tuple[str, Usage]]:
-    """Usage by one thing, the most expensive first."""
-    query = text(f"""
-      {_CUT} select {_BY[by]}, {_SUMS} from ({_FACTS}) u
-      join paceline.agents a on a.id = u.agent_id
-      join paceline.communities c on c.id = a.community_id
-      group by 1 order by 9 desc, 2 desc, 1 limit :limit
-    """)
-    rows = connection.execute(query, {"start": start, "until": until, "limit": limit})
+    """Usage by one thing since a midnight, the most expensive first."""
+    if by in (Group.AGENT, Group.COMMUNITY):
+        sums = f"select agent_id, {_AGENT_SUMS} from ({_AGENTS}) u group by 1"
+        columns = "n, ok, rl, ce, other, ti, tout, cost, unpriced"
+        query = f"""{_CUT}, by_agent (agent_id, {columns}) as ({sums})
+          select {_BY[by]}, sum(n), sum(ok), sum(rl), sum(ce), sum(other), sum(ti), sum(tout), sum(cost),
+            sum(unpriced)
+          from by_agent join paceline.agents a on a.id = agent_id
+          join paceline.communities c on c.id = a.community_id
+          group by 1 order by 9 desc, 2 desc, 1 limit :limit"""
+    else:
+        query = f"""{_CUT} select {_BY[by]}, {_SUMS} from ({_FLEET}) u
+          group by 1 order by 9 desc, 2 desc, 1 limit :limit"""
+    given: dict[str, object] = {"start": start, "until": until, "limit": limit, "zone": zone.key}
+    given["today"] = day_window(until, zone)[0]
+    rows = connection.execute(text(query), given)
     return [(str(row[0]), Usage(*(int(value) for value in row[1:]))) for row in rows]
 
 
@@ -122,9 +166,10 @@ def periods(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Perio
     )
     query = text(f"""
       {_CUT} select w.n, {_SUMS} from (values {windows}) as w(n, start, until)
-      join ({_FACTS}) u on u.at >= w.start and u.at < w.until group by 1
+      join ({_FLEET}) u on u.at >= w.start and u.at < w.until group by 1
     """)
     given: dict[str, object] = {"start": min(start for start, _ in wanted), "until": now}
+    given["zone"] = zone.key
     for n, (start, until) in enumerate(wanted):
         given |= {f"from{n}": start, f"to{n}": until}
     found = {
@@ -168,7 +213,7 @@ def hourly(
       {_CUT} select hours.at, coalesce(sum(u.requests), 0)
       from generate_series(date_trunc('hour', cast(:until as timestamptz), :zone)
         - make_interval(hours => :hours - 1), :until, interval '1 hour') as hours(at)
-      left join ({_FACTS}) u on u.at >= hours.at and u.at < hours.at + interval '1 hour'
+      left join ({_FLEET}) u on u.at >= hours.at and u.at < hours.at + interval '1 hour'
       group by 1 order by 1
     """)
     start = now - timedelta(hours=hours)

@@ -1,106 +1,227 @@
 """Summing the ledger up by hour and day. Recomputed, never added to, so doing it twice is harmless.
 
 A round recomputes everything from the hour before the last one that was rolled up: an outage is caught
-up with, and rows that were still open then are counted as they ended.
+up with, and rows that were still open then are counted as they ended. A day that is over is compared with
+the ledger once more, mended if it differs, and frozen: from then on nothing of it is written, and its
+part of the ledger may be dropped.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from app.usage.latency import BUCKET
+
 LOOK_BACK = timedelta(hours=2)
 """A call takes minutes at most, and is given up after a few more: its row is final by then."""
+HOURS_KEPT = timedelta(days=4)
+"""Hours by agent are what days are made from; then they have done their work."""
+SETTLED = timedelta(hours=6)
+"""A day is frozen so long after its end."""
 
 OUTCOME = """case when status = 'ok' then 'ok' when status = 'unknown' then 'unknown'
   when status = 'in_flight' then 'in_flight' when http_status = 429 then 'rate_limited'
   when http_status = 402 then 'credits_exhausted' else 'error' end"""
 """What came of a call, in the words of reports."""
 
-SUMS = """count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
+_NAMES = "requests, tokens_input, tokens_output, tokens_used, cost_micros, unpriced"
+_FROM_LEDGER = """count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
   coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0),
   count(*) filter (where status = 'ok' and cost_micros is null)"""
+_FROM_HOURS = ", ".join(f"sum({name})" for name in _NAMES.split(", "))
+_DAY = "(hour at time zone :zone)::date"
 
-_START = text("""
-  select coalesce(
-    (select max(hour) - cast(:back as interval) from paceline.ai_usage_hourly),
-    (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log))
-""")
-_COLUMNS = """agent_id, request_type, model, outcome, requests, tokens_input, tokens_output,
-  tokens_used, cost_micros, unpriced"""
-_HOURLY = text(f"""
-  insert into paceline.ai_usage_hourly (hour, {_COLUMNS})
-  select date_trunc('hour', created_at, :zone), agent_id, request_type, model, {OUTCOME}, {SUMS}
-  from paceline.ai_request_log where created_at >= :start group by 1, 2, 3, 4, 5
-""")
-_DAILY = text(f"""
-  insert into paceline.ai_usage_daily (day, {_COLUMNS})
-  select (hour at time zone :zone)::date, agent_id, request_type, model, outcome, sum(requests),
-    sum(tokens_input), sum(tokens_output), sum(tokens_used), sum(cost_micros), sum(unpriced)
-  from paceline.ai_usage_hourly
-  where (hour at time zone :zone)::date >= (cast(:start as timestamptz) at time zone :zone)::date
-    and hour >= cast(:start as timestamptz) - interval '26 hours'
-  group by 1, 2, 3, 4, 5
-""")
+_ROUND = (
+    "delete from paceline.ai_usage_hourly where hour >= :start and hour < :until",
+    "delete from paceline.ai_usage_fleet_hourly where hour >= :start and hour < :until",
+    "delete from paceline.ai_latency_hourly where hour >= :start and hour < :until",
+    "delete from paceline.ai_usage_daily where day >= :first and day < :last",
+    "delete from paceline.ai_usage_agent_daily where day >= :first and day < :last",
+    f"""
+    insert into paceline.ai_usage_hourly (hour, agent_id, request_type, model, outcome, {_NAMES})
+    select date_trunc('hour', created_at, :zone), agent_id, request_type, model, {OUTCOME}, {_FROM_LEDGER}
+    from paceline.ai_request_log where created_at >= :start and created_at < :until group by 1, 2, 3, 4, 5
+    """,
+    f"""
+    insert into paceline.ai_usage_fleet_hourly (hour, request_type, model, outcome, {_NAMES})
+    select hour, request_type, model, outcome, {_FROM_HOURS} from paceline.ai_usage_hourly
+    where hour >= :start and hour < :until group by 1, 2, 3, 4
+    """,
+    f"""
+    insert into paceline.ai_latency_hourly (hour, request_type, bucket, requests)
+    select date_trunc('hour', created_at, :zone), request_type, {BUCKET}, count(*)
+    from paceline.ai_request_log
+    where created_at >= :start and created_at < :until and status = 'ok' and latency_ms is not null
+    group by 1, 2, 3
+    """,
+    f"""
+    insert into paceline.ai_usage_daily (day, agent_id, request_type, model, outcome, {_NAMES})
+    select {_DAY}, agent_id, request_type, model, outcome, {_FROM_HOURS} from paceline.ai_usage_hourly
+    where hour >= :midnight and hour < :end group by 1, 2, 3, 4, 5
+    """,
+    f"""
+    insert into paceline.ai_usage_agent_daily
+      (day, agent_id, ok, rate_limited, credits_exhausted, {_NAMES})
+    select {_DAY}, agent_id, coalesce(sum(requests) filter (where outcome = 'ok'), 0),
+      coalesce(sum(requests) filter (where outcome = 'rate_limited'), 0),
+      coalesce(sum(requests) filter (where outcome = 'credits_exhausted'), 0), {_FROM_HOURS}
+    from paceline.ai_usage_hourly where hour >= :midnight and hour < :end group by 1, 2
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """How many groups were written."""
+    """What a round did: from where it recomputed, and the days that it froze."""
 
-    hourly: int
-    daily: int
+    since: datetime | None
+    frozen: tuple[date, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.hourly} hourly and {self.daily} daily groups"
+        since = f"{self.since:%Y-%m-%d %H:%M}" if self.since else "nothing yet"
+        return f"since {since}" + "".join(f", {day} frozen" for day in self.frozen)
 
 
 def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
     """One round; rounds at the same time take turns."""
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.usage.roll_up'))"))
-    given = {"zone": zone.key, "back": LOOK_BACK}
-    start = connection.execute(_START, given).scalar_one()
+    now, start = connection.execute(
+        text("""
+          select now(), greatest(
+            coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
+              (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
+            (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
+        """),
+        {"back": LOOK_BACK, "zone": zone.key},
+    ).one()
     if start is None:
-        return RolledUp(0, 0)
-    given = {"zone": zone.key, "start": start}
+        return RolledUp(None)
+    newest = text("select max(created_at) from paceline.ai_request_log where created_at >= :start")
+    latest = connection.execute(newest, {"start": start}).scalar_one() or now
+    _recompute(connection, zone, start, max(now, latest) + timedelta(hours=1))
+    frozen = _freeze(connection, zone, now)
+    old = {"before": now - HOURS_KEPT}
     connection.execute(
-        text("delete from paceline.ai_usage_hourly where hour >= :start"), {"start": start}
+        text("""
+          delete from paceline.ai_usage_hourly where hour < :before and exists (
+            select from paceline.usage_days where day >= (cast(:before as timestamptz))::date)
+        """),
+        old,
     )
     connection.execute(
-        text(
-            "delete from paceline.ai_usage_daily where day >= "
-            "(cast(:start as timestamptz) at time zone :zone)::date"
-        ),
-        given,
+        text("""
+          insert into paceline.usage_state (rolled_at) values (:now)
+          on conflict (id) do update set rolled_at = excluded.rolled_at
+        """),
+        {"now": now},
     )
-    hourly = connection.execute(_HOURLY, given).rowcount
-    return RolledUp(hourly, connection.execute(_DAILY, given).rowcount)
+    return RolledUp(start, tuple(frozen))
 
 
-def differences(connection: Connection) -> int:
-    """Hours and days whose rollup differs from the ledger, to the token and the micro-dollar.
+def _recompute(connection: Connection, zone: ZoneInfo, start: datetime, until: datetime) -> None:
+    """Everything of the hours in `start <= hour < until`, and of the days that they are in."""
+    first, last = start.astimezone(zone).date(), until.astimezone(zone).date() + timedelta(days=1)
+    given = {
+        "zone": zone.key, "start": start, "until": until, "first": first, "last": last,
+        "midnight": _midnight(first, zone), "end": _midnight(last, zone),
+    }  # fmt: skip
+    for statement in _ROUND:
+        connection.execute(text(statement), given)
 
-    The newest two hours are left out: they are still being written.
-    """
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
+
+
+_SUMS = "coalesce(sum(requests), 0), coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0)"
+_LEDGER_DAY = text("""
+  select count(*), coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0),
+    count(*) filter (where status = 'in_flight')
+  from paceline.ai_request_log where created_at >= :midnight and created_at < :end
+""")
+
+
+def _freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]:
+    """Freeze the days that are over, in order, each only when its rollups equal the ledger."""
+    over = (now - SETTLED).astimezone(zone).date()
     query = text("""
-      with cut as (select max(hour) - interval '2 hours' as until from paceline.ai_usage_hourly),
-      ledger as (
-        select count(*) r, coalesce(sum(tokens_used), 0) t, coalesce(sum(cost_micros), 0) c
-        from paceline.ai_request_log, cut where created_at < cut.until),
-      hourly as (
-        select coalesce(sum(requests), 0) r, coalesce(sum(tokens_used), 0) t,
-          coalesce(sum(cost_micros), 0) c
-        from paceline.ai_usage_hourly, cut where hour < cut.until),
-      all_hours as (
-        select coalesce(sum(requests), 0) r, coalesce(sum(tokens_used), 0) t,
-          coalesce(sum(cost_micros), 0) c from paceline.ai_usage_hourly),
-      days as (
-        select coalesce(sum(requests), 0) r, coalesce(sum(tokens_used), 0) t,
-          coalesce(sum(cost_micros), 0) c from paceline.ai_usage_daily)
-      select (select count(*) from ledger, hourly
-              where (ledger.r, ledger.t, ledger.c) <> (hourly.r, hourly.t, hourly.c))
-           + (select count(*) from all_hours, days
-              where (all_hours.r, all_hours.t, all_hours.c) <> (days.r, days.t, days.c))
+      select distinct day from paceline.ai_usage_daily
+      where day < :over and day > coalesce((select max(day) from paceline.usage_days), '-infinity')
+      order by 1
     """)
-    return int(connection.execute(query).scalar_one())
+    frozen = []
+    for day in connection.execute(query, {"over": over}).scalars().all():
+        midnight, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+        given = {"midnight": midnight, "end": end}
+        *ledger, in_flight = connection.execute(_LEDGER_DAY, given).one()
+        if in_flight:
+            break
+        if _rollups_of_day(connection, day, midnight, end) != [tuple(ledger)] * 3:
+            _recompute(connection, zone, midnight, end)
+        if _rollups_of_day(connection, day, midnight, end) != [tuple(ledger)] * 3:
+            break  # shown by `paceline audit`
+        row = dict(zip(("requests", "tokens_used", "cost_micros"), ledger, strict=True))
+        connection.execute(
+            text("""
+              insert into paceline.usage_days (day, requests, tokens_used, cost_micros)
+              values (:day, :requests, :tokens_used, :cost_micros)
+            """),
+            {"day": day, **row},
+        )
+        frozen.append(day)
+    return frozen
+
+
+def _rollups_of_day(
+    connection: Connection, day: date, midnight: datetime, end: datetime
+) -> list[tuple[int, ...]]:
+    """Requests, LLM tokens and micro-dollars of a day by the fleet's hours and by both kinds of days."""
+    return [
+        tuple(connection.execute(text(query), {"day": day, "midnight": midnight, "end": end}).one())
+        for query in (
+            f"select {_SUMS} from paceline.ai_usage_fleet_hourly where hour >= :midnight and hour < :end",
+            f"select {_SUMS} from paceline.ai_usage_daily where day = :day",
+            f"select {_SUMS} from paceline.ai_usage_agent_daily where day = :day",
+        )
+    ]
+
+
+def differences(connection: Connection, zone: ZoneInfo) -> int:
+    """Days whose rollups differ from the ledger, to the token and the micro-dollar; a frozen day is
+    compared with what was found when it was frozen, because its calls may be gone. The newest two hours
+    are left out: they are still being written.
+    """
+    found = 0
+    frozen = text(
+        "select day, requests, tokens_used, cost_micros from paceline.usage_days order by 1"
+    )
+    last = None
+    for day, *sums in connection.execute(frozen).all():
+        midnight, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+        found += _rollups_of_day(connection, day, midnight, end) != [tuple(sums)] * 3
+        last = day
+    cut = connection.execute(
+        text("select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly"),
+        {"back": LOOK_BACK},
+    ).scalar_one()
+    first = _midnight(last + timedelta(days=1), zone) if last else datetime(2000, 1, 1, tzinfo=zone)
+    if cut is None or cut <= first:
+        return found
+    given = {"midnight": first, "end": cut}
+    *ledger, _ = connection.execute(_LEDGER_DAY, given).one()
+    by_hours = text(
+        f"select {_SUMS} from paceline.ai_usage_fleet_hourly where hour >= :midnight and hour < :end"
+    )
+    found += tuple(connection.execute(by_hours, given).one()) != tuple(ledger)
+    open_days = "where day >= :first"
+    rows = {
+        tuple(connection.execute(text(query), {"first": first.date(), "midnight": first}).one())
+        for query in (
+            f"select {_SUMS} from paceline.ai_usage_fleet_hourly where hour >= :midnight",
+            f"select {_SUMS} from paceline.ai_usage_daily {open_days}",
+            f"select {_SUMS} from paceline.ai_usage_agent_daily {open_days}",
+        )
+    }
+    return found + (len(rows) != 1)

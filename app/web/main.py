@@ -130,7 +130,7 @@ def create_app(services: Services) -> FastAPI:
             return page(
                 "usage.html", request, by=by, period=name, groups=list(Group), choices=PERIODS,
                 periods=periods(connection, now, settings.zone),
-                rows=breakdown(connection, start, now, by, PAGE),
+                rows=breakdown(connection, start, now, by, settings.zone, PAGE),
             )  # fmt: skip
 
     @app.get("/agents")

@@ -14,13 +14,30 @@ from app.alerts import incidents, outbox
 from app.alerts.outbox import Message
 from app.alerts.rules import Budget, budget_messages, evaluate
 from app.clock import utcnow
-from app.models import Alert, Call, DailyUsage, HourlyUsage, Incident, Job
+from app.models import (
+    AgentDailyUsage,
+    Alert,
+    Call,
+    DailyUsage,
+    FleetHourlyUsage,
+    HourlyUsage,
+    Incident,
+    Job,
+    LatencyHourly,
+    UsageDay,
+    UsageState,
+)
 from app.runs import jobs
-from app.usage import reports, rollups
+from app.usage import partitions, reports, rollups
 from app.usage.reports import Group
 from tests.support.factories import make_agents, make_run
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
+
+
+USAGE_TABLES = (
+    Call, HourlyUsage, FleetHourlyUsage, DailyUsage, AgentDailyUsage, LatencyHourly, UsageDay, UsageState,
+)  # fmt: skip
 
 
 def add_call(connection, agent_id, run_id, at, **values):
@@ -47,64 +64,102 @@ def sums(connection, table):
     return tuple(int(value or 0) for value in row)
 
 
-MOMENTS = st.datetimes(
-    min_value=datetime(2026, 10, 23),  # noqa: DTZ001 (hypothesis adds the zone)
-    max_value=datetime(2026, 11, 3),  # noqa: DTZ001
-    timezones=st.just(UTC),
-)  # clocks change in Berlin, Lord Howe and New York around then
+AGO = st.timedeltas(timedelta(0), timedelta(days=45))
+"""Back over the night in which clocks change in Berlin, Lord Howe and New York."""
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     zone=st.sampled_from(ZONES),
-    early=st.lists(MOMENTS, min_size=1, max_size=12),
+    early=st.lists(AGO, min_size=1, max_size=12),
     late=st.lists(st.integers(0, 110), max_size=6),
-    rounds=st.integers(1, 3),
+    steps=st.lists(st.sampled_from(["round", "keep"]), min_size=1, max_size=4),
 )
 @pytest.mark.plan(43)
-def test_rollups_equal_the_ledger_however_often_and_late_they_are_made(
-    engine, ada, zone, early, late, rounds
+def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
+    engine, ada, zone, early, late, steps
 ):
+    """Rounds and retention in any order; rows that end late; single calls gone, their sums are not."""
     agent_id, run_id = ada
+    zone, now = ZoneInfo(zone), utcnow()
     with engine.begin() as connection:
-        for table in (Call, HourlyUsage, DailyUsage):
+        for table in USAGE_TABLES:
             connection.execute(delete(table))
-        for at in early:
-            add_call(connection, agent_id, run_id, at)
-        for _ in range(rounds):
-            rollups.roll_up(connection, ZoneInfo(zone))
-        newest = max(early)
-        for minutes in late:  # rows that ended after their hour had been rolled up
-            add_call(
-                connection, agent_id, run_id, newest - timedelta(minutes=minutes), tokens_used=7
-            )
-        rollups.roll_up(connection, ZoneInfo(zone))
-        expected = (
-            len(early) + len(late),
-            30 * len(early) + 7 * len(late),
-            50 * (len(early) + len(late)),
-        )
-        assert sums(connection, HourlyUsage) == expected
-        assert sums(connection, DailyUsage) == expected
-        assert rollups.differences(connection) == 0
+        for ago in early:
+            add_call(connection, agent_id, run_id, now - ago)
         by_day = text(
             "select (created_at at time zone :zone)::date, sum(tokens_used) "
             "from paceline.ai_request_log group by 1 order by 1"
         )
-        ledger = [tuple(row) for row in connection.execute(by_day, {"zone": zone})]
+        ledger = dict(connection.execute(by_day, {"zone": zone.key}).all())
+        for step in steps:
+            if step == "round":
+                rollups.roll_up(connection, zone)
+            else:
+                partitions.keep(connection, now, zone, keep_days=9)
+        for minutes in late:  # rows of hours that had been rolled up
+            at = now - timedelta(minutes=minutes)
+            add_call(connection, agent_id, run_id, at, tokens_used=7)
+            day = at.astimezone(zone).date()
+            ledger[day] = ledger.get(day, 0) + 7
+        rollups.roll_up(connection, zone)
+        partitions.keep(connection, now, zone, keep_days=9)
+        count = len(early) + len(late)
+        expected = (count, 30 * len(early) + 7 * len(late), 50 * count)
+        for table in (FleetHourlyUsage, DailyUsage, AgentDailyUsage):
+            assert sums(connection, table) == expected
+        assert rollups.differences(connection, zone) == 0
         daily = select(DailyUsage.day, func.sum(DailyUsage.tokens_used)).group_by(DailyUsage.day)
-        assert [tuple(row) for row in connection.execute(daily.order_by(DailyUsage.day))] == ledger
+        assert {row[0]: int(row[1]) for row in connection.execute(daily)} == ledger
+        oldest = connection.execute(select(func.min(Call.created_at))).scalar_one()
+        assert oldest is None or oldest > now - timedelta(days=12), "old calls are gone"
+        assert partitions.rows_in_rest(connection) == 0
+
+
+def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine, ada):
+    zone = ZoneInfo("UTC")
+    with engine.begin() as connection:
+        old = utcnow() - timedelta(days=3)
+        add_call(connection, *ada, old)
+        add_call(connection, *ada, utcnow() - timedelta(days=2), status="in_flight")
+        add_call(connection, *ada, utcnow())
+        assert rollups.roll_up(connection, zone).frozen == (old.date(),)
+        assert rollups.roll_up(connection, zone).frozen == (), "a call is open on the next day"
+        connection.execute(update(Call).where(Call.status == "in_flight").values(status="unknown"))
+        assert rollups.roll_up(connection, zone).frozen, "mended, then frozen"
+        assert rollups.differences(connection, zone) == 0
+        add_call(connection, *ada, old)
+        rollups.roll_up(connection, zone)
+        assert sums(connection, DailyUsage)[0] == 3
+        first = select(func.min(DailyUsage.day)).scalar_subquery()
+        connection.execute(update(DailyUsage).where(DailyUsage.day == first).values(tokens_used=1))
+        assert rollups.differences(connection, zone) == 1
+
+
+def test_calls_without_a_partition_of_their_day_are_taken_and_sorted_in_later(engine, ada):
+    with engine.begin() as connection:
+        partitions.keep(connection, utcnow(), ZoneInfo("UTC"), 90)
+        far = utcnow() + timedelta(days=30)
+        add_call(connection, *ada, far)
+        assert partitions.rows_in_rest(connection) == 1
+        assert partitions.keep(connection, far, ZoneInfo("UTC"), 90).made == 8
+        assert partitions.rows_in_rest(connection) == 0
+        assert connection.execute(select(func.count()).select_from(Call)).scalar_one() == 1
+        connection.rollback()
 
 
 def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
+    zone = ZoneInfo("UTC")
     with engine.begin() as connection:
         for hours in (1, 5):
             add_call(connection, *ada, utcnow() - timedelta(hours=hours))
-        rollups.roll_up(connection, ZoneInfo("UTC"))
-        assert rollups.differences(connection) == 0
-        old = select(func.min(HourlyUsage.hour)).scalar_subquery()
-        connection.execute(update(HourlyUsage).where(HourlyUsage.hour == old).values(tokens_used=1))
-        assert rollups.differences(connection) == 2, "ledger and hours, hours and days"
+        rollups.roll_up(connection, zone)
+        assert rollups.differences(connection, zone) == 0
+        old = select(func.min(FleetHourlyUsage.hour)).scalar_subquery()
+        connection.execute(
+            update(FleetHourlyUsage).where(FleetHourlyUsage.hour == old).values(tokens_used=1)
+        )
+        assert rollups.differences(connection, zone) == 2, "ledger and hours, hours and days"
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -141,7 +196,7 @@ def test_requirement_46_usage_by_agent_community_type_model_and_outcome(engine):
         start, until = utcnow() - timedelta(hours=1), utcnow() + timedelta(minutes=1)
 
         def by(group):
-            found = reports.breakdown(connection, start, until, group)
+            found = reports.breakdown(connection, start, until, group, ZoneInfo("UTC"))
             return [(name, usage.requests, usage.rate_limited) for name, usage in found]
 
         assert by(Group.AGENT) == [("a1", 3, 0), ("a0", 2, 1)]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.settings import UsageSettings
 from app.usage.projection import Assumptions, project
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -13,7 +14,7 @@ PLAN = {"agents": 100, "calls_per_cycle": 2.5, "tokens_in": 50, "tokens_out": 10
 
 @pytest.mark.plan(12)
 def test_requirement_12_projection_reproduces_the_plan():
-    found = project(Assumptions(model="google/gemini-2.5-flash", **PLAN), NOW)
+    found = project(Assumptions(model="google/gemini-2.5-flash", **PLAN), NOW, UsageSettings())
     assert (found.calls_cycle, found.calls_hour) == (250, 3_000)
     assert (found.calls_day, found.calls_month) == (72_000, 2_160_000)
     assert (found.tokens_in_month, found.tokens_out_month) == (108_000_000, 216_000_000)
@@ -24,13 +25,16 @@ def test_requirement_12_projection_reproduces_the_plan():
 
 @pytest.mark.plan(52)
 def test_lite_model_and_unknown_model():
-    lite = project(Assumptions(model="google/gemini-2.5-flash-lite", **PLAN), NOW)
+    lite = project(Assumptions(model="google/gemini-2.5-flash-lite", **PLAN), NOW, UsageSettings())
     assert lite.cost_micros_month == 97_200_000
-    assert project(Assumptions(model="nobody/knows", **PLAN), NOW).cost_micros_month is None
+    assert (
+        project(Assumptions(model="nobody/knows", **PLAN), NOW, UsageSettings()).cost_micros_month
+        is None
+    )
 
 
 @pytest.mark.parametrize(("agents", "gap"), [(480, 1), (481, 3), (1_000, 4)])
 def test_what_the_cap_cannot_serve_is_said_with_the_longest_gap(agents, gap):
-    found = project(Assumptions(model="m", **(PLAN | {"agents": agents})), NOW)
+    found = project(Assumptions(model="m", **(PLAN | {"agents": agents})), NOW, UsageSettings())
     assert found.is_feasible == (gap == 1)
     assert found.longest_gap_cycles == gap
