@@ -41,7 +41,11 @@ def keep(connection: Connection, now: datetime, zone: ZoneInfo, keep_days: int) 
     if keep_days:
         frozen = set(connection.execute(text("select day from paceline.usage_days")).scalars())
         oldest = today - timedelta(days=keep_days)
-        old = [day for day in sorted(known | wanted) if day < oldest and _business_days(day, zone) <= frozen]
+        old = [
+            day
+            for day in sorted(known | wanted)
+            if day < oldest and _business_days(day, zone) <= frozen
+        ]
     for day in old:
         connection.execute(text(f"drop table paceline.{_name(day)}"))
     return Kept(len(missing), len(old))

@@ -147,10 +147,11 @@ def _freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]
     """Freeze the days that are over, in order, each only when its rollups equal the ledger."""
     over = (now - SETTLED).astimezone(zone).date()
     query = text("""
-      select distinct day from paceline.ai_usage_daily
-      where day < :over and day > coalesce((select max(day) from paceline.usage_days), '-infinity')
-      order by 1
-    """)
+      select generate_series(
+        coalesce((select max(day) + 1 from paceline.usage_days),
+                 (select min(day) from paceline.ai_usage_daily)),
+        cast(:over as date) - 1, interval '1 day')::date
+    """)  # days without a call, too
     frozen = []
     for day in connection.execute(query, {"over": over}).scalars().all():
         midnight, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)

@@ -1,8 +1,10 @@
 """What is left when the storm is over: everything that was lost, doubled, unrecorded or over the cap."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, select
 
@@ -63,6 +65,9 @@ class Verdict:
     violations: int
     books_differ: int
     over_quota: int
+    """Agents that used more than their quota, by the gateway's count."""
+    over_quota_as_reserved: int
+    """The same with calls of unknown outcome counted as reserved."""
     calls_unknown: int
     paid_twice: int
     """Calls repeated because a worker went silent after its call: recorded, stored once."""
@@ -101,7 +106,12 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         unknown = connection.execute(
             select(func.count()).where(Call.status == "unknown")
         ).scalar_one()
-        used = calls.tokens_by_agent(connection, EPOCH)
+        reserved = calls.tokens_by_agent(connection, EPOCH)
+        agents = dict(connection.execute(select(Call.id, Call.agent_id)).all())
+    used: Counter[Any] = Counter()
+    for seen in fleet.seen():
+        tokens = seen["tokens_input"] + seen["tokens_output"]
+        used[agents.get(UUID(seen["request_id"]))] += tokens
     arrivals = sorted(seen["at_us"] for seen in fleet.seen())
     found = books.differences
     return Verdict(
@@ -115,6 +125,7 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         violations=violations(arrivals),
         books_differ=books.total,
         over_quota=sum(tokens > QUOTA for tokens in used.values()),
+        over_quota_as_reserved=sum(tokens > QUOTA for tokens in reserved.values()),
         calls_unknown=unknown,
         recoveries=recovery.count,
         slowest_recovery_s=round(recovery.slowest_s, 1),
