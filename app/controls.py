@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from app.live import LiveRow
 from app.models import Controls as ControlsRow
-from app.models import Links, Review
+from app.models import Links, OverBudget, Review
 from app.settings import ControlSettings
 
 
@@ -29,6 +29,7 @@ class Controls:
     banned_words: list[str]
     links: Links
     duplicates_s: int
+    over_budget: OverBudget
 
 
 _row = LiveRow(ControlsRow, Controls, "controls.set")

@@ -16,6 +16,7 @@ from app.admission.controller import Admission, Spent, key_fingerprint
 from app.admission.limits import Limits, read_limits
 from app.admission.pace import wait_for_turn
 from app.admission.scripts import Windows
+from app.clock import utcnow
 from app.db import make_engine
 from app.embedded import running
 from app.errors import ConfigError
@@ -29,6 +30,7 @@ from app.sources import Pace, SourceDown, SourceThrottled
 from app.sources.twitterapi import TwitterApi, requests_per_s
 from app.sources.x import XApi
 from app.usage import calls
+from app.usage.reports import cost_by_community
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,12 @@ def build_admission(
             return read_limits(connection, settings.limits)
 
     def spent(window: Windows) -> Spent:
+        now = utcnow() + timedelta(minutes=1)
         with engine.connect() as connection:
             return Spent(
                 calls.tokens_by_agent(connection, window.day_start),
-                calls.micros_since(connection, window.day_start),
-                calls.micros_since(connection, window.month_start),
+                cost_by_community(connection, window.day_start, now, settings.zone),
+                cost_by_community(connection, window.month_start, now, settings.zone),
             )
 
     return Admission(

@@ -35,7 +35,7 @@ def paceline(url: str, rate: int, threads: int) -> Acquire:
     admission = Admission(
         redis,
         read_limits=lambda: limits,
-        read_spent=lambda _: Spent({}, 0, 0),
+        read_spent=lambda _: Spent({}, {}, {}),
         zone=ZoneInfo("UTC"),
         key_fingerprint="bench",
         call_s=60,

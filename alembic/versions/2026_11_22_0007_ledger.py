@@ -180,7 +180,7 @@ def upgrade() -> None:
     op.execute("delete from paceline.ai_usage_hourly")
     op.execute("delete from paceline.ai_usage_daily")
     op.add_column(
-        "limits",
+        "controls",
         sa.Column(
             "over_budget",
             sa.Text(),
@@ -191,16 +191,16 @@ def upgrade() -> None:
         schema="paceline",
     )
     op.create_check_constraint(
-        op.f("ck_limits_over_budget"),
-        "limits",
+        op.f("ck_controls_over_budget"),
+        "controls",
         "over_budget in ('stop', 'posts_only', 'cheaper_model')",
         schema="paceline",
     )
 
 
 def downgrade() -> None:
-    op.drop_constraint(op.f("ck_limits_over_budget"), "limits", schema="paceline")
-    op.drop_column("limits", "over_budget", schema="paceline")
+    op.drop_constraint(op.f("ck_controls_over_budget"), "controls", schema="paceline")
+    op.drop_column("controls", "over_budget", schema="paceline")
     op.drop_column("communities", "budget_month_micros", schema="paceline")
     op.drop_column("communities", "budget_day_micros", schema="paceline")
     op.execute(UNITE)

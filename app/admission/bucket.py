@@ -49,6 +49,11 @@ class Ask:
     lease: int = 60_000_000
     key: str = "key"
     model: str = "model"
+    place: str = "-"
+    place_day: int = 0
+    place_month: int = 0
+    obeys: bool = True
+    """Budgets refuse; else they are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Reservation:
     vf: int
     rc: int
     exp: int
+    place: str
 
 
 @dataclass
@@ -95,8 +101,9 @@ class Bucket:
     free: dict[str, int] = field(default_factory=dict)
     used: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
-    spent: int = 0
-    spending: int = 0
+    spent: Counter[str] = field(default_factory=Counter)
+    spending: Counter[str] = field(default_factory=Counter)
+    """Micro-dollars by place; the fleet's own are those of ""."""
 
     def rate(self, now: int) -> int:
         """The effective rate: cut after a 429, then climbing back in 30 seconds."""
@@ -206,11 +213,14 @@ class Bucket:
         limit = config.quota if ask.quota < 0 else ask.quota
         if limit and self.used[ask.agent] + self.held[ask.agent] + ask.est > limit:
             return ask.day_left, "quota"
-        for most, left, reason in (
-            (config.day_budget, ask.day_left, "budget_day"),
-            (config.month_budget, ask.month_left, "budget_month"),
+        for whose, most, left, reason in (
+            ("", config.day_budget, ask.day_left, "budget_day"),
+            ("", config.month_budget, ask.month_left, "budget_month"),
+            (ask.place, ask.place_day, ask.day_left, "community_budget_day"),
+            (ask.place, ask.place_month, ask.month_left, "community_budget_month"),
         ):
-            if most and self.spent + self.spending + ask.cost > most:
+            total = self.spent[whose] + self.spending[whose] + ask.cost
+            if ask.obeys and most and whose != "-" and total > most:
                 return left, reason
         return None
 
@@ -246,11 +256,11 @@ class Bucket:
         self.te[line] = self.te[line] + (gap - self.te[line]) // 8 if wait > horizon / 2 else step
         self.la[line] = now
         self.held[ask.agent] += ask.est
-        self.spending += ask.cost
+        self._count(self.spending, ask.place, ask.cost)
         if self.open:
             self.probe = ask.rid
         booked = Reservation(
-            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE
+            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE, ask.place
         )
         wait = max(0, slot - now)
         if wait <= INSTANT:
@@ -261,6 +271,12 @@ class Bucket:
         if not first:
             self.movable[ask.rid] = slot
         return "sleep", wait, "", 0
+
+    def _count(self, money: Counter[str], place: str, micros: int) -> None:
+        """Of the fleet and, if the call has one, of its place."""
+        money[""] += micros
+        if place != "-":
+            money[place] += micros
 
     def _move_ahead(self, earliest: int, slot: int) -> int:
         """Change places with the earliest scheduled sleeper; each is moved once at most."""
@@ -301,8 +317,8 @@ class Bucket:
             self.sleeping = max(0, self.sleeping - held.est)
         self.held[held.agent] -= held.est
         self.used[held.agent] += used
-        self.spending -= held.cost
-        self.spent += cost
+        self._count(self.spending, held.place, -held.cost)
+        self._count(self.spent, held.place, cost)
         if self.config.tpm and held.started:
             over = used - held.est
             if over > 0:

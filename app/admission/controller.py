@@ -26,6 +26,15 @@ MONTH_KEPT_S = 40 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A community and its budgets in micro-dollars; 0: none of its own."""
+
+    id: UUID
+    day_micros: int
+    month_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One attempt that wants to be made; tokens and cost are what it may take at most."""
 
@@ -37,6 +46,8 @@ class Request:
     model: str
     quota: int | None = None
     ticket: int = 0
+    place: Place | None = None
+    obeys_budgets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +69,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the ledger says was used in the windows: the seed of the counters."""
+    """What the ledger says was used in the windows: the seed of the counters. Micro-dollars by community."""
 
     tokens_by_agent: dict[UUID, int]
-    day_micros: int
-    month_micros: int
+    day_micros: dict[UUID, int]
+    month_micros: dict[UUID, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,10 @@ class Admission:
             self._lease_us,
             self._fingerprint,
             request.model,
+            str(request.place.id) if request.place else "-",
+            request.place.day_micros if request.place else 0,
+            request.place.month_micros if request.place else 0,
+            1 if request.obeys_budgets else 0,
         ]
         for _ in range(50):
             answer: list[Any] = self._admit(keys=[*FLEET, *window.keys], args=arguments)
@@ -245,8 +260,10 @@ class Admission:
             pipeline = self._redis.pipeline(transaction=False)
             for agent_id, tokens in spent.tokens_by_agent.items():
                 pipeline.hsetnx(quota, f"u:{agent_id}", tokens)
-            pipeline.hsetnx(day, "u", spent.day_micros)
-            pipeline.hsetnx(month, "u", spent.month_micros)
+            for key, money in ((day, spent.day_micros), (month, spent.month_micros)):
+                pipeline.hsetnx(key, "u", sum(money.values()))
+                for place, micros in money.items():
+                    pipeline.hsetnx(key, f"u:{place}", micros)
             pipeline.hset(quota, "seeded", 1)
             pipeline.hset(month, "seeded", 1)
             pipeline.expire(quota, DAYS_KEPT_S)
@@ -256,6 +273,28 @@ class Admission:
             log.info("admission.seeded", day=window.day, agents=len(spent.tokens_by_agent))
         finally:
             self._redis.delete("{paceline}:seeding")
+
+    def is_over_budget(self, place: Place) -> bool:
+        """Whether a budget of the fleet or of that community is used up; False when Redis is away."""
+        window = windows(utcnow(), self._zone)
+        _, day, month = window.keys
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hmget(FLEET[0], ["day_budget", "month_budget"])
+        for key in (day, month):
+            pipeline.hmget(key, ["u", f"u:{place.id}"])
+        try:
+            budgets, *spent = self._circuit.call(pipeline.execute)
+        except StoreAway:
+            return False
+        limits = [
+            (int(budgets[0] or 0), place.day_micros),
+            (int(budgets[1] or 0), place.month_micros),
+        ]
+        return any(
+            most and int(used or 0) >= most
+            for pair, money in zip(limits, spent, strict=True)
+            for most, used in zip(pair, money, strict=True)
+        )
 
     def state(self) -> State:
         """Admission as it stands; raises StoreAway. Warms up when there is nothing yet."""

@@ -5,6 +5,7 @@ The ledger is right. Counters leave it when Redis was away at the moment of sett
 
 from dataclasses import dataclass
 from importlib.resources import files
+from uuid import UUID
 
 from redis import Redis
 
@@ -32,25 +33,34 @@ def read_counters(redis: Redis, window: Windows) -> dict[tuple[str, str, str, st
         if str(field).startswith("u:"):
             agent = str(field).removeprefix("u:")
             found[f"tokens of {agent} today", quota, f"u:{agent}", f"h:{agent}"] = int(value)
-    found["micro-dollars today", day, "u", "h"] = int(redis.hget(day, "u") or 0)
-    found["micro-dollars this month", month, "u", "h"] = int(redis.hget(month, "u") or 0)
+    for when, key in (("today", day), ("this month", month)):
+        found[f"micro-dollars {when}", key, "u", "h"] = int(redis.hget(key, "u") or 0)
+        for field, value in redis.hgetall(key).items():
+            if str(field).startswith("u:"):
+                place = str(field).removeprefix("u:")
+                found[f"micro-dollars of {place} {when}", key, f"u:{place}", f"h:{place}"] = int(
+                    value
+                )
     return found
 
 
 def find_drift(counters: dict[tuple[str, str, str, str], int], spent: Spent) -> list[Drift]:
     """The counters that differ from the ledger. While calls are under way some differ for a moment."""
-    ledger = {f"u:{agent}": tokens for agent, tokens in spent.tokens_by_agent.items()}
+    tokens = {f"u:{agent}": used for agent, used in spent.tokens_by_agent.items()}
+    days, months = _money(spent.day_micros), _money(spent.month_micros)
     drifts = []
     for (name, key, used, held), value in counters.items():
-        if name == "micro-dollars today":
-            right = spent.day_micros
-        elif name == "micro-dollars this month":
-            right = spent.month_micros
-        else:
-            right = ledger.get(used, 0)
+        ledger = tokens
+        if name.startswith("micro-dollars"):
+            ledger = days if name.endswith("today") else months
+        right = ledger.get(used, 0)
         if value != right:
             drifts.append(Drift(name, value, right, key, used, held))
     return drifts
+
+
+def _money(by_place: dict[UUID, int]) -> dict[str, int]:
+    return {"u": sum(by_place.values())} | {f"u:{place}": used for place, used in by_place.items()}
 
 
 def repair(redis: Redis, drifts: list[Drift]) -> int:

@@ -12,7 +12,7 @@ from app.cli.connect import database
 from app.cli.output import data, print_json
 from app.controls import Controls, change_controls, read_controls
 from app.errors import ConfigError
-from app.models import Links, Review
+from app.models import Links, OverBudget, Review
 from app.settings import ControlSettings, get_settings
 
 app = typer.Typer(
@@ -55,6 +55,9 @@ def set_controls(
     duplicates: Annotated[
         int | None, typer.Option(help="Seconds in which a text may not be said again", min=0)
     ] = None,
+    over_budget: Annotated[
+        OverBudget | None, typer.Option(help="What happens when a budget is used up")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -69,6 +72,7 @@ def set_controls(
         "comments_per_day": comments_per_day,
         "links": links,
         "duplicates_s": duplicates,
+        "over_budget": over_budget,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     with database(settings) as engine, engine.begin() as connection:
@@ -115,6 +119,7 @@ def _print(controls: Controls, *, as_json: bool) -> None:
         "duplicates": f"refused for {controls.duplicates_s} s"
         if controls.duplicates_s
         else "allowed",
+        "over budget": controls.over_budget,
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():

@@ -42,7 +42,6 @@ class Limits(Base):
     __tablename__ = "limits"
     __table_args__ = (
         CheckConstraint("id = 1", name="one_row"),
-        one_of("over_budget", OverBudget),
         CheckConstraint("rate > 0 and burst >= 1 and max_wait_s > 0", name="possible"),
     )
 
@@ -55,9 +54,6 @@ class Limits(Base):
     agent_daily_tokens: Mapped[int]
     budget_day_micros: Mapped[int] = mapped_column(BigInteger)
     budget_month_micros: Mapped[int] = mapped_column(BigInteger)
-    over_budget: Mapped[str] = mapped_column(
-        server_default=OverBudget.STOP, comment="what happens when a budget is used up"
-    )
     paused_until: Mapped[datetime | None]
     seed: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the settings it was made from")
     updated_at: Mapped[CreatedAt]
@@ -71,6 +67,7 @@ class Controls(Base):
         CheckConstraint("id = 1", name="one_row"),
         one_of("review", Review),
         one_of("links", Links),
+        one_of("over_budget", OverBudget),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
@@ -85,6 +82,9 @@ class Controls(Base):
     banned_words: Mapped[list[str]] = mapped_column(JSONB)
     links: Mapped[str] = mapped_column(comment="what becomes of links")
     duplicates_s: Mapped[int] = mapped_column(comment="how long a text may not be said again")
+    over_budget: Mapped[str] = mapped_column(
+        server_default=OverBudget.STOP, comment="what happens when a budget is used up"
+    )
     seed: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the settings it was made from")
     updated_at: Mapped[CreatedAt]
 

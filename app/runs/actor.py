@@ -1,10 +1,10 @@
 """What an agent is and knows at the start of its run."""
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 
+from app.admission.controller import Place
 from app.agents import profiles
 from app.agents.activities import Facts, is_visit_due
 from app.agents.prompts import Author
@@ -22,7 +22,7 @@ class Actor:
 
     claim: Claim
     author: Author
-    community_id: UUID
+    place: Place
     state: str
     facts: Facts
     quota: int | None
@@ -42,7 +42,8 @@ def read_actor(
         select(
             Agent.handle, Agent.display_name, Community.name, Agent.persona, Agent.community_id,
             Agent.state, Agent.welcomed_at, Agent.daily_tokens, Agent.phase, Agent.style_source,
-            Agent.x_handle, func.coalesce(Agent.visited_at, Agent.created_at).label("visited_at"),
+            Agent.x_handle, Community.budget_day_micros, Community.budget_month_micros,
+            func.coalesce(Agent.visited_at, Agent.created_at).label("visited_at"),
         )
         .join(Community, Community.id == Agent.community_id)
         .where(Agent.id == held.agent_id)
@@ -71,7 +72,7 @@ def read_actor(
     return Actor(
         claim=held,
         author=Author(row.handle, row.display_name, row.name, row.persona),
-        community_id=row.community_id,
+        place=Place(row.community_id, row.budget_day_micros, row.budget_month_micros),
         state=row.state,
         facts=facts,
         quota=row.daily_tokens,

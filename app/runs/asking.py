@@ -86,7 +86,7 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
         note = publish.publish_post(
             connection,
             _writer(actor),
-            community_id=actor.community_id,
+            community_id=actor.place.id,
             kind=PostKind.WELCOME if is_welcome else PostKind.REGULAR,
             theme=theme,
             body=body,
@@ -107,7 +107,7 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
     is_visit = activity.kind is ActivityKind.CROSS_VISIT
     find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
     with services.engine.connect() as connection:
-        posts = find(connection, held.agent_id, actor.community_id, utcnow())
+        posts = find(connection, held.agent_id, actor.place.id, utcnow())
         author = _voice(connection, actor)
     rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
     chosen = choose_post(rng, [post.id for post in posts])

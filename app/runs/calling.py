@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from app.admission.controller import Permit, Refusal, Request
+from app.admission.controller import Permit, Place, Refusal, Request
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
 from app.gateway import (
@@ -87,6 +87,8 @@ class Turn:
     claim: Claim
     quota: int | None
     ticket: int | None
+    place: Place
+    obeys_budgets: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,8 @@ def _attempt(
         model=model,
         quota=turn.quota,
         ticket=turn.ticket or 0,
+        place=turn.place,
+        obeys_budgets=turn.obeys_budgets,
     )
     opened: list[calls.OpenedCall] = []
 

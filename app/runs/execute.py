@@ -15,12 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.admission.turnstile import Stopping
 from app.agents import profiles
-from app.agents.activities import Activity, ActivityKind, due_activities, rng_for
+from app.agents.activities import POSTS, Activity, ActivityKind, due_activities, rng_for
 from app.clock import utcnow
 from app.community import feed, publish
 from app.community.reactions import choose_reactions
 from app.log import get_logger
-from app.models import AgentState, RunState
+from app.models import AgentState, OverBudget, RunState
 from app.runs import leases
 from app.runs.actor import Actor, read_actor
 from app.runs.asking import STYLE_AGAIN, Planned, plan
@@ -156,15 +156,21 @@ def _act(services: Services, actor: Actor) -> _End:
     activities, left_out = due_activities(rng, actor.facts, services.settings.activity)
     done = set(actor.done)
     notes, troubles = list(left_out), list[str]()
+    policy = actor.controls.over_budget
     _react(services, actor)
     is_denied = False
+    is_over = _is_over_budget(services, actor)
     ticket = held.ticket  # good for the first call after a snooze
     for activity in activities:
         if activity.step in done:
             continue
         if services.stopping.is_set():
             raise Stopping
-        match _perform(services, actor, activity, ticket):
+        if is_over and activity.kind not in POSTS and policy == OverBudget.POSTS_ONLY:
+            notes.append(f"no {activity.step}: a budget is used up")
+            continue
+        is_cheap = is_over and policy == OverBudget.CHEAPER_MODEL
+        match _perform(services, actor, activity, ticket, is_cheap=is_cheap):
             case Answered(note=note):
                 done.add(activity.step)
                 if note:
@@ -188,6 +194,13 @@ def _act(services: Services, actor: Actor) -> _End:
     return _End(RunState.SKIPPED if is_denied else RunState.FAILED, trouble, done)
 
 
+def _is_over_budget(services: Services, actor: Actor) -> bool:
+    """Whether a budget is used up; asked only where that does not simply stop calls."""
+    if actor.controls.over_budget == OverBudget.STOP:
+        return False
+    return services.admission.is_over_budget(actor.place)
+
+
 def _react(services: Services, actor: Actor) -> None:
     """Votes with ready-made reactions: no call, and storing them twice changes nothing."""
     slots = services.settings.activity.reaction_slots
@@ -195,21 +208,23 @@ def _react(services: Services, actor: Actor) -> None:
         return
     held = actor.claim
     with services.engine.begin() as connection:
-        posts = feed.posts_to_vote_on(connection, held.agent_id, actor.community_id, utcnow())
+        posts = feed.posts_to_vote_on(connection, held.agent_id, actor.place.id, utcnow())
         rng = rng_for(held.agent_id, f"{held.moment}:reactions")
         reactions = choose_reactions(rng, posts, slots)
         publish.react(connection, run_id=held.run_id, agent_id=held.agent_id, reactions=reactions)
 
 
 def _perform(
-    services: Services, actor: Actor, activity: Activity, ticket: int | None
+    services: Services, actor: Actor, activity: Activity, ticket: int | None, *, is_cheap: bool
 ) -> Answered | Stopped | Later | str | None:
     """Do one activity; a text says why there is nothing to ask, None that there is nobody to talk to."""
     planned = plan(services, actor, activity)
     if not isinstance(planned, Planned):
         return planned
-    turn = Turn(actor.claim, actor.quota, ticket)
-    first, *others = planned.models
+    is_strict = actor.controls.over_budget == OverBudget.STOP
+    turn = Turn(actor.claim, actor.quota, ticket, actor.place, is_strict)
+    cheap = services.settings.gateway.cheap_model
+    first, *others = (cheap, *planned.models) if is_cheap else planned.models
     answer = ask(services, turn, activity, first, planned.question)
     for model in others:
         if not (isinstance(answer, Stopped) and answer.is_model_gone):

@@ -32,6 +32,10 @@ class GatewaySettings(BaseModel):
     style_model: str | None = Field(
         None, description="Model that learns a style; default: that for posts"
     )
+    cheap_model: str = Field(
+        "google/gemini-2.5-flash-lite",
+        description="Asked for everything when a budget is used up and over_budget is cheaper_model",
+    )
     fallback_models: tuple[str, ...] = Field(
         ("google/gemini-2.5-flash-lite", "google/gemini-2.5-flash"),
         description="Tried in this order when the gateway no longer has a model; a JSON list",
@@ -183,6 +187,9 @@ class ControlSettings(BaseModel):
     )
     duplicates_s: int = Field(
         86_400, ge=0, description="For so long a text may not be said again; 0: it may"
+    )
+    over_budget: Literal["stop", "posts_only", "cheaper_model"] = Field(
+        "stop", description="What happens when a budget is used up"
     )
 
 

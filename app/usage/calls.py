@@ -191,12 +191,6 @@ def tokens_of_agent(connection: Connection, agent_id: UUID, since: datetime) -> 
     return int(connection.execute(query).scalar_one() or 0)
 
 
-def micros_since(connection: Connection, since: datetime) -> int:
-    """Estimated cost since then, in micro-dollars; calls without a price count nothing."""
-    query = select(func.sum(Call.cost_micros)).where(Call.created_at >= since)
-    return int(connection.execute(query).scalar_one() or 0)
-
-
 @dataclass(frozen=True, slots=True)
 class CallCounts:
     """Attempts since some moment, by what came of them."""

@@ -7,6 +7,7 @@ bounded part of the raw log.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
@@ -149,6 +150,19 @@ def breakdown(
     given["today"] = day_window(until, zone)[0]
     rows = connection.execute(text(query), given)
     return [(str(row[0]), Usage(*(int(value) for value in row[1:]))) for row in rows]
+
+
+def cost_by_community(
+    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo
+) -> dict[UUID, int]:
+    """Estimated cost in micro-dollars since a midnight, by community; what has no price counts nothing."""
+    query = text(f"""
+      {_CUT} select a.community_id, sum(u.cost_micros) from ({_AGENTS}) u
+      join paceline.agents a on a.id = u.agent_id group by 1
+    """)
+    given: dict[str, object] = {"start": start, "until": until, "zone": zone.key}
+    given["today"] = day_window(until, zone)[0]
+    return {row[0]: int(row[1]) for row in connection.execute(query, given)}
 
 
 NAMES = ("today", "this week", "this month")

@@ -47,7 +47,7 @@ def call_until(redis_url: str, gateway: str, rate: float, end: float) -> None:
                     paused_until=None)  # fmt: skip
     admission = Admission(
         Redis.from_url(redis_url, decode_responses=True, socket_timeout=5),
-        read_limits=lambda: limits, read_spent=lambda _: Spent({}, 0, 0),
+        read_limits=lambda: limits, read_spent=lambda _: Spent({}, {}, {}),
         zone=ZoneInfo("UTC"), key_fingerprint="test", call_s=10,
     )  # fmt: skip
     client = httpx2.Client(base_url=gateway, timeout=10, trust_env=False)

@@ -67,7 +67,8 @@ class Real:
         code, *rest = self.scripts["admit"](
             keys=KEYS,
             args=[ask.rid, ask.agent, ask.lane, ask.est, ask.cost, ask.ticket, ask.quota, DAY, ask.day_left,
-                  ask.month_left, ask.lease, ask.key, ask.model],
+                  ask.month_left, ask.lease, ask.key, ask.model, ask.place, ask.place_day,
+                  ask.place_month, int(ask.obeys)],
         )  # fmt: skip
         if code == "no":
             return code, int(rest[0]), rest[1], int(rest[2])
@@ -83,14 +84,15 @@ class Real:
         quota = {name: int(value) for name, value in self.redis.hgetall(WINDOW_KEYS[0]).items()}
         spend = self.redis.hgetall(WINDOW_KEYS[1])
         quota.pop("seeded")
-        found = quota | {"spent": int(spend.get("u", 0)), "spending": int(spend.get("h", 0))}
+        found = quota | {f"money {name}": int(value) for name, value in spend.items()}
         return {name: value for name, value in found.items() if value}
 
 
 def expected(bucket: Bucket) -> dict[str, int]:
     found = {f"u:{agent}": value for agent, value in bucket.used.items()}
     found |= {f"h:{agent}": value for agent, value in bucket.held.items()}
-    found |= {"spent": bucket.spent, "spending": bucket.spending}
+    for name, money in (("u", bucket.spent), ("h", bucket.spending)):
+        found |= {f"money {name}{place and ':' + place}": value for place, value in money.items()}
     return {name: value for name, value in found.items() if value}
 
 
@@ -128,6 +130,7 @@ def make_machine(redis):
             self.lives: list[Life] = []
             self.starts: list[int] = []
             self.overrun: Counter[str] = Counter()
+            self.lenient, self.dearer = False, 0
 
         def _ask(self, life: Life) -> None:
             real = self.real.admit(life.ask, self.now)
@@ -152,16 +155,23 @@ def make_machine(redis):
                     st.integers(1, 300),
                     st.integers(0, 900),
                     st.sampled_from([-1, -1, -1, 4_000]),
+                    st.sampled_from(["-", "bread", "bread", "maps"]),
+                    st.sampled_from([True, True, True, False]),
                 ),
                 min_size=1,
                 max_size=6,
             )
         )
         def ask(self, crowd):
-            for agent, lane, est, cost, quota in crowd:
+            for agent, lane, est, cost, quota, place, obeys in crowd:
                 rid = f"r{len(self.lives)}"
-                ask = Ask(rid, agent, lane, est, cost, quota=quota, lease=8_000_000)
+                ask = Ask(
+                    rid, agent, lane, est, cost, quota=quota, lease=8_000_000, place=place, obeys=obeys,
+                    place_day=3_000 if place == "maps" else 0,
+                    place_month=5_000 if place == "bread" else 0,
+                )  # fmt: skip
                 self.lives.append(Life(ask))
+                self.lenient = self.lenient or not obeys
                 self._ask(self.lives[-1])
 
         @rule(outcome=st.sampled_from(["throttled", "throttled", "broke", "ok"]))
@@ -252,6 +262,7 @@ def make_machine(redis):
             assert answers[1:] == [0] * (times - 1)
             if answers[0] and outcome != "void":
                 self.overrun[life.ask.agent] += max(0, used - life.ask.est)
+                self.dearer += max(0, cost - life.ask.cost)
 
         @rule(us=st.sampled_from([1, 1_000, 30_000, 250_000, 1_000_000, 9_000_000]))
         def wait(self, us):
@@ -280,6 +291,12 @@ def make_machine(redis):
                     total = self.spec.used[agent] + self.spec.held[agent]
                     assert total <= self.config.quota + self.overrun[agent]
 
+        @invariant()
+        def no_community_is_over_its_budget_but_by_what_was_only_counted(self):
+            if hasattr(self, "real") and not self.lenient:
+                assert self.spec.spent["maps"] + self.spec.spending["maps"] <= 3_000 + self.dearer
+                assert self.spec.spent["bread"] + self.spec.spending["bread"] <= 5_000 + self.dearer
+
         def teardown(self):
             if not hasattr(self, "real"):
                 return
@@ -299,7 +316,7 @@ def make_machine(redis):
             assert {
                 name: value
                 for name, value in expected(self.spec).items()
-                if (name.startswith("h:") or name == "spending") and name != "h:end"
+                if name.startswith(("h:", "money h")) and name != "h:end"
             } == {}
 
     return Machine

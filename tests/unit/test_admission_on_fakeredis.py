@@ -17,7 +17,7 @@ def admission():
                     paused_until=None)  # fmt: skip
     return Admission(
         FakeRedis(decode_responses=True), read_limits=lambda: limits,
-        read_spent=lambda _: Spent({UUID(int=2): 90}, 0, 0), zone=ZoneInfo("UTC"),
+        read_spent=lambda _: Spent({UUID(int=2): 90}, {}, {}), zone=ZoneInfo("UTC"),
         key_fingerprint="test", call_s=10,
     )  # fmt: skip
 

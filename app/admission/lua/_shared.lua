@@ -70,16 +70,18 @@ local function restart(at)
   redis.call('DEL', W, F)
 end
 
-local NAMES = {'agent', 'est', 'cost', 'slot', 'gen', 'started', 'vf', 'rc', 'day', 'lane', 'exp'}
+local NAMES = {'agent', 'est', 'cost', 'slot', 'gen', 'started', 'vf', 'rc', 'day', 'lane', 'exp', 'place'}
+local TEXTS = {agent = true, day = true, place = true}
 local function read_reservation(rid)
   local line = redis.call('HGET', R, rid)
   if not line then return nil end
   local rec, i = {}, 1
   for field in string.gmatch(line, '%S+') do
     local name = NAMES[i]
-    rec[name] = (name == 'agent' or name == 'day') and field or tonumber(field)
+    rec[name] = TEXTS[name] and field or tonumber(field)
     i = i + 1
   end
+  rec.place = rec.place or '-'  -- written by the release before this one
   return rec
 end
 local function write_reservation(rid, rec)
@@ -87,6 +89,17 @@ local function write_reservation(rid, rec)
   for i, name in ipairs(NAMES) do line[i] = text(rec[name]) end
   redis.call('HSET', R, rid, table.concat(line, ' '))
   redis.call('ZADD', X, text(rec.exp), rid)
+end
+
+-- Money of the fleet and, if the call has one, of its place (a community): `u` and `h`, `u:PLACE` and `h:PLACE`.
+local function hold(key, place, cost)
+  redis.call('HINCRBY', key, 'h', text(cost))
+  if place ~= '-' then redis.call('HINCRBY', key, 'h:' .. place, text(cost)) end
+end
+local function spend(key, place, cost)
+  if cost <= 0 then return end
+  redis.call('HINCRBY', key, 'u', text(cost))
+  if place ~= '-' then redis.call('HINCRBY', key, 'u:' .. place, text(cost)) end
 end
 
 -- Take a reservation out and turn what it held into what was used. `day` is the day that the keys
@@ -98,13 +111,13 @@ local function release(rid, rec, used, cost, day, Q, D, M)
   if rec.started == 0 and rec.gen == num('gen') then put('se', math.max(0, num('se') - rec.est)) end
   if rec.day == day then
     redis.call('HINCRBY', Q, 'h:' .. rec.agent, text(-rec.est))
-    redis.call('HINCRBY', D, 'h', text(-rec.cost))
     if used > 0 then redis.call('HINCRBY', Q, 'u:' .. rec.agent, text(used)) end
-    if cost > 0 then redis.call('HINCRBY', D, 'u', text(cost)) end
+    hold(D, rec.place, -rec.cost)
+    spend(D, rec.place, cost)
   end
   if string.sub(rec.day, 1, 7) == string.sub(day, 1, 7) then
-    redis.call('HINCRBY', M, 'h', text(-rec.cost))
-    if cost > 0 then redis.call('HINCRBY', M, 'u', text(cost)) end
+    hold(M, rec.place, -rec.cost)
+    spend(M, rec.place, cost)
   end
   -- LLM tokens per minute: more than reserved is debt, less comes back as far as it has not drained.
   local tpm = num('tpm')

@@ -3,12 +3,14 @@
 --
 -- KEYS[1..5]  S R X W F, see _shared.lua
 -- KEYS[6]  Q, hash, two days: agent's LLM tokens of the day, u:AGENT used and h:AGENT held
--- KEYS[7]  D, hash, two days: fleet's micro-dollars of the day, u and h
--- KEYS[8]  M, hash, 40 days: fleet's micro-dollars of the month, u and h
+-- KEYS[7]  D, hash, two days: micro-dollars of the day, u and h of the fleet, u:PLACE and h:PLACE
+-- KEYS[8]  M, hash, 40 days: the same of the month
 -- ARGV  1 request id, 2 agent, 3 lane (0 ad hoc, 1 cycle), 4 estimated LLM tokens, 5 estimated
 --       micro-dollars, 6 ticket of an earlier refusal or 0, 7 agent's own daily quota in LLM tokens
 --       or -1, 8 the day's name, 9 microseconds to the end of the day, 10 of the month, 11 microseconds
---       a started call may take, 12 fingerprint of the gateway key, 13 model
+--       a started call may take, 12 fingerprint of the gateway key, 13 model, 14 place (a community) or -,
+--       15 its micro-dollars per day, 16 per month (0: no limit), 17 whether budgets refuse (1) or
+--       are only counted (0)
 -- returns  {'go', wait} | {'sleep', wait} | {'no', retry_after, reason, ticket} | {'cold'}; times in
 --          microseconds from now; 'cold' when the configuration or the day's counters are not there
 --
@@ -17,6 +19,7 @@
 local Q, D, M = KEYS[6], KEYS[7], KEYS[8]
 local rid, agent, lane = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local est, cost, ticket = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local place, obeys = ARGV[14], ARGV[17] == '1'
 local day, day_left, month_left, lease = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 if not st.version or redis.call('HEXISTS', Q, 'seeded') == 0 or redis.call('HEXISTS', M, 'seeded') == 0 then
   return {'cold'}
@@ -78,12 +81,17 @@ if limit > 0 then
   local had = redis.call('HMGET', Q, 'u:' .. agent, 'h:' .. agent)
   if (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + est > limit then return no(day_left, 'quota') end
 end
-local function beyond(key, most)
-  local had = redis.call('HMGET', key, 'u', 'h')
-  return most > 0 and (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + cost > most
+local function beyond(key, most, of)
+  if most == 0 or not obeys then return false end
+  local had = redis.call('HMGET', key, 'u' .. of, 'h' .. of)
+  return (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + cost > most
 end
-if beyond(D, num('day_budget')) then return no(day_left, 'budget_day') end
-if beyond(M, num('month_budget')) then return no(month_left, 'budget_month') end
+if beyond(D, num('day_budget'), '') then return no(day_left, 'budget_day') end
+if beyond(M, num('month_budget'), '') then return no(month_left, 'budget_month') end
+if place ~= '-' then
+  if beyond(D, tonumber(ARGV[15]), ':' .. place) then return no(day_left, 'community_budget_day') end
+  if beyond(M, tonumber(ARGV[16]), ':' .. place) then return no(month_left, 'community_budget_month') end
+end
 
 -- The slot: the earliest moment that every rate allows.
 local earliest = math.max(now, num('pend'), num('ran') - spare(), tokens_ready(num('se')))
@@ -139,12 +147,12 @@ local gap = math.min(math.max(now - num(LA), T), 8 * T)
 if wait > horizon / 2 then put(TE, num(TE) + math.floor((gap - num(TE)) / 8)) else put(TE, T) end
 put(LA, now)
 redis.call('HINCRBY', Q, 'h:' .. agent, text(est))
-redis.call('HINCRBY', D, 'h', text(cost))
-redis.call('HINCRBY', M, 'h', text(cost))
+hold(D, place, cost)
+hold(M, place, cost)
 if num('open') > 0 then put('probe', 'p' .. rid) end
 rec = {
   agent = agent, est = est, cost = cost, slot = slot, gen = num('gen'), started = 0,
-  vf = 0, rc = 0, day = day, lane = lane, exp = slot + GRACE,
+  vf = 0, rc = 0, day = day, lane = lane, exp = slot + GRACE, place = place,
 }
 wait = math.max(0, slot - now)
 if wait <= INSTANT then
