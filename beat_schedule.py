@@ -34,6 +34,16 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"queue": "maintenance", "expires": 60.0},
     },
+    "keep the ledger's partitions": {
+        "task": "ledger.keep",
+        "schedule": 3600.0,
+        "options": {"queue": "maintenance", "expires": 3600.0},
+    },
+    "check the books": {
+        "task": "books.check",
+        "schedule": 900.0,
+        "options": {"queue": "maintenance", "expires": 900.0},
+    },
     "fold incidents, tell people": {
         "task": "alerts.watch",
         "schedule": 15.0,

@@ -14,6 +14,9 @@ import httpx2
 from app.cli.parts import free_port
 from app.clock import monotonic, sleep
 
+EXAMPLES = 100
+"""Agents that `up` brings along when there are none; the others are imported while it runs."""
+
 PROGRAM = [sys.executable, "-m", "app.cli"]
 
 
@@ -43,7 +46,8 @@ def run_fleet(
         writer = csv.writer(file)
         writer.writerow(["handle", "display_name", "community", "persona"])
         writer.writerows(
-            [f"a{n}", f"Agent {n}", f"Place {n % 10}", "You like load."] for n in range(agents)
+            [f"a{n}", f"Agent {n}", f"Place {n % 10}", "You like load."]
+            for n in range(agents - EXAMPLES)
         )
     port, capacity = free_port(), max(2, int(rate / 10))
     gateway = f"http://127.0.0.1:{port}"
@@ -74,7 +78,7 @@ def run_fleet(
         deadline = monotonic() + 60
         while not (folder / ".paceline" / "running.json").exists() and monotonic() < deadline:
             sleep(0.1)
-        imported = False
+        imported = agents <= EXAMPLES
         while not imported and monotonic() < deadline:
             sleep(0.5)
             done = subprocess.run([*PROGRAM, "agents", "import", str(roster)], cwd=folder, env=env,

@@ -17,9 +17,10 @@ from app.alerts import watch
 from app.clock import utcnow
 from app.log import get_logger
 from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
+from app.runs.books import audit
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
-from app.usage import rollups
+from app.usage import partitions, rollups
 from workers.celery import app
 from workers.dispatch import backlog, publish, publish_runs
 from workers.process import services
@@ -112,6 +113,28 @@ def roll_up_usage() -> str:
         done = rollups.roll_up(connection, services().settings.zone)
         jobs.done(connection, "usage.roll_up", str(done))
     return str(done)
+
+
+@app.task(name="ledger.keep")
+def keep_ledger() -> str:
+    """Make the ledger's partitions of the days to come, drop those that are old and accounted for."""
+    settings = services().settings
+    with services().engine.begin() as connection:
+        done = partitions.keep(connection, utcnow(), settings.zone, settings.usage.keep_days)
+        jobs.done(connection, "ledger.keep", str(done))
+    return str(done)
+
+
+@app.task(name="books.check")
+def check_books() -> str:
+    """Compare ledger, rollups and Redis; an alert says when they differ."""
+    books = audit(services(), None)
+    said = f"{books.total} differences"
+    with services().engine.begin() as connection:
+        jobs.done(connection, jobs.CHECK_BOOKS, said)
+    if books.total:
+        log.error("books.differ", differences=books.differences)
+    return said
 
 
 @app.task(name="alerts.watch")

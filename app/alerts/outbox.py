@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import apprise
 from sqlalchemy import Connection, Engine, func, select, update
@@ -55,16 +56,44 @@ def apprise_channel(urls: Sequence[str]) -> Channel:
     return send
 
 
-def post(connection: Connection, messages: Sequence[Message]) -> int:
-    """Put messages into the outbox; returns how many were new."""
+def post(
+    connection: Connection, messages: Sequence[Message], quiet_until: datetime | None = None
+) -> int:
+    """Put messages into the outbox; returns how many were new. What is no failure waits for the end of
+    quiet hours.
+    """
     if not messages:
         return 0
     rows = [
-        {"id": uuid7(), "key": m.key, "severity": m.severity, "title": m.title, "body": m.body}
+        {
+            "id": uuid7(),
+            "key": m.key,
+            "severity": m.severity,
+            "title": m.title,
+            "body": m.body,
+            "next_try_at": func.now()
+            if quiet_until is None or m.severity == "failure"
+            else quiet_until,
+        }
         for m in messages
     ]
     new = insert(Alert).values(rows).on_conflict_do_nothing().returning(Alert.id)
     return len(connection.execute(new).all())
+
+
+def end_of_quiet(now: datetime, zone: ZoneInfo, hours: str) -> datetime | None:
+    """When the quiet hours (like 22-07) that hold `now` end; None when it is not in any. Pure."""
+    if not hours:
+        return None
+    first, last = (int(part) for part in hours.split("-"))
+    local = now.astimezone(zone)
+    is_quiet = (
+        first <= local.hour < last if first < last else local.hour >= first or local.hour < last
+    )
+    if first == last or not is_quiet:
+        return None
+    end = local.replace(hour=last, minute=0, second=0, microsecond=0)
+    return end if end > local else end + timedelta(days=1)
 
 
 def send_due(engine: Engine, channel: Channel | None) -> tuple[int, int]:

@@ -4,86 +4,33 @@ A key holds the threshold and the period, so a rule may say the same a thousand 
 once; what is over has a key of its own, and is told only to who heard of its beginning.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
-from app.admission.limits import read_limits
+from app.alerts.money import money_messages
 from app.alerts.outbox import Message
-from app.clock import utcnow
 from app.models import Alert, Incident, IncidentKind, Run, RunState
 from app.runs import jobs
-from app.runs.outside import credits_left
 from app.settings import Settings
-from app.usage.reports import period_start, usage_between
 
-BUDGET_STEPS = (50, 80, 95, 100)
-LONG = timedelta(minutes=10)
 RECENT = timedelta(days=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A budget, and what is spent of it."""
-
-    period: str
-    name: str
-    micros: int
-    spent: int
+FAILING_CALLS = 10
 
 
 def evaluate(connection: Connection, settings: Settings) -> list[Message]:
     """Every message that the facts call for now."""
     return [
-        *_budgets(connection, settings),
-        *_incidents(connection),
+        *money_messages(connection, settings),
+        *_incidents(connection, settings),
         *_scheduler(connection, settings),
         *_quarantine(connection),
-        *_balance(connection, settings),
+        *_models(connection),
+        *_books(connection),
     ]
 
 
-def _budgets(connection: Connection, settings: Settings) -> list[Message]:
-    limits = read_limits(connection, settings.limits)
-    now, zone = utcnow(), settings.zone
-    found = []
-    for period, micros in (
-        ("today", limits.budget_day_micros),
-        ("this month", limits.budget_month_micros),
-    ):
-        if micros:
-            start = period_start(period, now, zone)
-            spent = usage_between(connection, start, now, zone).cost_micros
-            shape = "%Y-%m-%d" if period == "today" else "%Y-%m"
-            name = f"{start.astimezone(zone):{shape}}"
-            found.append(Budget(period, name, micros, spent))
-    return [message for budget in found for message in budget_messages(budget, zone)]
-
-
-def budget_messages(budget: Budget, zone: ZoneInfo) -> list[Message]:
-    """One message for each step that is reached. Pure."""
-    share = 100 * budget.spent / budget.micros
-    return [
-        Message(
-            key=f"budget.{budget.name}.{step}",
-            severity="failure" if step == 100 else "warning",
-            title=f"Paceline: {step} % of the budget of {budget.period} is spent",
-            body=f"${budget.spent / 1e6:,.2f} of ${budget.micros / 1e6:,.2f} ({share:.0f} %), estimated at "
-            f"list price, {budget.name} in {zone.key}. "
-            + (
-                "Calls are refused until the next period, or `paceline limits set --budget-...`."
-                if step == 100
-                else "Calls are refused at 100 %."
-            ),
-        )
-        for step in BUDGET_STEPS
-        if share >= step
-    ]
-
-
-def _incidents(connection: Connection) -> list[Message]:
+def _incidents(connection: Connection, settings: Settings) -> list[Message]:
     query = select(
         Incident.id, Incident.kind, Incident.opened_at, Incident.closed_at, Incident.calls,
         Incident.agents, (func.coalesce(Incident.closed_at, func.now()) - Incident.opened_at).label("lasted"),
@@ -91,7 +38,7 @@ def _incidents(connection: Connection) -> list[Message]:
     found = []
     for row in connection.execute(query):
         is_credits = row.kind == IncidentKind.CREDITS_EXHAUSTED
-        if not is_credits and row.lasted < LONG:
+        if not is_credits and row.lasted < timedelta(minutes=settings.alerts.long_incident_min):
             continue
         what = (
             "the gateway's credits are used up" if is_credits else "the gateway keeps answering 429"
@@ -144,16 +91,56 @@ def _quarantine(connection: Connection) -> list[Message]:
     ]  # fmt: skip
 
 
-def _balance(connection: Connection, settings: Settings) -> list[Message]:
-    """Few credits left at twitterapi.io; told once a day for as long as it lasts."""
-    left, least = credits_left(connection), settings.sources.low_balance_credits
-    if left is None or left >= least:
+def _models(connection: Connection) -> list[Message]:
+    """A model none of whose calls is answered: a retired model may even look like a rate limit. Over when
+    one is; told again the next time it happens.
+    """
+    query = text("""
+      select model, count(*) filter (where status = 'ok') as ok, count(*) as calls,
+        min(created_at) as since, max(error_code) as error
+      from paceline.ai_request_log
+      where created_at > now() - interval '15 minutes' and status <> 'in_flight' group by model
+    """)
+    told = _told_models(connection)
+    found = []
+    for row in connection.execute(query):
+        if not row.ok and row.calls >= FAILING_CALLS and row.model not in told:
+            body = (
+                f"None of {row.calls} calls since {row.since:%Y-%m-%d %H:%M:%S} UTC was answered: "
+            )
+            body += f"{row.error}. If it is retired: PACELINE_GATEWAY__POST_MODEL and its like."
+            key = f"model|{row.model}|{row.since.isoformat()}"
+            found.append(
+                Message(key, "failure", f"Paceline: every call of {row.model} fails", body)
+            )
+        elif row.ok and row.model in told:
+            title = f"Paceline: over: {row.model} answers again"
+            found.append(Message(f"{told[row.model]}|over", "info", title, f"{row.ok} answered."))
+    return found
+
+
+def _told_models(connection: Connection) -> dict[str, str]:
+    """Models that were told of and are not over, each with its message's key."""
+    query = text("""
+      select split_part(key, '|', 2), key from paceline.alerts a
+      where key like 'model|%' and key not like '%|over' and created_at > now() - interval '2 days'
+        and not exists (select from paceline.alerts b where b.key = a.key || '|over')
+    """)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _books(connection: Connection) -> list[Message]:
+    """The books differ: at the last check; told once a day."""
+    last = {job.name: job for job in jobs.last_rounds(connection)}.get(jobs.CHECK_BOOKS)
+    if last is None or last.result.startswith("0 "):
         return []
-    today = utcnow().astimezone(settings.zone)
-    body = f"{left:,} credits are left, the alert is set to {least:,}. Learning a style takes about 300, a "
-    body += "scan for mentions 15 and more; without credits both stop and agents write in the generic style."
-    key = f"twitterapi.low.{today:%Y-%m-%d}"
-    return [Message(key, "warning", "Paceline: twitterapi.io runs out of credits", body)]
+    body = (
+        f"{last.result} between ledger, rollups and Redis at {last.done_at:%Y-%m-%d %H:%M:%S} UTC: "
+    )
+    body += "`paceline audit` shows each."
+    return [
+        Message(f"books.{last.done_at:%Y-%m-%d}", "failure", "Paceline: the books differ", body)
+    ]
 
 
 def _was_told(connection: Connection, key: str) -> bool:

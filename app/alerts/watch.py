@@ -7,6 +7,7 @@ so itself. Both at once do no harm: messages are told apart by their keys.
 from sqlalchemy import Engine
 
 from app.alerts import incidents, outbox, rules
+from app.clock import utcnow
 from app.runs import jobs
 from app.settings import Settings
 
@@ -16,7 +17,8 @@ def watch(engine: Engine, settings: Settings) -> str:
     with engine.begin() as connection:
         folded = incidents.fold(connection)
     with engine.begin() as connection:
-        new = outbox.post(connection, rules.evaluate(connection, settings))
+        quiet_until = outbox.end_of_quiet(utcnow(), settings.zone, settings.alerts.quiet_hours)
+        new = outbox.post(connection, rules.evaluate(connection, settings), quiet_until)
     urls = [url.get_secret_value() for url in settings.alerts.urls]
     sent, failed = outbox.send_due(engine, outbox.apprise_channel(urls) if urls else None)
     said = f"incidents: {folded}; alerts: {new} new, {sent} sent, {failed} failed"

@@ -109,6 +109,14 @@ def resume(reason: Reason = "", as_json: AsJson = False) -> None:
 def _change(
     changes: dict[str, Any], reason: str, *, as_json: bool, close_breaker: bool = False
 ) -> None:
+    limits, state = change_and_put_in_force(changes, reason, close_breaker=close_breaker)
+    _print(limits, state, as_json=as_json)
+
+
+def change_and_put_in_force(
+    changes: dict[str, Any], reason: str, *, close_breaker: bool = False
+) -> tuple[Limits, State | None]:
+    """Change the fleet's limits, audited, and copy them to where every call sees them."""
     settings = get_settings()
     with database(settings) as engine:
         with engine.begin() as connection:
@@ -122,8 +130,7 @@ def _change(
             raise Unreachable(
                 "the change is stored and will be in force when Redis answers again: start Redis"
             ) from None
-        state = _state(admission)
-    _print(limits, state, as_json=as_json)
+        return limits, _state(admission)
 
 
 def _print(limits: Limits, state: State | None, *, as_json: bool) -> None:

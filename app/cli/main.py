@@ -9,6 +9,7 @@ import typer
 from app.cli import (
     agents,
     audit,
+    budget,
     content,
     controls,
     db,
@@ -48,6 +49,7 @@ app.add_typer(agents.app, name="agents")
 app.command("dispatch")(dispatch.dispatch)
 app.command("shell")(shell.shell)
 app.add_typer(limits.app, name="limits")
+app.add_typer(budget.app, name="budget")
 app.add_typer(controls.app, name="controls")
 app.add_typer(content.app, name="content")
 app.add_typer(style.app, name="style")

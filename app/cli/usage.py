@@ -3,15 +3,21 @@
 import csv
 import sys
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
+from sqlalchemy import Connection
 
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
 from app.settings import get_settings
+from app.usage.calls import calls_between, count_between
+from app.usage.denials import denied_between
+from app.usage.latency import latency_between
 from app.usage.reports import Group, Period, Usage, breakdown, period_start, periods
 
 PERIODS = {"today": "today", "week": "this week", "month": "this month"}
@@ -22,6 +28,9 @@ def usage(
     period: Annotated[str, typer.Option(help="Of the breakdown: today, week or month")] = "today",
     limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Print every single call of the period as CSV")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Show requests, tokens and estimated cost: today, this week, this month; by agent, type, ..."""
@@ -36,6 +45,12 @@ def usage(
             start = period_start(PERIODS[period], now, zone)
             rows = breakdown(connection, start, now, by, zone, limit)
         totals = [] if as_csv else periods(connection, now, zone)
+        since = period_start(PERIODS[period], now, zone)
+        latency = latency_between(connection, since, now)
+        denied = denied_between(connection, since, now)
+        if calls:
+            _export(connection, since, now)
+            return
     if as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow([by, *(field.name for field in fields(Usage))])
@@ -43,15 +58,45 @@ def usage(
     elif as_json:
         groups = [{"name": name, **asdict(row)} for name, row in rows]
         print_json(
-            {"as_of": now, "time_zone": zone.key, "periods": totals, "by": by, "groups": groups}
+            {
+                "as_of": now,
+                "time_zone": zone.key,
+                "periods": totals,
+                "by": by,
+                "groups": groups,
+                "latency": latency,
+                "denied": denied,
+            }
         )
     else:
         _show(totals)
         if by:
             _show_groups(by, PERIODS[period], rows)
+        if latency.p50_ms is not None:
+            data.print(f"answers {PERIODS[period]}: half within {latency.p50_ms} ms, 95 % within "
+                       f"{latency.p95_ms} ms (to 5 %, whole hours)")  # fmt: skip
+        for refusal in denied:
+            data.print(f"not allowed {PERIODS[period]}: {refusal.calls:,} x {refusal.reason}, at most "
+                       f"{refusal.peak_per_minute:,} in a minute", markup=False)  # fmt: skip
         notes.print(
             f"as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}; cost is estimated at list price"
         )
+
+
+def _export(connection: Connection, since: datetime, until: datetime) -> None:
+    """Every call as a line; the progress goes where a person looks."""
+    total = count_between(connection, since, until)
+    writer = csv.writer(sys.stdout)
+    names: list[str] | None = None
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        task = progress.add_task("calls", total=total)
+        for row in calls_between(connection, since, until):
+            if names is None:
+                names = list(row)
+                writer.writerow(names)
+            writer.writerow(row.values())
+            progress.advance(task)
+    notes.print(f"{total:,} calls")
 
 
 def _show(totals: list[Period]) -> None:

@@ -36,7 +36,7 @@ from app.models import CallStatus
 from app.runs import leases
 from app.runs.leases import Claim
 from app.runs.services import Services
-from app.usage import calls
+from app.usage import calls, denials
 from app.usage.prices import cost_micros
 
 log = get_logger(__name__)
@@ -146,6 +146,8 @@ def ask(
         return Answered(retrying(attempt))
     except _Refused as refused:
         refusal = refused.refusal
+        with services.engine.begin() as connection:
+            denials.count(connection, refusal.reason)
         if refusal.reason in PASSING:
             return Later(refusal.reason, refusal.retry_after_s, refusal.ticket)
         if refusal.reason == ModelGone.code:

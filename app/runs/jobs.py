@@ -11,6 +11,7 @@ from app.models import Job
 from app.settings import Settings
 
 OPEN_SLICE = "cycles.open"
+CHECK_BOOKS = "books.check"
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,6 +266,17 @@ class AlertSettings(BaseModel):
         (),
         description="Channels as apprise URLs, a JSON list: mailto://, slack://, tgram://, json://",
     )
+    long_incident_min: float = Field(
+        10, gt=0, description="Alert when the gateway answers 429 for so many minutes"
+    )
+    runway_days: float = Field(
+        7, ge=0, description="Alert when the credits last fewer days; 0: never"
+    )
+    quiet_hours: str = Field(
+        "",
+        pattern=r"^(([01]\d|2[0-3])-([01]\d|2[0-3]))?$",
+        description="Hours of the business time zone in which only failures are sent, like 22-07",
+    )
 
 
 class SandboxSettings(BaseModel):

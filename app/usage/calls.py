@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 
-from app.models import Call, CallStatus
+from app.models import Agent, Call, CallStatus
 
 NO_ANSWER = "no_answer"
 """Error code of a call that was sent and may have been paid for."""
@@ -250,4 +250,24 @@ def calls_of_run(
         .order_by(Call.created_at, Call.id)
     )  # fmt: skip
     for row in connection.execute(query):
+        yield dict(row._mapping)
+
+
+def count_between(connection: Connection, since: datetime, until: datetime) -> int:
+    """How many calls there are in `since <= at < until`."""
+    query = select(func.count()).where(Call.created_at >= since, Call.created_at < until)
+    return connection.execute(query).scalar_one()
+
+
+def calls_between(
+    connection: Connection, since: datetime, until: datetime
+) -> Iterator[dict[str, object]]:
+    """Every call in that time with all its columns and its agent's handle, in order, streamed."""
+    query = (
+        select(Agent.handle.label("agent"), *Call.__table__.columns)
+        .join(Agent, Agent.id == Call.agent_id)
+        .where(Call.created_at >= since, Call.created_at < until)
+        .order_by(Call.created_at, Call.id)
+    )
+    for row in connection.execute(query.execution_options(yield_per=5_000)):
         yield dict(row._mapping)

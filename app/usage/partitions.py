@@ -39,12 +39,14 @@ def keep(connection: Connection, now: datetime, zone: ZoneInfo, keep_days: int) 
         _make(connection, day)
     old = []
     if keep_days:
-        frozen = set(connection.execute(text("select day from paceline.usage_days")).scalars())
+        # Days are frozen in order and without gaps, so the last one says it all.
+        query = text("select max(day) from paceline.usage_days")
+        frozen = connection.execute(query).scalar_one() or date.min
         oldest = today - timedelta(days=keep_days)
         old = [
             day
             for day in sorted(known | wanted)
-            if day < oldest and _business_days(day, zone) <= frozen
+            if day < oldest and _last_business_day(day, zone) <= frozen
         ]
     for day in old:
         connection.execute(text(f"drop table paceline.{_name(day)}"))
@@ -90,11 +92,10 @@ def _make(connection: Connection, day: date) -> None:
     )
 
 
-def _business_days(day: date, zone: ZoneInfo) -> set[date]:
-    """The days of the business time zone that this UTC day overlaps."""
-    begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    last = begin + timedelta(days=1, microseconds=-1)
-    return {begin.astimezone(zone).date(), last.astimezone(zone).date()}
+def _last_business_day(day: date, zone: ZoneInfo) -> date:
+    """The last day of the business time zone that this UTC day overlaps."""
+    end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1, microseconds=-1)
+    return end.astimezone(zone).date()
 
 
 def _name(day: date) -> str:

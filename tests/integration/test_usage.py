@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select, text, update
 
 from app.alerts import incidents, outbox
+from app.alerts.money import Budget, budget_messages
 from app.alerts.outbox import Message
-from app.alerts.rules import Budget, budget_messages, evaluate
+from app.alerts.rules import evaluate
 from app.clock import utcnow
 from app.models import (
     AgentDailyUsage,
