@@ -4,6 +4,7 @@ A key holds the threshold and the period, so a rule may say the same a thousand 
 once; what is over has a key of its own, and is told only to who heard of its beginning.
 """
 
+from collections import Counter
 from datetime import timedelta
 
 from sqlalchemy import Connection, func, select, text
@@ -101,32 +102,34 @@ def _models(connection: Connection) -> list[Message]:
       from paceline.ai_request_log
       where created_at > now() - interval '15 minutes' and status <> 'in_flight' group by model
     """)
-    told = _told_models(connection)
+    told, over = _told_models(connection)
     found = []
     for row in connection.execute(query):
-        if not row.ok and row.calls >= FAILING_CALLS and row.model not in told:
+        is_told = told[row.model] > over[row.model]
+        key = f"model|{row.model}|{over[row.model] + 1}"  # the n-th time
+        if not row.ok and row.calls >= FAILING_CALLS and not is_told:
             body = (
                 f"None of {row.calls} calls since {row.since:%Y-%m-%d %H:%M:%S} UTC was answered: "
             )
             body += f"{row.error}. If it is retired: PACELINE_GATEWAY__POST_MODEL and its like."
-            key = f"model|{row.model}|{row.since.isoformat()}"
             found.append(
                 Message(key, "failure", f"Paceline: every call of {row.model} fails", body)
             )
-        elif row.ok and row.model in told:
+        elif row.ok and is_told:
             title = f"Paceline: over: {row.model} answers again"
-            found.append(Message(f"{told[row.model]}|over", "info", title, f"{row.ok} answered."))
+            found.append(Message(f"{key}|over", "info", title, f"{row.ok} answered."))
     return found
 
 
-def _told_models(connection: Connection) -> dict[str, str]:
-    """Models that were told of and are not over, each with its message's key."""
+def _told_models(connection: Connection) -> tuple[Counter[str], Counter[str]]:
+    """How often it was told of each model that it fails, and that this is over."""
     query = text("""
-      select split_part(key, '|', 2), key from paceline.alerts a
-      where key like 'model|%' and key not like '%|over' and created_at > now() - interval '2 days'
-        and not exists (select from paceline.alerts b where b.key = a.key || '|over')
+      select split_part(key, '|', 2), count(*) filter (where key not like '%|over'),
+        count(*) filter (where key like '%|over')
+      from paceline.alerts where key like 'model|%' group by 1
     """)
-    return {row[0]: row[1] for row in connection.execute(query)}
+    rows = connection.execute(query).all()
+    return Counter({row[0]: row[1] for row in rows}), Counter({row[0]: row[2] for row in rows})
 
 
 def _books(connection: Connection) -> list[Message]:
