@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes chaos lock docs revision clean
+.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes bench-ledger chaos lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-pools: $(READY)  ## Threads, prefork and gevent side by side (8 minutes); 
 
 bench-sizes: $(READY)  ## Fleets of 100, 500 and 1,000 agents (16 minutes); writes docs/sizes.json
 	@$(BIN)/python -m bench.sizes --out docs/sizes.json
+
+bench-ledger: $(READY)  ## Ten million calls: rollups, retention, reports (8 minutes); writes docs/ledger.json
+	@$(BIN)/python -m bench.ledger --out docs/ledger.json
 
 chaos: $(READY)  ## A thousand faults at random, then the books (half an hour); writes docs/chaos.json
 	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --out docs/chaos.json

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from app.clock import day_window, month_window
 from app.settings import UsageSettings
-from app.usage.reports import usage_between
+from app.usage.reports import usage_in
 
 WINDOW_DAYS = 7
 DAY_S = 86_400.0
@@ -58,14 +58,14 @@ def forecast(
     ).scalar_one()
     # From a whole hour, because that is what rollups know.
     since = max(first, day_window(now - timedelta(days=WINDOW_DAYS), zone)[0])
-    burnt = usage_between(connection, since, now, zone)
+    bought = settings.credits_since or first
+    windows = [(since, now), (month_start, now), (min(bought, now), now)]
+    burnt, month, since_bought = usage_in(connection, windows, zone)
     left = None
     if settings.credits_usd:
-        begin = settings.credits_since or first
-        spent = usage_between(connection, begin, now, zone).cost_micros
-        left = max(0, round(settings.credits_usd * 1e6) - spent)
+        left = max(0, round(settings.credits_usd * 1e6) - since_bought.cost_micros)
     facts = Facts(
-        spent_month=usage_between(connection, month_start, now, zone).cost_micros,
+        spent_month=month.cost_micros,
         burnt=burnt.cost_micros,
         burnt_calls=burnt.requests,
         burnt_days=(now - since).total_seconds() / DAY_S,

@@ -4,6 +4,7 @@ Whole hours and days come from the rollups, the open hour from the ledger, so a 
 bounded part of the raw log.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -116,13 +117,36 @@ _AGENT_SUMS = """
 """
 
 
+def usage_in(
+    connection: Connection, windows: Sequence[tuple[datetime, datetime]], zone: ZoneInfo
+) -> list[Usage]:
+    """Sums over `start <= at < until` for each of the windows, in one query; starts must be whole hours of
+    the business time zone.
+    """
+    values = ", ".join(
+        f"({n}, cast(:from{n} as timestamptz), cast(:to{n} as timestamptz))"
+        for n in range(len(windows))
+    )
+    query = text(f"""
+      {_CUT} select w.n, {_SUMS} from (values {values}) as w(n, start, until)
+      join ({_FLEET}) u on u.at >= w.start and u.at < w.until group by 1
+    """)
+    given: dict[str, object] = {"zone": zone.key}
+    given |= {"start": min(w[0] for w in windows), "until": max(w[1] for w in windows)}
+    for n, (start, until) in enumerate(windows):
+        given |= {f"from{n}": start, f"to{n}": until}
+    found = {
+        row[0]: Usage(*(int(value) for value in row[1:]))
+        for row in connection.execute(query, given)
+    }
+    return [found.get(n, Usage()) for n in range(len(windows))]
+
+
 def usage_between(
     connection: Connection, start: datetime, until: datetime, zone: ZoneInfo
 ) -> Usage:
-    """Sums over `start <= at < until`; the start must be a whole hour of the business time zone."""
-    query = text(f"{_CUT} select {_SUMS} from ({_FLEET}) u")
-    given = {"start": start, "until": until, "zone": zone.key}
-    return Usage(*(int(value) for value in connection.execute(query, given).one()))
+    """Sums over one window."""
+    return usage_in(connection, [(start, until)], zone)[0]
 
 
 def breakdown(
@@ -174,25 +198,9 @@ def periods(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Perio
     for name in NAMES:
         start, before = _starts(name, now, zone)
         wanted += [(start, now), (before, min(before + (now - start), start))]
-    windows = ", ".join(
-        f"({n}, cast(:from{n} as timestamptz), cast(:to{n} as timestamptz))"
-        for n in range(len(wanted))
-    )
-    query = text(f"""
-      {_CUT} select w.n, {_SUMS} from (values {windows}) as w(n, start, until)
-      join ({_FLEET}) u on u.at >= w.start and u.at < w.until group by 1
-    """)
-    given: dict[str, object] = {"start": min(start for start, _ in wanted), "until": now}
-    given["zone"] = zone.key
-    for n, (start, until) in enumerate(wanted):
-        given |= {f"from{n}": start, f"to{n}": until}
-    found = {
-        row[0]: Usage(*(int(value) for value in row[1:]))
-        for row in connection.execute(query, given)
-    }
+    found = usage_in(connection, wanted, zone)
     return [
-        Period(name, *wanted[2 * n], found.get(2 * n, Usage()), found.get(2 * n + 1, Usage()))
-        for n, name in enumerate(NAMES)
+        Period(name, *wanted[2 * n], found[2 * n], found[2 * n + 1]) for n, name in enumerate(NAMES)
     ]
 
 

@@ -23,11 +23,15 @@ from app.alerts.outbox import list_alerts
 from app.clock import utcnow
 from app.community.feed import latest_posts
 from app.runs import jobs
+from app.runs.demand import planned_demand
 from app.runs.explain import explain
 from app.runs.progress import read_progress
 from app.runs.report import runs_of_agent
 from app.runs.services import Services
 from app.settings import get_settings
+from app.usage.denials import denied_between
+from app.usage.forecast import forecast
+from app.usage.latency import latency_between
 from app.usage.reports import Group, breakdown, hourly, period_start, periods
 from app.web.access import is_allowed
 from app.web.charts import Bar, bar_chart
@@ -131,6 +135,10 @@ def create_app(services: Services) -> FastAPI:
                 "usage.html", request, by=by, period=name, groups=list(Group), choices=PERIODS,
                 periods=periods(connection, now, settings.zone),
                 rows=breakdown(connection, start, now, by, settings.zone, PAGE),
+                latency=latency_between(connection, start, now),
+                denied=denied_between(connection, start, now),
+                forecast=forecast(connection, settings.usage, planned_demand(connection, settings), now,
+                                  settings.zone),
             )  # fmt: skip
 
     @app.get("/agents")
@@ -188,7 +196,9 @@ def _moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "never"
 
 
-def _money(micros: int) -> str:
+def _money(micros: int | None) -> str:
+    if micros is None:
+        return "unknown"
     dollars = micros / 1e6
     return f"${dollars:,.2f}" if dollars >= 1 or not micros else f"${dollars:.4f}"
 
