@@ -18,6 +18,30 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the audit log."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    reason: str
+
+
+def list_changes(
+    connection: Connection, *, before: datetime | None = None, limit: int = 50
+) -> list[Change]:
+    """Who changed what, the newest first; not only what is live: agents, content and styles, too."""
+    columns = [getattr(AuditEntry, field.name) for field in fields(Change)]
+    query = select(*columns).order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditEntry.at < before)
+    return [Change(*row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRow(Generic[V]):
     """A table of one row, with `id`, `version` and `seed`, and the dataclass that its columns fill."""
 

@@ -2,10 +2,21 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
+from app.admission.controller import State
+from app.admission.limits import Limits, read_limits
 from app.agents import roster
 from app.clock import utcnow
+from app.errors import NotFound
+from app.runs import adhoc
+from app.runs import explain as explanations
+from app.runs.explain import Explanation
 from app.runs.progress import Progress, read_progress
+from app.runs.report import RunReport, wait_for_run
+from app.usage import reports
+from app.usage.reports import Group, Period, Usage
+from workers.dispatch import publish
 from workers.process import services
 from workers.tasks import run_agent
 
@@ -13,16 +24,31 @@ HELP = """\
 Paceline shell. Runs need workers: `make up` in another terminal.
 
   run_agent.delay("ada")      start an agent now, by handle or id; returns at once
+  dispatch("ada", wait=True)  the same, and the run with its posts, comments and calls when it has ended
   agents("ada")               agents whose handle or name holds that text
+  explain("ada")              why it has not run
   status()                    the fleet over the last hour
+  usage()                     requests, tokens, cost: today, this week, this month; usage("agent") by agent
+  limits()                    what is in force, and admission as it stands
   services()                  engine, redis and settings, for anything else
 """
 
 
 def namespace() -> tuple[dict[str, Any], str]:
     """The names of the shell, and the text it opens with."""
-    names = {"run_agent": run_agent, "services": services, "agents": agents, "status": status}
-    return names, HELP
+    functions = (dispatch, agents, explain, status, usage, limits, services)
+    return {"run_agent": run_agent} | {f.__name__: f for f in functions}, HELP
+
+
+def dispatch(agent: str, *, wait: bool = False, timeout_s: float = 120) -> UUID | RunReport:
+    """Start an agent now; the run's id or, with `wait`, the run when it has ended."""
+    run_id = uuid4()
+    with services().engine.begin() as connection:
+        is_known = adhoc.request_run(connection, run_id, agent, utcnow())
+    if not is_known:
+        raise NotFound(f"unknown agent {agent!r}: agents() lists them")
+    publish([run_id])
+    return wait_for_run(services().engine, run_id, timeout_s) if wait else run_id
 
 
 def agents(search: str = "") -> list[roster.Listed]:
@@ -31,8 +57,34 @@ def agents(search: str = "") -> list[roster.Listed]:
         return roster.list_agents(connection, search=search)
 
 
+def explain(agent: str) -> Explanation:
+    """Why an agent has not run, or when it will."""
+    with services().engine.connect() as connection:
+        agent_id = roster.find_agent(connection, agent)
+    if agent_id is None:
+        raise NotFound(f"unknown agent {agent!r}: agents() lists them")
+    return explanations.explain(services(), agent_id, utcnow())
+
+
 def status() -> Progress:
     """The fleet now, counted over the last hour."""
     now = utcnow()
     with services().engine.connect() as connection:
         return read_progress(connection, services().settings, now, now - timedelta(hours=1))
+
+
+def usage(by: str | None = None) -> list[Period] | list[tuple[str, Usage]]:
+    """Today, this week and this month; or today by agent, community, type, model or outcome."""
+    now, zone = utcnow(), services().settings.zone
+    with services().engine.connect() as connection:
+        if by is None:
+            return reports.periods(connection, now, zone)
+        today = reports.period_start("today", now, zone)
+        return reports.breakdown(connection, today, now, Group(by), zone)
+
+
+def limits() -> tuple[Limits, State]:
+    """The limits in force, and admission as it stands."""
+    with services().engine.begin() as connection:
+        found = read_limits(connection, services().settings.limits)
+    return found, services().admission.state()

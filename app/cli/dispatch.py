@@ -8,11 +8,11 @@ from sqlalchemy import Engine
 
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json
-from app.clock import monotonic, sleep, utcnow
+from app.clock import utcnow
 from app.errors import NotFound, PacelineError, Unreachable
 from app.models import RunState
 from app.runs import adhoc
-from app.runs.report import RunReport, report_run
+from app.runs.report import RunReport, report_run, wait_for_run
 from app.runs.states import TERMINAL
 from app.settings import get_settings
 from app.wiring import publish
@@ -51,13 +51,8 @@ def _report(engine: Engine, run_id: UUID) -> RunReport:
 
 
 def _wait_for(engine: Engine, run_id: UUID, timeout: float) -> RunReport:
-    deadline = monotonic() + timeout
     with notes.status("waiting for the run ..."):
-        while True:
-            report = _report(engine, run_id)
-            if report.state in TERMINAL or monotonic() > deadline:
-                return report
-            sleep(0.1)
+        return wait_for_run(engine, run_id, timeout)
 
 
 def _show(report: RunReport) -> None:

@@ -8,7 +8,7 @@ from app.wiring import workers_entry
 
 
 def shell() -> None:
-    """Open a Python shell with run_agent, agents, status and services."""
+    """Open a Python shell with run_agent, dispatch, explain, usage, limits and more."""
     names, banner = workers_entry("shell")()
     readline.set_completer(rlcompleter.Completer(names).complete)
     readline.parse_and_bind("tab: complete")

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Engine, func, select
 
+from app.clock import monotonic, sleep
 from app.models import Agent, Comment, Post, Run
+from app.runs.states import TERMINAL
 from app.usage.calls import calls_of_run
 
 
@@ -54,6 +56,17 @@ def report_run(connection: Connection, run_id: UUID) -> RunReport:
         comments=list(comments),
         calls=list(calls),
     )
+
+
+def wait_for_run(engine: Engine, run_id: UUID, timeout_s: float) -> RunReport:
+    """The run when it has ended, or as it is after that time."""
+    deadline = monotonic() + timeout_s
+    while True:
+        with engine.connect() as connection:
+            report = report_run(connection, run_id)
+        if report.state in TERMINAL or monotonic() > deadline:
+            return report
+        sleep(0.1)
 
 
 @dataclass(frozen=True, slots=True)

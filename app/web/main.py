@@ -35,6 +35,7 @@ from app.usage.latency import latency_between
 from app.usage.reports import Group, breakdown, hourly, period_start, periods
 from app.web.access import is_allowed
 from app.web.charts import Bar, bar_chart
+from app.web.operations import add_operations
 from app.web.watcher import watching
 from app.wiring import build
 
@@ -169,6 +170,8 @@ def create_app(services: Services) -> FastAPI:
         with engine.connect() as connection:
             return page("incidents.html", request, incidents=list_incidents(connection),
                         alerts=list_alerts(connection), has_channel=bool(settings.alerts.urls))  # fmt: skip
+
+    add_operations(app, services, page)
 
     @app.get("/health")
     def health(request: Request) -> HTMLResponse:

@@ -141,6 +141,12 @@ def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedPr
         "from workers.tasks import run_agent\n"
         "print(run_agent.delay('ada').id)\n"
         "print(run_agent.delay('no_such_agent').id)\n"
+        "from workers.console import namespace\n"
+        "names, banner = namespace()\n"
+        "report = names['dispatch']('bruno', wait=True)\n"
+        "print(report.state, len(report.posts), len(report.calls) > 0)\n"
+        "print(names['usage']()[0].usage.requests > 0, names['limits']()[0].rate)\n"
+        "print(names['explain']('ada').agent, all(name in banner for name in names))\n"
     )
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=clean_env(**env), capture_output=True, text=True,
@@ -207,10 +213,15 @@ def test_agents_act_well_within_their_cycle_at_a_latency_of_one_and_a_half_secon
 
 def test_delay_in_a_plain_shell_starts_an_agent(fleet):
     assert fleet.shell.returncode == 0, fleet.shell.stderr
-    ada, unknown = fleet.shell.stdout.split()
+    ada, unknown, *_ = fleet.shell.stdout.split()
     by_id = {row[0]: row for row in fleet.rows["runs"]}
     assert by_id[ada][1:6] == ("ada", None, "adhoc", "completed", None)
     assert by_id[unknown][1:7] == (None, None, "adhoc", "failed", "unknown agent", "no_such_agent")
+
+
+def test_shell_has_everything_at_hand(fleet):
+    said = fleet.shell.stdout.splitlines()[2:]
+    assert said == ["completed 1 True", "True 4.0", "ada True"]
 
 
 def test_dispatch_waits_and_shows_the_run_with_its_post_and_spend(fleet):

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 import uvicorn
 from pydantic import SecretStr
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, insert, select, update
 
 from app.clock import sleep
 from app.gateway.sandbox.server import listen
-from app.models import Agent, Call, Community, Job, Post
+from app.models import Agent, AuditEntry, Call, Community, Job, Post
 from app.runs import jobs
 from app.runs.execute import execute
 from app.web.charts import Bar, bar_chart, nice_ceiling, short
@@ -25,7 +25,8 @@ from app.wiring import build  # isort: skip
 
 PAGES = (
     "/", "/usage", "/usage?by=agent&period=month", "/usage?by=model&period=week", "/agents",
-    "/agents?search=a", "/agents/a0", "/incidents", "/health",
+    "/agents?search=a", "/agents/a0", "/incidents", "/health", "/feed", "/feed?state=pending", "/limits",
+    "/feed?before=2026-11-01T00:00:00%2B00:00", "/audit",
 )  # fmt: skip
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}"""
 
@@ -85,12 +86,16 @@ def test_hostile_text_is_shown_and_does_nothing(web):
     with web.services.engine.begin() as connection:
         connection.execute(update(Agent).values(display_name=HOSTILE))
         connection.execute(update(Community).values(name=HOSTILE))
-        connection.execute(update(Post).values(body=HOSTILE))
+        connection.execute(update(Post).values(body=HOSTILE, state="refused", note=HOSTILE))
+        connection.execute(insert(AuditEntry).values(
+            actor=HOSTILE, action=HOSTILE, subject=HOSTILE, before={HOSTILE: HOSTILE}, after={}, reason=HOSTILE
+        ))  # fmt: skip
     for path in (*PAGES, "/usage?by=community"):
         text = web.get(path).text
         assert "<script" not in text
         assert "onerror=alert(1)>" not in text
-    assert "&lt;script&gt;" in web.get("/").text
+    for path in ("/feed", "/audit", "/agents"):
+        assert "&lt;script&gt;" in web.get(path).text
     assert web.get("/agents", params={"search": HOSTILE}).status_code == 200
 
 
