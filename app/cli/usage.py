@@ -1,6 +1,7 @@
 """`paceline usage`: what was asked, used and spent."""
 
 import csv
+import json
 import sys
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -29,7 +30,10 @@ def usage(
     limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
     calls: Annotated[
-        bool, typer.Option("--calls", help="Print every single call of the period as CSV")
+        bool,
+        typer.Option(
+            "--calls", help="Print every single call of the period, as CSV or as JSON lines"
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
@@ -49,7 +53,7 @@ def usage(
         latency = latency_between(connection, since, now)
         denied = denied_between(connection, since, now)
         if calls:
-            _export(connection, since, now)
+            _export(connection, since, now, as_json=as_json)
             return
     if as_csv:
         writer = csv.writer(sys.stdout)
@@ -83,18 +87,21 @@ def usage(
         )
 
 
-def _export(connection: Connection, since: datetime, until: datetime) -> None:
-    """Every call as a line; the progress goes where a person looks."""
+def _export(connection: Connection, since: datetime, until: datetime, *, as_json: bool) -> None:
+    """Every call as a line of CSV or JSON; the progress goes where a person looks."""
     total = count_between(connection, since, until)
     writer = csv.writer(sys.stdout)
     names: list[str] | None = None
     with Progress(console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("calls", total=total)
         for row in calls_between(connection, since, until):
-            if names is None:
-                names = list(row)
-                writer.writerow(names)
-            writer.writerow(row.values())
+            if as_json:
+                sys.stdout.write(json.dumps(row, default=str) + "\n")
+            else:
+                if names is None:
+                    names = list(row)
+                    writer.writerow(names)
+                writer.writerow(row.values())
             progress.advance(task)
     notes.print(f"{total:,} calls")
 

@@ -87,9 +87,8 @@ def test_hostile_text_is_shown_and_does_nothing(web):
         connection.execute(update(Agent).values(display_name=HOSTILE))
         connection.execute(update(Community).values(name=HOSTILE))
         connection.execute(update(Post).values(body=HOSTILE, state="refused", note=HOSTILE))
-        connection.execute(insert(AuditEntry).values(
-            actor=HOSTILE, action=HOSTILE, subject=HOSTILE, before={HOSTILE: HOSTILE}, after={}, reason=HOSTILE
-        ))  # fmt: skip
+        texts = dict.fromkeys(("actor", "action", "subject", "reason"), HOSTILE)
+        connection.execute(insert(AuditEntry).values(before={HOSTILE: HOSTILE}, after={}, **texts))
     for path in (*PAGES, "/usage?by=community"):
         text = web.get(path).text
         assert "<script" not in text
