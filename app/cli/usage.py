@@ -43,18 +43,15 @@ def usage(
     settings = get_settings()
     now, zone = utcnow(), settings.zone
     by = by or (Group.AGENT if as_csv else None)
+    since = period_start(PERIODS[period], now, zone)
     with database(settings) as engine, engine.connect() as connection:
-        rows = []
-        if by:
-            start = period_start(PERIODS[period], now, zone)
-            rows = breakdown(connection, start, now, by, zone, limit)
-        totals = [] if as_csv else periods(connection, now, zone)
-        since = period_start(PERIODS[period], now, zone)
-        latency = latency_between(connection, since, now)
-        denied = denied_between(connection, since, now)
         if calls:
             _export(connection, since, now, as_json=as_json)
             return
+        rows = breakdown(connection, since, now, by, zone, limit) if by else []
+        totals = [] if as_csv else periods(connection, now, zone)
+        latency = latency_between(connection, since, now)
+        denied = denied_between(connection, since, now)
     if as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow([by, *(field.name for field in fields(Usage))])
