@@ -119,8 +119,9 @@ def roll_up_usage() -> str:
 def keep_ledger() -> str:
     """Make the ledger's partitions of the days to come, drop those that are old and accounted for."""
     settings = services().settings
-    with services().engine.begin() as connection:
-        done = partitions.keep(connection, utcnow(), settings.zone, settings.usage.keep_days)
+    engine = services().engine
+    done = partitions.keep(engine, utcnow(), settings.zone, settings.usage.keep_days)
+    with engine.begin() as connection:
         jobs.done(connection, "ledger.keep", str(done))
     return str(done)
 
@@ -128,7 +129,7 @@ def keep_ledger() -> str:
 @app.task(name="books.check")
 def check_books() -> str:
     """Compare ledger, rollups and Redis; an alert says when they differ."""
-    books = audit(services(), None)
+    books = audit(services(), None, is_whole=False)
     said = f"{books.total} differences"
     with services().engine.begin() as connection:
         jobs.done(connection, jobs.CHECK_BOOKS, said)

@@ -2,7 +2,8 @@
 
 NOT safe beside the previous release: it finds calls by id alone, which still works, but counts on a key
 that is gone. Stop the workers, upgrade, start the new ones. The ledger is copied once, into partitions by
-day; that takes about a minute for ten million rows and needs room for a second copy.
+day; that takes about a minute for ten million rows and needs room for a second copy. Going back loses the sums of
+days whose calls were dropped.
 
 Revision ID: 0007
 Revises: 0006
@@ -204,6 +205,9 @@ def downgrade() -> None:
     op.drop_column("communities", "budget_month_micros", schema="paceline")
     op.drop_column("communities", "budget_day_micros", schema="paceline")
     op.execute(UNITE)
+    # The release before keeps hours for good and makes them from the ledger.
+    op.execute("delete from paceline.ai_usage_hourly")
+    op.execute("delete from paceline.ai_usage_daily")
     op.drop_table("ai_usage_agent_daily", schema="paceline")
     op.drop_table("usage_state", schema="paceline")
     op.drop_table("usage_days", schema="paceline")

@@ -60,12 +60,12 @@ def failed(connection: Connection, username: str, problem: str, again: timedelta
     )
 
 
-def postpone(connection: Connection, username: str) -> None:
-    """The model has no time for it now: whoever comes next may begin again."""
+def postpone(connection: Connection, username: str, wait: timedelta) -> None:
+    """No call is allowed for it now. Reading the posts costs money each time, so not again at once."""
     connection.execute(
         update(StyleProfile)
         .where(StyleProfile.username == username, StyleProfile.state == StyleState.LEARNING)
-        .values(state=StyleState.DUE, due_at=func.now())
+        .values(state=StyleState.DUE, due_at=func.now() + wait)
     )
 
 

@@ -4,9 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    update,
+)
 
-from app.models import Call, Incident, IncidentKind
+from app.models import Call, CallStatus, Incident, IncidentKind
 
 QUIET = timedelta(minutes=2)
 """An incident is over when nothing was refused for this long."""
@@ -54,12 +64,24 @@ def fold(connection: Connection) -> Folded:
         _recount(connection, incident_id, http_status, started)
         over = connection.execute(
             update(Incident)
-            .where(Incident.id == incident_id, Incident.last_at < func.now() - QUIET)
+            .where(
+                Incident.id == incident_id, Incident.last_at < func.now() - QUIET, _is_over(kind)
+            )
             .values(closed_at=Incident.last_at)
         )
         if over.rowcount:
             closed.append(incident_id)
     return Folded(tuple(opened), tuple(closed))
+
+
+def _is_over(kind: IncidentKind) -> ColumnElement[bool]:
+    """Used up credits are back when a call is answered, not when nobody asks: the breaker's probes are far
+    apart.
+    """
+    if kind is not IncidentKind.CREDITS_EXHAUSTED:
+        return true()
+    answered = (Call.status == CallStatus.OK) & (Call.created_at > Incident.last_at)
+    return exists().where(answered)
 
 
 def _end_of_last(connection: Connection, kind: IncidentKind) -> datetime | None:

@@ -10,6 +10,8 @@ from app.admission.limits import read_limits
 from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.community.budgets import list_budgets
+from app.controls import read_controls
+from app.models import OverBudget
 from app.runs.demand import planned_demand
 from app.runs.outside import credits_left
 from app.settings import Settings
@@ -42,6 +44,7 @@ class Budget:
 
 def _budgets(connection: Connection, settings: Settings) -> list[Message]:
     limits = read_limits(connection, settings.limits)
+    policy = OverBudget(read_controls(connection, settings.controls).over_budget)
     now, zone = utcnow(), settings.zone
     found = []
     for period, micros in (
@@ -55,7 +58,7 @@ def _budgets(connection: Connection, settings: Settings) -> list[Message]:
             name = f"{start.astimezone(zone):{shape}}"
             found.append(Budget(period, name, micros, spent))
     found += _of_communities(connection, now, zone)
-    return [message for budget in found for message in budget_messages(budget, zone)]
+    return [message for budget in found for message in budget_messages(budget, zone, policy)]
 
 
 def _of_communities(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Budget]:
@@ -73,22 +76,24 @@ def _of_communities(connection: Connection, now: datetime, zone: ZoneInfo) -> li
     return found
 
 
-def budget_messages(budget: Budget, zone: ZoneInfo) -> list[Message]:
-    """One message for each step that is reached. Pure."""
+def budget_messages(budget: Budget, zone: ZoneInfo, policy: OverBudget) -> list[Message]:
+    """One message for each step that is reached; another budget is told of anew. Pure."""
     share = 100 * budget.spent / budget.micros
+    of = f" of {budget.whose}" if budget.whose else ""
+    mend = f"`paceline budget set{f' --community {budget.whose!r}' if budget.whose else ''}` changes it."
+    then = {
+        OverBudget.STOP: "calls are refused",
+        OverBudget.POSTS_ONLY: "agents go on with posts only, which is paid beyond the budget",
+        OverBudget.CHEAPER_MODEL: "the cheaper model is asked, which is paid beyond the budget",
+    }[policy]
     return [
         Message(
-            key=f"budget.{budget.name}.{step}" + (f".{budget.whose}" if budget.whose else ""),
+            key=f"budget.{budget.name}.{budget.micros}.{step}" + (f".{budget.whose}" if of else ""),
             severity="failure" if step == 100 else "warning",
-            title=f"Paceline: {step} % of the budget of {budget.period} is spent"
-            + (f" by {budget.whose}" if budget.whose else ""),
-            body=f"${budget.spent / 1e6:,.2f} of ${budget.micros / 1e6:,.2f} ({share:.0f} %), estimated at "
-            f"list price, {budget.name} in {zone.key}. "
-            + (
-                "Calls are refused until the next period, or `paceline limits set --budget-...`."
-                if step == 100
-                else "Calls are refused at 100 %."
-            ),
+            title=f"Paceline: {step} % of the budget{of} of {budget.period} is spent",
+            body=f"${budget.spent / 1e6:,.2f} of ${budget.micros / 1e6:,.2f} ({share:.0f} %), estimated, "
+            f"{budget.name} in {zone.key}. "
+            + (f"Now {then}. {mend}" if step == 100 else f"At 100 % {then}. {mend}"),
         )
         for step in BUDGET_STEPS
         if share >= step
@@ -122,4 +127,9 @@ def _runway(connection: Connection, settings: Settings) -> list[Message]:
     month = f"{utcnow().astimezone(settings.zone):%Y-%m}"
     left = f"${(found.credits_left or 0) / 1e6:,.2f}"
     body = f"{left} are left and last {found.runway_days:g} days ({found.basis})."
-    return [Message(f"runway.{month}.{step:g}", "warning", "Paceline: the credits end soon", body)]
+    bought = f"{settings.usage.credits_usd:g}.{settings.usage.credits_since or ''}"
+    return [
+        Message(
+            f"runway.{month}.{bought}.{step:g}", "warning", "Paceline: the credits end soon", body
+        )
+    ]

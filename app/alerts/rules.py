@@ -98,7 +98,8 @@ def _models(connection: Connection) -> list[Message]:
     """
     query = text("""
       select model, count(*) filter (where status = 'ok') as ok, count(*) as calls,
-        min(created_at) as since, max(error_code) as error
+        min(created_at) as since, max(error_code) as error,
+        coalesce(bool_or(error_code = 'model_gone'), false) as is_gone
       from paceline.ai_request_log
       where created_at > now() - interval '15 minutes' and status <> 'in_flight' group by model
     """)
@@ -107,7 +108,9 @@ def _models(connection: Connection) -> list[Message]:
     for row in connection.execute(query):
         is_told = told[row.model] > over[row.model]
         key = f"model|{row.model}|{over[row.model] + 1}"  # the n-th time
-        if not row.ok and row.calls >= FAILING_CALLS and not is_told:
+        # A model that is gone is asked once in ten minutes, so few calls say enough.
+        is_failing = not row.ok and (row.calls >= FAILING_CALLS or row.is_gone)
+        if is_failing and not is_told:
             body = (
                 f"None of {row.calls} calls since {row.since:%Y-%m-%d %H:%M:%S} UTC was answered: "
             )

@@ -29,6 +29,8 @@ from app.models import (
     Vote,
 )
 
+WAITS = "waits for approval"
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -142,7 +144,7 @@ def _judge(
     if controls.dry_run:
         return judged(ContentState.DRY_RUN, "dry run")
     if controls.review == Review.ALL or (controls.review == Review.POSTS and is_post):
-        return judged(ContentState.PENDING, "waits for approval")
+        return judged(ContentState.PENDING, WAITS)
     return judged(ContentState.PUBLISHED, None)
 
 

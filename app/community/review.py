@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, literal, select, union_all, update
 
-from app.models import Agent, AuditEntry, Comment, Community, ContentState, Post
+from app.models import Agent, AuditEntry, Comment, Community, ContentState, Post, PostKind
 
 DECISIONS = {
     "approve": (
@@ -76,6 +76,30 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return found
 
 
+def _welcome(connection: Connection, post_ids: Sequence[UUID]) -> None:
+    """Welcomes that are about to be published: the first of an agent counts as its welcome, another one is
+    a regular post.
+    """
+    query = select(Post.id, Post.agent_id, Post.state).where(
+        Post.id.in_(post_ids), Post.kind == PostKind.WELCOME
+    )
+    for post_id, agent_id, state in connection.execute(query.order_by(Post.created_at)).all():
+        is_visible = Post.state.in_((ContentState.PUBLISHED, ContentState.PENDING))
+        other = select(Post.id).where(
+            Post.agent_id == agent_id, Post.kind == PostKind.WELCOME, Post.id != post_id, is_visible
+        )
+        if state != ContentState.PENDING and connection.execute(other).first():
+            regular = update(Post).where(Post.id == post_id).values(kind=PostKind.REGULAR)
+            connection.execute(regular)
+            continue
+        if state != ContentState.PENDING:  # so that the next of the same agent sees this one
+            connection.execute(
+                update(Post).where(Post.id == post_id).values(state=ContentState.PENDING)
+            )
+        is_new = (Agent.id == agent_id) & Agent.welcomed_at.is_(None)
+        connection.execute(update(Agent).where(is_new).values(welcomed_at=func.now()))
+
+
 def decide(
     connection: Connection, decision: str, ids: Sequence[UUID], *, actor: str, reason: str
 ) -> list[UUID]:
@@ -93,6 +117,8 @@ def decide(
         if not before:
             continue
         note = None if becomes is ContentState.PUBLISHED else f"{becomes} by {actor}"
+        if table is Post and becomes is ContentState.PUBLISHED:
+            _welcome(connection, list(before))
         changed = connection.execute(
             update(table)
             .where(table.id.in_(before))

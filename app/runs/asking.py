@@ -20,10 +20,11 @@ from app.runs.actor import Actor
 from app.runs.calling import Question
 from app.runs.services import Services
 from app.settings.groups import GatewaySettings
-from app.sources import SourceFault
+from app.sources import SourceDown, SourceFault, SourceThrottled
 
 log = get_logger(__name__)
 
+STYLE_LATER = timedelta(minutes=15)
 STYLE_AGAIN = timedelta(days=1)
 """After what will not be different soon: a private account, a source without credits, a bad answer."""
 
@@ -91,7 +92,7 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
             theme=theme,
             body=body,
         )
-        if heard and note is None:
+        if heard and note in (None, publish.WAITS):
             mentions.take_up(connection, [mention_id for mention_id, _, _ in heard], held.run_id)
         return note
 
@@ -148,7 +149,9 @@ def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
         texts = style.usable([tweet.text for tweet in source.last_tweets(username)])
     except SourceFault as fault:
         log.warning("style.not_learned", username=username, error=str(fault))
-        again = max(STYLE_AGAIN, timedelta(seconds=fault.retry_after_s))
+        again = STYLE_AGAIN
+        if isinstance(fault, SourceThrottled | SourceDown):  # it passes, and cost nothing
+            again = max(STYLE_LATER, timedelta(seconds=fault.retry_after_s))
         return _give_up_style(services, username, str(fault), again)
     if len(texts) < style.TWEETS_MIN:
         return _give_up_style(services, username, f"only {len(texts)} posts to learn from")

@@ -23,7 +23,7 @@ from app.log import get_logger
 from app.models import AgentState, OverBudget, RunState
 from app.runs import leases
 from app.runs.actor import Actor, read_actor
-from app.runs.asking import STYLE_AGAIN, Planned, plan
+from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
 from app.runs.calling import Answered, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.services import Services
 
@@ -244,6 +244,7 @@ def _note_failure(
             publish.note_visit(connection, actor.claim.agent_id)
         elif activity.kind is ActivityKind.STYLE and actor.style_source:
             if isinstance(answer, Later):
-                profiles.postpone(connection, actor.style_source)
+                wait = max(STYLE_LATER, timedelta(seconds=answer.wait_s))
+                profiles.postpone(connection, actor.style_source, wait)
             else:
                 profiles.failed(connection, actor.style_source, answer.reason, STYLE_AGAIN)

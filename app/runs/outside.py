@@ -11,7 +11,7 @@ from app.community.mentions import ScanPoint, Seen
 from app.log import get_logger
 from app.models import SourceState
 from app.runs.services import Services
-from app.sources import Page, SourceFault
+from app.sources import NoSuchUser, Page, SourceFault
 
 log = get_logger(__name__)
 
@@ -75,7 +75,8 @@ def _ask(services: Services, account: str, point: ScanPoint) -> tuple[str, Page]
         except SourceFault as fault:
             problems.append(f"{source.name}: {fault}")
             log.warning("source.failed", source=source.name, account=account, error=str(fault))
-            _note(services, source.name, fault)
+            if not isinstance(fault, NoSuchUser):  # which is about the account, not the source
+                _note(services, source.name, fault)
     return "; ".join(problems)
 
 

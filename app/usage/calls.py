@@ -5,9 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
-from app.models import Agent, Call, CallStatus
+from app.models import Agent, Call, CallStatus, UsageDay
 
 NO_ANSWER = "no_answer"
 """Error code of a call that was sent and may have been paid for."""
@@ -151,9 +163,16 @@ def give_up(connection: Connection, deadline: timedelta) -> int:
 
     Their worker died. They may have been paid for, so they count what was reserved.
     """
+    # A frozen day has none in flight; a day more, for the time zone.
+    frozen = select(func.max(UsageDay.day) - 1).scalar_subquery()
+    oldest = func.coalesce(cast(frozen, DateTime(timezone=True)), text("'-infinity'"))
     given_up = connection.execute(
         update(Call)
-        .where(Call.status == CallStatus.IN_FLIGHT, Call.created_at < func.now() - deadline)
+        .where(
+            Call.status == CallStatus.IN_FLIGHT,
+            Call.created_at < func.now() - deadline,
+            Call.created_at >= oldest,
+        )
         .values(status=CallStatus.UNKNOWN, error_code="worker_lost", finished_at=func.now())
     )
     return given_up.rowcount

@@ -93,14 +93,16 @@ _AGENTS = f"""
     cost_micros, unpriced
   from paceline.ai_usage_agent_daily
   where day >= (cast(:start as timestamptz) at time zone :zone)::date
-    and day < (cast(:today as timestamptz) at time zone :zone)::date
+    and day < (select (at at time zone :zone)::date from cut)
   union all
   select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly, cut
-  where hour >= greatest(:start, :today) and hour < least(:until, cut.at)
+  where hour >= greatest(:start, date_trunc('day', cut.at, :zone)) and hour < least(:until, cut.at)
   union all
   select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
 """
-"""Whole days from their own rollup, today's hours from theirs, the newest from the ledger."""
+"""Whole days from their own rollup, the hours of the day that the cut is in from theirs, the newest from the
+ledger: cut at one moment, so that nothing is counted twice, also when midnight came since the last round.
+"""
 _SUMS = """
   coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
   coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
@@ -171,7 +173,6 @@ def breakdown(
         query = f"""{_CUT} select {_BY[by]}, {_SUMS} from ({_FLEET}) u
           group by 1 order by 9 desc, 2 desc, 1 limit :limit"""
     given: dict[str, object] = {"start": start, "until": until, "limit": limit, "zone": zone.key}
-    given["today"] = day_window(until, zone)[0]
     rows = connection.execute(text(query), given)
     return [(str(row[0]), Usage(*(int(value) for value in row[1:]))) for row in rows]
 
@@ -185,7 +186,6 @@ def cost_by_community(
       join paceline.agents a on a.id = u.agent_id group by 1
     """)
     given: dict[str, object] = {"start": start, "until": until, "zone": zone.key}
-    given["today"] = day_window(until, zone)[0]
     return {row[0]: int(row[1]) for row in connection.execute(query, given)}
 
 

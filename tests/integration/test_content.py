@@ -176,6 +176,23 @@ def test_review_keeps_posts_back_until_a_person_decides(services, ada):
     assert actions == {"controls.set", "content.approve", "content.reject", "content.hide"}
 
 
+def test_approved_welcome_counts_as_one_and_a_second_is_a_regular_post(services):
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+    set_controls(services, banned_words=["coin"])
+    say(services, "a coin", "another coin")
+    for _ in range(2):
+        run(services, agent)
+    ids = [row[0] for row in rows(services, Post.id)]
+    with services.engine.begin() as connection:
+        assert len(decide(connection, "approve", ids, actor="eve", reason="fine")) == 2
+    kinds = sorted(rows(services, Post.kind, Post.state))
+    assert kinds == [("regular", "published"), ("welcome", "published")]
+    say(services, "hello")
+    run(services, agent)
+    assert len([row for row in rows(services, Post.kind) if row[0] == "welcome"]) == 1
+
+
 def test_paused_activity_is_left_out_with_its_reason_and_makes_no_call(services, sandbox, ada):
     set_controls(services, paused_activities=["post"])
     outcome = run(services, ada)

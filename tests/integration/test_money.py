@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app import controls
-from app.alerts import outbox, rules
+from app.alerts import incidents, outbox, rules
 from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.community.budgets import list_budgets, set_budget
@@ -135,6 +135,28 @@ def test_model_that_never_answers_is_told_once_and_its_end_too(services):
     with services.engine.begin() as connection:
         connection.execute(update(Call).values(status="error", created_at=Call.created_at))
     assert len(told()) == 3, "it began again"
+
+
+def test_model_that_is_gone_is_told_after_one_call(services):
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+        gone = {"status": "error", "error_code": "model_gone", "http_status": 404}
+        add_call(connection, agent, make_run(connection, agent), utcnow(), **gone)
+        keys = [message.key for message in rules.evaluate(connection, services.settings)]
+    assert keys == ["model|google/gemini-2.5-flash|1"]
+
+
+def test_used_up_credits_are_over_when_a_call_is_answered_and_not_before(services):
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+        run_id = make_run(connection, agent)
+        hour_ago = utcnow() - timedelta(hours=1)
+        broke = {"status": "error", "error_code": "credits_exhausted", "http_status": 402}
+        add_call(connection, agent, run_id, hour_ago, **broke)
+        assert incidents.fold(connection).closed == (), "nobody asked since"
+        assert incidents.fold(connection).closed == ()
+        add_call(connection, agent, run_id, utcnow())
+        assert len(incidents.fold(connection).closed) == 1
 
 
 def test_books_that_differ_and_credits_that_end_are_told(services, embedded, sandbox, home):

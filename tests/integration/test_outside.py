@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
+from app.admission.limits import change_limits
 from app.agents import profiles
 from app.alerts import rules
 from app.clock import utcnow
@@ -226,6 +227,35 @@ def test_when_both_fail_the_reason_is_kept_and_nothing_is_left_out_afterwards(ou
     assert len(sandbox.state.world.requests) == before, "nobody is asked in between"
     due_again(outside)
     assert scan_mentions(outside).new == 1
+
+
+def test_account_that_is_not_there_blocks_no_other(engine, redis, embedded, sandbox, home):
+    base = sandbox.url.removesuffix("/v1")
+    sources = {"twitterapi_url": base, "mention_accounts": ["typo", "ada"]}
+    settings = make_settings(embedded, sandbox.url, home, sources=sources, TWITTERAPI_IO_KEY="k")
+    sandbox.state.world.missing = ["typo"]
+    sandbox.state.world.mentions = {"ada": [mention(1)]}
+    with engine.begin() as connection:
+        connection.execute(SourceState.__table__.insert().values(name="twitterapi", credits=60_000))
+    built = build(settings)
+    done = scan_mentions(built)
+    built.close()
+    assert done.new == 1
+    assert list(done.problems) == ["typo"]
+
+
+def test_posts_for_a_style_are_not_bought_again_while_no_call_is_allowed(outside, sandbox):
+    with outside.engine.begin() as connection:
+        pause = {"paused_until": utcnow() + timedelta(seconds=600)}
+        limits = change_limits(connection, outside.settings.limits, pause, actor="t", reason="")
+    outside.admission.put_in_force(limits)
+    agent = one_agent(outside)
+    for _ in range(3):
+        run(outside, agent)
+    assert asked(sandbox, "/twitter/user/last_tweets") == 1
+    ((state, wait),) = rows(outside, StyleProfile.state, StyleProfile.due_at - func.now())
+    assert state == "due"
+    assert wait > timedelta(minutes=9)
 
 
 def test_pages_end_where_the_sources_say_so_or_should_have(outside, sandbox):

@@ -25,6 +25,7 @@ from app.models import (
     Incident,
     Job,
     LatencyHourly,
+    OverBudget,
     UsageDay,
     UsageState,
 )
@@ -83,6 +84,11 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
     """Rounds and retention in any order; rows that end late; single calls gone, their sums are not."""
     agent_id, run_id = ada
     zone, now = ZoneInfo(zone), utcnow()
+
+    def roll_up():
+        with engine.begin() as connection:
+            rollups.roll_up(connection, zone)
+
     with engine.begin() as connection:
         for table in USAGE_TABLES:
             connection.execute(delete(table))
@@ -93,20 +99,22 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             "from paceline.ai_request_log group by 1 order by 1"
         )
         ledger = dict(connection.execute(by_day, {"zone": zone.key}).all())
-        for step in steps:
-            if step == "round":
-                rollups.roll_up(connection, zone)
-            else:
-                partitions.keep(connection, now, zone, keep_days=9)
+    for step in steps:
+        if step == "round":
+            roll_up()
+        else:
+            partitions.keep(engine, now, zone, keep_days=9)
+    with engine.begin() as connection:
         for minutes in late:  # rows of hours that had been rolled up
             at = now - timedelta(minutes=minutes)
             add_call(connection, agent_id, run_id, at, tokens_used=7)
             day = at.astimezone(zone).date()
             ledger[day] = ledger.get(day, 0) + 7
-        rollups.roll_up(connection, zone)
-        partitions.keep(connection, now, zone, keep_days=9)
-        count = len(early) + len(late)
-        expected = (count, 30 * len(early) + 7 * len(late), 50 * count)
+    roll_up()
+    partitions.keep(engine, now, zone, keep_days=9)
+    count = len(early) + len(late)
+    expected = (count, 30 * len(early) + 7 * len(late), 50 * count)
+    with engine.connect() as connection:
         for table in (FleetHourlyUsage, DailyUsage, AgentDailyUsage):
             assert sums(connection, table) == expected
         assert rollups.differences(connection, zone) == 0
@@ -114,7 +122,14 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
         assert {row[0]: int(row[1]) for row in connection.execute(daily)} == ledger
         oldest = connection.execute(select(func.min(Call.created_at))).scalar_one()
         assert oldest is None or oldest > now - timedelta(days=12), "old calls are gone"
-        assert partitions.rows_in_rest(connection) == 0
+        for until in (
+            now + timedelta(seconds=1),
+            now + timedelta(days=1),
+        ):  # also when midnight came since the last round
+            start = now - timedelta(days=50)
+            start = start.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+            by_place = reports.cost_by_community(connection, start, until, zone)
+            assert sum(by_place.values()) == 50 * count
 
 
 def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine, ada):
@@ -138,15 +153,35 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
 
 
 def test_calls_without_a_partition_of_their_day_are_taken_and_sorted_in_later(engine, ada):
+    zone, far = ZoneInfo("UTC"), utcnow() + timedelta(days=30)
+    partitions.keep(engine, utcnow(), zone, 90)
     with engine.begin() as connection:
-        partitions.keep(connection, utcnow(), ZoneInfo("UTC"), 90)
-        far = utcnow() + timedelta(days=30)
         add_call(connection, *ada, far)
-        assert partitions.rows_in_rest(connection) == 1
-        assert partitions.keep(connection, far, ZoneInfo("UTC"), 90).made == 8
+        add_call(connection, *ada, far + timedelta(days=1), status="in_flight")
+    later = far + timedelta(days=2)
+    assert partitions.keep(engine, far, zone, 90).made == 6, "not the days that are not settled"
+    with engine.connect() as connection:
+        assert partitions.rows_in_rest(connection) == 2
+    partitions.keep(engine, later, zone, 90)
+    with engine.begin() as connection:
+        assert partitions.rows_in_rest(connection) == 1, "a call is under way"
+        connection.execute(update(Call).values(status="ok"))
+    partitions.keep(engine, later, zone, 90)
+    with engine.connect() as connection:
         assert partitions.rows_in_rest(connection) == 0
-        assert connection.execute(select(func.count()).select_from(Call)).scalar_one() == 1
-        connection.rollback()
+        assert connection.execute(select(func.count()).select_from(Call)).scalar_one() == 2
+
+
+def test_partitions_give_way_to_whoever_uses_the_ledger(engine, ada, monkeypatch):
+    """A worker between two statements never loses its answer to them."""
+    monkeypatch.setattr(partitions, "TRIES", 1)
+    monkeypatch.setattr(partitions, "PAUSE_S", 0)
+    far = utcnow() + timedelta(days=60)
+    with engine.begin() as connection:
+        connection.execute(text("lock table paceline.runs in row exclusive mode"))
+        add_call(connection, *ada, utcnow())
+        assert partitions.keep(engine, far, ZoneInfo("UTC"), 90).made == 0
+    assert partitions.keep(engine, far, ZoneInfo("UTC"), 90).made == 8
 
 
 def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
@@ -234,13 +269,18 @@ def test_requirement_47_refusals_become_one_incident_that_opens_and_closes_once(
 @pytest.mark.plan(19)
 def test_requirement_19_each_step_of_a_budget_is_told_once():
     def steps(spent):
-        messages = budget_messages(Budget("today", "2026-11-22", 1_000, spent), ZoneInfo("UTC"))
+        budget = Budget("today", "2026-11-22", 1_000, spent)
+        messages = budget_messages(budget, ZoneInfo("UTC"), OverBudget.STOP)
         return [message.key for message in messages]
 
     assert steps(499) == []
-    assert steps(500) == ["budget.2026-11-22.50"]
-    assert steps(960) == [f"budget.2026-11-22.{step}" for step in (50, 80, 95)]
-    assert steps(5_000)[-1] == "budget.2026-11-22.100"
+    assert steps(500) == ["budget.2026-11-22.1000.50"]
+    assert steps(960) == [f"budget.2026-11-22.1000.{step}" for step in (50, 80, 95)]
+    own = Budget("today", "2026-11-22", 1_000, 1_000, "Bread")
+    last = budget_messages(own, ZoneInfo("UTC"), OverBudget.POSTS_ONLY)[-1]
+    assert "posts only" in last.body
+    assert "budget set --community 'Bread'" in last.body
+    assert steps(5_000)[-1] == "budget.2026-11-22.1000.100"
 
 
 @pytest.mark.plan(16, 19)
