@@ -1,9 +1,19 @@
 """The connection to PostgreSQL: URL, engine, naming of constraints."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Engine, MetaData, NullPool, Text, create_engine, make_url, text
+from sqlalchemy import (
+    DateTime,
+    Engine,
+    MetaData,
+    NullPool,
+    Text,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase
 
@@ -49,9 +59,20 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "paceli
         return create_engine(
             parsed, connect_args={**arguments, "prepare_threshold": None}, poolclass=NullPool
         )
-    return create_engine(
+    engine = create_engine(
         parsed, connect_args=arguments, pool_size=pool_size, max_overflow=5, pool_pre_ping=True
     )
+    event.listen(engine, "connect", _without_jit)
+    return engine
+
+
+def _without_jit(connection: Any, _: object) -> None:
+    """Compiling a query of ours takes longer than running it: 25 of 35 ms of a report over ten million calls
+    (`make bench-ledger`), because it looks dear by the number of partitions.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("set jit = off")
+    connection.commit()
 
 
 def check_database(engine: Engine) -> None:

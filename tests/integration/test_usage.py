@@ -298,6 +298,8 @@ def test_first_402_and_a_silent_scheduler_are_told_and_their_end_too(services):
         assert outbox.post(connection, first) == 2
         assert outbox.post(connection, first) == 0
         jobs.done(connection, jobs.OPEN_SLICE, "slice")
+        add_call(connection, agent_id, run_id, utcnow() - timedelta(minutes=1))
+        incidents.fold(connection)
         again = evaluate(connection, services.settings)
         assert outbox.post(connection, again) == 2
         assert all(
