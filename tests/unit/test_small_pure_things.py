@@ -13,6 +13,7 @@ from app.gateway.sandbox.writer import write
 from app.models import RunState
 from app.models.agents import PHASES
 from app.runs.states import OPEN, TERMINAL, TRANSITIONS
+from app.settings import UsageSettings
 from app.usage.prices import cost_micros
 from workers.schedule import OnTheClock
 
@@ -29,10 +30,13 @@ def test_cycle_starts_are_whole_periods_apart(now, period_s):
 
 
 def test_price_is_in_whole_micro_dollars_and_unknown_is_not_zero():
-    assert cost_micros("google/gemini-2.5-flash", 50, 100, NOW) == 265
-    assert cost_micros("google/gemini-2.5-flash", 108_000_000, 216_000_000, NOW) == 572_400_000
-    assert cost_micros("nobody/knows-this", 50, 100, NOW) is None
-    assert cost_micros("knows-this-nobody", 50, 100, NOW) is None
+    listed = UsageSettings()
+    assert cost_micros("google/gemini-2.5-flash", 50, 100, NOW, listed) == 265
+    assert (
+        cost_micros("google/gemini-2.5-flash", 108_000_000, 216_000_000, NOW, listed) == 572_400_000
+    )
+    assert cost_micros("nobody/knows-this", 50, 100, NOW, listed) is None
+    assert cost_micros("knows-this-nobody", 50, 100, NOW, listed) is None
 
 
 @given(st.uuids())
