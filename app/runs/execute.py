@@ -128,8 +128,9 @@ def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) ->
     too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at
     state, reason = RunState.SNOOZED, later.reason
     if too_late:
-        state = RunState.COMPLETED if done else RunState.SKIPPED
-        reason = f"{later.reason}: no permit within the cycle" + (" for the rest" if done else "")
+        did = done - {"style"}
+        state = RunState.COMPLETED if did else RunState.SKIPPED
+        reason = f"{later.reason}: no permit within the cycle" + (" for the rest" if did else "")
     with services.engine.begin() as connection:
         is_ours = (
             leases.end(connection, held, state, reason)

@@ -67,19 +67,21 @@ _CUT = """with cut as (
     - interval '10 minutes', :zone) as at)
 """
 """Where the rollup is final: older hours are read from it, newer ones from the ledger. A call that was
-still open when its hour was rolled up is counted as it ended within ten minutes of the hour's end.
+still open when its hour was rolled up is counted as it ended within ten minutes of the hour's end. Always
+asked for as a scalar: joined to, it would let the planner read whole tables.
 """
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
     coalesce(cost_micros, 0) as cost_micros, (status = 'ok' and cost_micros is null)::int as unpriced
-  from paceline.ai_request_log, cut
-  where created_at >= greatest(:start, cut.at) and created_at < :until
+  from paceline.ai_request_log
+  where created_at >= greatest(:start, (select at from cut)) and created_at < :until
 """
 _FLEET = f"""
   select hour as at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros,
     unpriced
-  from paceline.ai_usage_fleet_hourly, cut where hour >= :start and hour < least(:until, cut.at)
+  from paceline.ai_usage_fleet_hourly
+  where hour >= :start and hour < least(:until, (select at from cut))
   union all
   select at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros, unpriced
   from ({_OPEN}) newest
@@ -95,8 +97,9 @@ _AGENTS = f"""
   where day >= (cast(:start as timestamptz) at time zone :zone)::date
     and day < (select (at at time zone :zone)::date from cut)
   union all
-  select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly, cut
-  where hour >= greatest(:start, date_trunc('day', cut.at, :zone)) and hour < least(:until, cut.at)
+  select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly
+  where hour >= greatest(:start, (select date_trunc('day', at, :zone) from cut))
+    and hour < least(:until, (select at from cut))
   union all
   select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
 """
