@@ -67,8 +67,8 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "paceli
 
 
 def _without_jit(connection: Any, _: object) -> None:
-    """Compiling a query of ours takes longer than running it: 25 of 35 ms of a report over ten million calls
-    (`make bench-ledger`), because it looks dear by the number of partitions.
+    """Compiling a report takes longer than running it: 15 ms with and 6.5 without, over ten million calls
+    (docs/performance.md), because it looks dear by the number of partitions.
     """
     with connection.cursor() as cursor:
         cursor.execute("set jit = off")
