@@ -204,11 +204,12 @@ def test_slices_are_five_seconds_apart(fleet):
 @pytest.mark.plan(18)
 def test_agents_act_well_within_their_cycle_at_a_latency_of_one_and_a_half_seconds(fleet):
     """The job that was replaced went through all agents in one task, and died at 54 seconds."""
-    took = [row[8] - row[2] for row in fleet.rows["runs"] if row[3] == "cycle"]
-    assert len(took) > 60
-    assert max(took).total_seconds() < 100
-    agents = [row[1] for row in fleet.rows["runs"] if row[3] == "cycle"]
-    assert len(set(agents)) > 60, "a run is one agent's"
+    runs = [row for row in fleet.rows["runs"] if row[3] == "cycle"]
+    assert len(runs) > 30
+    assert max(row[8] - row[2] for row in runs).total_seconds() < 100
+    assert len({(row[1], row[2]) for row in runs}) == len(runs), (
+        "a run is one agent's, once a cycle"
+    )
 
 
 def test_delay_in_a_plain_shell_starts_an_agent(fleet):
