@@ -34,6 +34,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"queue": "maintenance", "expires": 60.0},
     },
+    "rank who uses most": {
+        "task": "usage.rank",
+        "schedule": 60.0,
+        "options": {"queue": "maintenance", "expires": 60.0},
+    },
     "keep the ledger's partitions": {
         "task": "ledger.keep",
         "schedule": 3600.0,

@@ -52,9 +52,12 @@ def change_controls(
     *,
     actor: str,
     reason: str,
+    version: int | None = None,
 ) -> Controls:
     """Change controls, with an audit entry; the caller commits."""
-    return _row.change(connection, _seed(settings), changes, actor=actor, reason=reason)
+    return _row.change(
+        connection, _seed(settings), changes, actor=actor, reason=reason, version=version
+    )
 
 
 def _seed(settings: ControlSettings) -> dict[str, Any]:

@@ -6,39 +6,16 @@ where a deployment begins; an operator's own word stays in force until then.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.models import AuditEntry
+from app.audit_log import note_change
+from app.errors import ConfigError
 
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One line of the audit log."""
-
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    before: dict[str, Any]
-    after: dict[str, Any]
-    reason: str
-
-
-def list_changes(
-    connection: Connection, *, before: datetime | None = None, limit: int = 50
-) -> list[Change]:
-    """Who changed what, the newest first; not only what is live: agents, content and styles, too."""
-    columns = [getattr(AuditEntry, field.name) for field in fields(Change)]
-    query = select(*columns).order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(AuditEntry.at < before)
-    return [Change(*row) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +34,11 @@ class LiveRow(Generic[V]):
         if row is None:
             self._insert(connection, seed)
             row = connection.execute(select(*columns)).one()
-        return self.value(*row)
+        made: list[Any] = []
+        for value, field in zip(row, fields(self.value), strict=True):  # type: ignore[arg-type]
+            is_word = isinstance(field.type, type) and issubclass(field.type, StrEnum)
+            made.append(field.type(value) if is_word else value)  # type: ignore[operator]
+        return self.value(*made)
 
     def follow(self, connection: Connection, seed: Mapping[str, Any]) -> None:
         """Apply what changed in the environment since last time."""
@@ -80,28 +61,31 @@ class LiveRow(Generic[V]):
         *,
         actor: str,
         reason: str,
+        version: int | None = None,
     ) -> V:
-        """Change what is in force, with an audit entry; the caller commits."""
+        """Change what is in force, with an audit entry; the caller commits. Raises ConfigError when somebody
+        changed it since this `version` was read.
+        """
+        self.read(connection, seed)  # made if there is none
+        connection.execute(select(self.table.version).with_for_update())
         before: dict[str, Any] = asdict(self.read(connection, seed))  # type: ignore[call-overload]
+        if version is not None and version != before["version"]:
+            raise ConfigError("somebody changed this meanwhile: look again, then change it")
         changes = {name: value for name, value in changes.items() if before[name] != value}
         if changes:
             version = self.table.version + 1
             connection.execute(update(self.table).values(version=version, **changes))
-            entry = {
-                "actor": actor,
-                "action": self.action,
-                "subject": "fleet",
-                "before": {name: _plain(before[name]) for name in changes},
-                "after": {name: _plain(value) for name, value in changes.items()},
-                "reason": reason,
-            }
-            connection.execute(insert(AuditEntry).values(**entry))
+            note_change(
+                connection,
+                actor=actor,
+                action=self.action,
+                subject="fleet",
+                before={name: before[name] for name in changes},
+                after=changes,
+                reason=reason,
+            )
         return self.read(connection, seed)
 
     def _insert(self, connection: Connection, seed: Mapping[str, Any]) -> None:
         row = upsert(self.table).values(id=1, version=1, seed=dict(seed), **seed)
         connection.execute(row.on_conflict_do_nothing())
-
-
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value

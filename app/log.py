@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -40,6 +41,11 @@ def configure(settings: LogSettings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level)),
         cache_logger_on_first_use=True,
     )
+
+
+def log_context(**ids: str) -> AbstractContextManager[None]:
+    """Name these in every event of the block: run, agent, request."""
+    return structlog.contextvars.bound_contextvars(**ids)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -6,6 +6,8 @@ Celery carries hints, Postgres holds the truth; each setting below says what it 
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from celery.signals import beat_init, setup_logging
@@ -13,9 +15,11 @@ from kombu import Queue
 
 from app import log
 from app.errors import PacelineError
+from app.redis_client import parse_sentinel
 from app.settings import Settings, get_settings
 from app.wiring import find_addresses
 from beat_schedule import BEAT_SCHEDULE
+from workers.alive import Alive
 from workers.schedule import OnTheClock
 
 KEY_PREFIX = "paceline:"
@@ -24,9 +28,8 @@ KEY_PREFIX = "paceline:"
 
 def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
-    celery = Celery(
-        "paceline", broker=find_addresses(settings).redis_url, include=["workers.tasks"]
-    )
+    broker, transport = _broker(find_addresses(settings).redis_url)
+    celery = Celery("paceline", broker=broker, include=["workers.tasks"])
     threads = settings.worker.threads
     # Longer than the longest run, and the same everywhere: the shortest one on a Redis wins, and a
     # message is delivered again when it is over. Rescue by lease is what is fast, this is a backstop.
@@ -69,6 +72,7 @@ def make_app(settings: Settings) -> Celery:
             "health_check_interval": 10,
             "max_connections": threads + 20,
             "global_keyprefix": KEY_PREFIX,
+            **transport,
         },
         visibility_timeout=visibility_s,
         # Flower lives on events; task-sent would double them for nothing it shows.
@@ -86,7 +90,25 @@ def make_app(settings: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
+    celery.steps["worker"].add(Alive)
     return celery
+
+
+def _broker(url: str) -> tuple[str, dict[str, Any]]:
+    """The address as kombu wants it, and what it must know beside; only sentinels are told otherwise."""
+    watched = parse_sentinel(url)
+    if watched is None:
+        return url, {}
+    login = (
+        f"{quote(watched.username or '')}:{quote(watched.password, safe='')}@"
+        if watched.password
+        else ""
+    )
+    hosts = (f"sentinel://{login}{host}:{port}/{watched.db}" for host, port in watched.hosts)
+    return ";".join(hosts), {
+        "master_name": watched.master,
+        "sentinel_kwargs": {"socket_timeout": 3},
+    }
 
 
 @setup_logging.connect

@@ -1,22 +1,22 @@
 """What `paceline shell` has at hand."""
 
+import getpass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+from app.acts import Desk, Who, start_runs
 from app.admission.controller import State
 from app.admission.limits import Limits, read_limits
 from app.agents import roster
 from app.clock import utcnow
-from app.errors import NotFound
-from app.runs import adhoc
 from app.runs import explain as explanations
 from app.runs.explain import Explanation
 from app.runs.progress import Progress, read_progress
 from app.runs.report import RunReport, wait_for_run
-from app.usage import reports
-from app.usage.reports import Group, Period, Usage
-from workers.dispatch import publish
+from app.usage import periods, reports
+from app.usage.periods import Period
+from app.usage.reports import Group, Usage
 from workers.process import services
 from workers.tasks import run_agent
 
@@ -42,13 +42,10 @@ def namespace() -> tuple[dict[str, Any], str]:
 
 def dispatch(agent: str, *, wait: bool = False, timeout_s: float = 120) -> UUID | RunReport:
     """Start an agent now; the run's id or, with `wait`, the run when it has ended."""
-    run_id = uuid4()
-    with services().engine.begin() as connection:
-        is_known = adhoc.request_run(connection, run_id, agent, utcnow())
-    if not is_known:
-        raise NotFound(f"unknown agent {agent!r}: agents() lists them")
-    publish([run_id])
-    return wait_for_run(services().engine, run_id, timeout_s) if wait else run_id
+    held = services()
+    who = Who(getpass.getuser(), "from a shell")
+    (run_id,) = start_runs(Desk(held.settings, held.engine, held.admission), [agent], who)
+    return wait_for_run(held.engine, run_id, timeout_s) if wait else run_id
 
 
 def agents(search: str = "") -> list[roster.Listed]:
@@ -60,9 +57,7 @@ def agents(search: str = "") -> list[roster.Listed]:
 def explain(agent: str) -> Explanation:
     """Why an agent has not run, or when it will."""
     with services().engine.connect() as connection:
-        agent_id = roster.find_agent(connection, agent)
-    if agent_id is None:
-        raise NotFound(f"unknown agent {agent!r}: agents() lists them")
+        agent_id = roster.find_known(connection, agent)
     return explanations.explain(services(), agent_id, utcnow())
 
 
@@ -78,8 +73,8 @@ def usage(by: str | None = None) -> list[Period] | list[tuple[str, Usage]]:
     now, zone = utcnow(), services().settings.zone
     with services().engine.connect() as connection:
         if by is None:
-            return reports.periods(connection, now, zone)
-        today = reports.period_start("today", now, zone)
+            return periods.periods(connection, now, zone)
+        today = periods.period_start("today", now, zone)
         return reports.breakdown(connection, today, now, Group(by), zone)
 
 

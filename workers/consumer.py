@@ -5,6 +5,8 @@ from functools import partial
 from celery.worker.consumer import Consumer
 from kombu import Connection
 
+from workers.alive import touch
+
 STEP_S, LONGEST_S = 1, 3
 
 
@@ -18,5 +20,6 @@ class PromptConsumer(Consumer):
             interval_start=STEP_S,
             interval_step=STEP_S,
             interval_max=LONGEST_S,
+            callback=touch,  # every second: waiting for Redis is being alive
         )
         return super().ensure_connected(conn)

@@ -15,6 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from app import tracing
 from app.db import check_database
 from app.errors import PacelineError
 from app.migrations import check_migrated
@@ -36,6 +37,7 @@ os.register_at_fork(after_in_child=services.cache_clear)
 def _refuse_to_start_broken(**_: object) -> None:
     """Say in one line what is missing, rather than fail at every task."""
     try:
+        tracing.configure(services().settings.tracing, "worker")
         check_database(services().engine)
         check_migrated(services().engine)
     except PacelineError as error:

@@ -11,7 +11,9 @@ from uuid import UUID
 
 from celery import current_task
 from celery.exceptions import Reject
+from opentelemetry.trace import Span
 
+from app import tracing
 from app.admission.turnstile import Stopping
 from app.alerts import watch
 from app.clock import utcnow
@@ -20,7 +22,8 @@ from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.books import audit
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
-from app.usage import partitions, rollups
+from app.settings import Settings
+from app.usage import partitions, ranking, rollups
 from workers.celery import app
 from workers.dispatch import backlog, publish, publish_runs
 from workers.process import services
@@ -53,6 +56,11 @@ def run_agent(agent: str, cycle: str | None = None) -> str:
 def open_slice() -> str:
     """Open the slice that is now, and tell the workers."""
     settings = services().settings
+    with tracing.span("open_slice", {}) as span:
+        return _open_slice(settings, span)
+
+
+def _open_slice(settings: Settings, span: Span) -> str:
     allowed = allowance(services().admission.state(), settings)
     with services().engine.begin() as connection:
         opened = cycles.open_slice(
@@ -62,6 +70,7 @@ def open_slice() -> str:
         said += f" ({allowed.stopped})" if allowed.stopped else ""
         jobs.done(connection, jobs.OPEN_SLICE, said)
     publish_runs(opened.runs)
+    tracing.tell(span, {tracing.CYCLE: opened.cycle_at, tracing.RUNS: len(opened.runs)})
     log.info("cycle.slice_opened", cycle_at=opened.cycle_at.isoformat(), did=said)
     return said
 
@@ -113,6 +122,15 @@ def roll_up_usage() -> str:
         done = rollups.roll_up(connection, services().settings.zone)
         jobs.done(connection, "usage.roll_up", str(done))
     return str(done)
+
+
+@app.task(name="usage.rank")
+def rank_usage() -> str:
+    """Find out who used most, where that takes long."""
+    done = ranking.rank(services().engine, utcnow(), services().settings.zone)
+    with services().engine.begin() as connection:
+        jobs.done(connection, "usage.rank", done)
+    return done
 
 
 @app.task(name="ledger.keep")

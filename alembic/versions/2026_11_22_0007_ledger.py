@@ -2,7 +2,7 @@
 
 NOT safe beside the previous release: it finds calls by id alone, which still works, but counts on a key
 that is gone. Stop the workers, upgrade, start the new ones. The ledger is copied once, into partitions by
-day; that takes about a minute for ten million rows and needs room for a second copy. Going back loses the sums of
+day; that takes a while and needs room for a second copy. Going back loses the sums of
 days whose calls were dropped.
 
 Revision ID: 0007

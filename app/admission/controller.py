@@ -1,6 +1,6 @@
 """Admission's client side: asks the scripts, sleeps once, settles. See app/admission/__init__.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -74,6 +74,14 @@ class Spent:
     tokens_by_agent: dict[UUID, int]
     day_micros: dict[UUID, int]
     month_micros: dict[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What communities have spent today and this month, as admission counts it, in micro-dollars."""
+
+    day: dict[UUID, int]
+    month: dict[UUID, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +303,21 @@ class Admission:
             for pair, money in zip(limits, spent, strict=True)
             for most, used in zip(pair, money, strict=True)
         )
+
+    def spent_by(self, places: Sequence[UUID]) -> Spend:
+        """What these communities have spent; raises StoreAway."""
+        if not places:
+            return Spend({}, {})
+        _, day, month = windows(utcnow(), self._zone).keys
+        names = [f"u:{place}" for place in places]
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hmget(day, names)
+        pipeline.hmget(month, names)
+        found = [
+            {place: int(value or 0) for place, value in zip(places, values, strict=True)}
+            for values in self._circuit.call(pipeline.execute)
+        ]
+        return Spend(*found)
 
     def state(self) -> State:
         """Admission as it stands; raises StoreAway. Warms up when there is nothing yet."""

@@ -44,16 +44,19 @@ def read_counters(redis: Redis, window: Windows) -> dict[tuple[str, str, str, st
     return found
 
 
-def find_drift(counters: dict[tuple[str, str, str, str], int], spent: Spent) -> list[Drift]:
+def find_drift(
+    counters: dict[tuple[str, str, str, str], int], spent: Spent, window: Windows
+) -> list[Drift]:
     """The counters that differ from the ledger. While calls are under way some differ for a moment."""
-    tokens = {f"u:{agent}": used for agent, used in spent.tokens_by_agent.items()}
-    days, months = _money(spent.day_micros), _money(spent.month_micros)
+    quota, day, month = window.keys
+    ledger = {
+        quota: {f"u:{agent}": used for agent, used in spent.tokens_by_agent.items()},
+        day: _money(spent.day_micros),
+        month: _money(spent.month_micros),
+    }
     drifts = []
     for (name, key, used, held), value in counters.items():
-        ledger = tokens
-        if name.startswith("micro-dollars"):
-            ledger = days if name.endswith("today") else months
-        right = ledger.get(used, 0)
+        right = ledger[key].get(used, 0)
         if value != right:
             drifts.append(Drift(name, value, right, key, used, held))
     return drifts

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.models import AuditEntry, StyleProfile, StyleState
+from app.audit_log import note_change
+from app.models import StyleProfile, StyleState
 
 LEARNING_MAX = timedelta(minutes=10)
 """Whoever learns for longer than this has died."""
@@ -149,9 +150,7 @@ def _set(
     connection.execute(
         update(StyleProfile).where(StyleProfile.username == username).values(**values)
     )
-    entry = {"actor": actor, "action": action, "subject": username, "reason": reason}
-    connection.execute(
-        insert(AuditEntry).values(
-            **entry, before={"state": before}, after={"state": values["state"]}
-        )
-    )
+    note_change(
+        connection, actor=actor, action=action, subject=username, before={"state": before},
+        after={"state": values["state"]}, reason=reason,
+    )  # fmt: skip

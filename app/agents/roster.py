@@ -1,18 +1,20 @@
 """The agents of the fleet: adding, finding, listing, pausing."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from app.agents.roster_file import HANDLE, Entry
-from app.models import Agent, AuditEntry, Community
+from app.audit_log import note_change
+from app.errors import NotFound
+from app.models import Agent, AgentState, Community
 from app.models.agents import PHASES
 
 CHUNK = 1_000
@@ -32,7 +34,11 @@ def phase_of(agent_id: UUID) -> int:
     return int.from_bytes(hashlib.sha256(agent_id.bytes).digest()[:8]) % PHASES
 
 
-def add_agents(connection: Connection, entries: Sequence[Entry]) -> Imported:
+def add_agents(
+    connection: Connection,
+    entries: Sequence[Entry],
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Imported:
     """Create agents, or bring those with a known handle up to date. Safe to repeat."""
     communities = _ensure_communities(connection, {entry.community for entry in entries})
     created = changed = 0
@@ -66,6 +72,7 @@ def add_agents(connection: Connection, entries: Sequence[Entry]) -> Imported:
         touched = connection.execute(upsert.returning(Agent.id)).scalars().all()
         created += sum(agent_id in proposed for agent_id in touched)
         changed += sum(agent_id not in proposed for agent_id in touched)
+        on_progress(min(start + CHUNK, len(entries)))
     return Imported(created, changed, len(entries) - created - changed)
 
 
@@ -88,32 +95,33 @@ class Listed:
     display_name: str
     community: str
     state: str
-    last_run_at: object
+    last_run_at: datetime | None
+    daily_tokens: int | None
+    """Its own quota; None: the fleet's."""
+
+
+def _listed() -> Select[*tuple[Any, ...]]:
+    columns = [
+        Community.name if name == "community" else getattr(Agent, name) for name in Listed.__slots__
+    ]
+    return select(*columns).join(Community, Community.id == Agent.community_id)
 
 
 def list_agents(
-    connection: Connection, *, after: str = "", limit: int = 1_000, search: str = ""
+    connection: Connection,
+    *,
+    after: str = "",
+    limit: int = 1_000,
+    search: str = "",
+    state: AgentState | None = None,
+    waited_longest: bool = False,
 ) -> list[Listed]:
-    """Agents by handle, those behind `after` first come; `search` is part of handle or name."""
-    query = (
-        select(
-            Agent.id,
-            Agent.handle,
-            Agent.display_name,
-            Community.name,
-            Agent.state,
-            Agent.last_run_at,
-        )
-        .join(Community, Community.id == Agent.community_id)
-        .where(Agent.handle > after)
-        .order_by(Agent.handle)
-        .limit(limit)
-    )
-    if search:
-        query = query.where(
-            Agent.handle.icontains(search, autoescape=True)
-            | Agent.display_name.icontains(search, autoescape=True)
-        )
+    """Agents by handle, those behind `after` first come; `search` is part of handle or name. Or those
+    that ran longest ago first.
+    """
+    query = _listed().where(Agent.handle > after, *_matching(search, state)).limit(limit)
+    order = (Agent.last_run_at.asc().nulls_first(), Agent.handle)
+    query = query.order_by(*order) if waited_longest else query.order_by(Agent.handle)
     return [Listed(*row) for row in connection.execute(query)]
 
 
@@ -136,13 +144,32 @@ class Shown:
     created_at: datetime
 
 
-def show_agent(connection: Connection, agent_id: UUID) -> Shown:
-    """The agent with this id, which must exist."""
+def show_agent(connection: Connection, who: str) -> Shown | None:
+    """The agent with this handle or id; None when there is no such one."""
+    condition = _is(who)
+    if condition is None:
+        return None
     columns = [
         Community.name if name == "community" else getattr(Agent, name) for name in Shown.__slots__
     ]
     query = select(*columns).join(Community, Community.id == Agent.community_id)
-    return Shown(*connection.execute(query.where(Agent.id == agent_id)).one())
+    row = connection.execute(query.where(condition)).one_or_none()
+    return None if row is None else Shown(*row)
+
+
+def matching_ids(connection: Connection, search: str, state: AgentState | None) -> list[UUID]:
+    """The ids of all agents that `list_agents` would find."""
+    query = select(Agent.id).where(*_matching(search, state))
+    return list(connection.execute(query).scalars())
+
+
+def _matching(search: str, state: AgentState | None) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if state is not None:
+        found.append(Agent.state == state)
+    if search:
+        found.append(Agent.searched.contains(search.lower(), autoescape=True))
+    return found
 
 
 def count_agents(connection: Connection) -> int:
@@ -150,17 +177,37 @@ def count_agents(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(Agent)).scalar_one()
 
 
+def find_listed(connection: Connection, handles: Sequence[str]) -> list[Listed]:
+    """The agents with these handles, in that order; unknown ones are left out."""
+    rows = connection.execute(_listed().where(Agent.handle.in_(handles)))
+    found = {row[1]: Listed(*row) for row in rows}
+    return [found[handle] for handle in handles if handle in found]
+
+
 def find_agent(connection: Connection, who: str) -> UUID | None:
     """The id of the agent with this handle or id, or None, whatever `who` holds."""
-    handle = who.strip().removeprefix("@").lower()
-    if not HANDLE.fullmatch(handle):
-        try:
-            condition = Agent.id == UUID(who)
-        except ValueError:
-            return None
-    else:
-        condition = Agent.handle == handle
+    condition = _is(who)
+    if condition is None:
+        return None
     return connection.execute(select(Agent.id).where(condition)).scalar_one_or_none()
+
+
+def find_known(connection: Connection, who: str) -> UUID:
+    """The same; raises NotFound."""
+    agent_id = find_agent(connection, who)
+    if agent_id is None:
+        raise NotFound(f"unknown agent {who!r}: `paceline agents list` shows them all")
+    return agent_id
+
+
+def _is(who: str) -> ColumnElement[bool] | None:
+    handle = who.strip().removeprefix("@").lower()
+    if HANDLE.fullmatch(handle):
+        return Agent.handle == handle
+    try:
+        return Agent.id == UUID(who)
+    except ValueError:
+        return None
 
 
 def change_agent(
@@ -179,6 +226,8 @@ def change_agent(
     ).one()
     before = {name: getattr(row, name) for name in changes}
     connection.execute(update(Agent).where(Agent.id == agent_id).values(**changes))
-    entry = {"actor": actor, "action": action, "subject": row.handle, "reason": reason}
-    connection.execute(insert(AuditEntry).values(**entry, before=before, after=changes))
+    note_change(
+        connection, actor=actor, action=action, subject=row.handle, before=before, after=changes,
+        reason=reason,
+    )  # fmt: skip
     return before

@@ -126,11 +126,15 @@ def _recount(connection: Connection, incident_id: UUID, http_status: int, since:
     )
 
 
-def list_incidents(connection: Connection, limit: int = 50) -> list[dict[str, object]]:
-    """The newest incidents."""
+def list_incidents(
+    connection: Connection, limit: int = 50, *, is_open: bool = False
+) -> list[dict[str, object]]:
+    """The newest incidents; `is_open`: only those that are not over."""
     columns = (
         Incident.id, Incident.kind, Incident.opened_at, Incident.last_at, Incident.closed_at,
         Incident.calls, Incident.agents, Incident.peak_per_minute,
     )  # fmt: skip
     query = select(*columns).order_by(Incident.opened_at.desc()).limit(limit)
+    if is_open:
+        query = query.where(Incident.closed_at.is_(None))
     return [dict(row._mapping) for row in connection.execute(query)]

@@ -16,7 +16,8 @@ from app.runs.demand import planned_demand
 from app.runs.outside import credits_left
 from app.settings import Settings
 from app.usage.forecast import forecast
-from app.usage.reports import cost_by_community, period_start, usage_between
+from app.usage.periods import period_start
+from app.usage.reports import cost_by_community, usage_between
 
 BUDGET_STEPS = (50, 80, 95, 100)
 

@@ -17,6 +17,18 @@ from app.settings import Settings
 
 RECENT = timedelta(days=2)
 FAILING_CALLS = 10
+RULES = (
+    ("budgets", "50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
+    ("runway", "the credits last fewer days than PACELINE_ALERTS__RUNWAY_DAYS"),
+    ("balance", "twitterapi.io has fewer credits than PACELINE_SOURCES__LOW_BALANCE_CREDITS"),
+    ("credits", "the gateway answers 402, and when it is over"),
+    ("429", "the gateway answers 429 for longer than PACELINE_ALERTS__LONG_INCIDENT_MIN"),
+    ("models", "none of the calls of a model is answered"),
+    ("scheduler", "no slice is opened for too long"),
+    ("quarantine", "a run brought down three workers"),
+    ("books", "ledger, rollups and Redis differ"),
+)
+"""What is told, for people."""
 
 
 def evaluate(connection: Connection, settings: Settings) -> list[Message]:

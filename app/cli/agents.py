@@ -1,23 +1,21 @@
 """`paceline agents`: the fleet's roster."""
 
-import getpass
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated
 
 import typer
 from rich.table import Table
-from sqlalchemy import Connection
 
+from app import acts
 from app.agents import roster
 from app.agents.roster_file import read_roster
-from app.cli.connect import database
-from app.cli.output import data, notes, print_json, shorten
+from app.cli.connect import database, desk, me
+from app.cli.output import data, notes, print_json, progress, shorten
 from app.clock import utcnow
 from app.errors import ConfigError, NotFound, PacelineError
-from app.models import AgentState
 from app.runs.explain import explain
 from app.runs.report import runs_of_agent
 from app.settings import get_settings
@@ -58,8 +56,12 @@ def import_agents(
             print_json({"created": 0, "updated": 0, "unchanged": 0, "problems": problems})
         hint = " (--partial imports the good ones)" if parsed.entries else ""
         raise PacelineError(f"{len(problems)} bad lines in {file}, nothing imported{hint}")
-    with database(get_settings()) as engine, engine.begin() as connection:
-        done = roster.add_agents(connection, parsed.entries)
+    with (
+        database(get_settings()) as engine,
+        engine.begin() as connection,
+        progress("importing", len(parsed.entries)) as advance,
+    ):
+        done = roster.add_agents(connection, parsed.entries, advance)
     if as_json:
         counts = {"created": done.created, "updated": done.updated, "unchanged": done.unchanged}
         print_json({**counts, "problems": problems})
@@ -100,9 +102,10 @@ def show(
 ) -> None:
     """Show one agent: who it is, and its latest runs with what came of them."""
     with database(get_settings()) as engine, engine.connect() as connection:
-        agent_id = _find(connection, handle)
-        found = roster.show_agent(connection, agent_id)
-        runs = runs_of_agent(connection, agent_id, limit)
+        roster.find_known(connection, handle)
+        found = roster.show_agent(connection, handle)
+        assert found is not None
+        runs = runs_of_agent(connection, found.id, limit)
     if as_json:
         print_json({"agent": found, "runs": runs})
         return
@@ -154,7 +157,7 @@ def explain_agent(
     """Say why an agent has not run, or when it will."""
     settings = get_settings()
     with database(settings) as engine, engine.connect() as connection:
-        agent_id = _find(connection, handle)
+        agent_id = roster.find_known(connection, handle)
     services = build(settings)
     try:
         found = explain(services, agent_id, utcnow())
@@ -183,7 +186,8 @@ def quota(
     if tokens != "default" and not tokens.isdigit():
         raise ConfigError(f"{tokens!r} is neither a number of tokens nor `default`")
     value = None if tokens == "default" else int(tokens)
-    _change(handle, {"daily_tokens": value}, "agents.quota", reason)
+    _act(lambda at, who: acts.set_quota(at, [handle], value, who), reason)
+    data.print(f"{handle}: {tokens} tokens a day", markup=False)
 
 
 @app.command("pause")
@@ -192,7 +196,8 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
 ) -> None:
     """Let an agent sit out until it is resumed."""
-    _change(handle, {"state": AgentState.PAUSED}, "agents.pause", reason)
+    _act(lambda at, who: acts.pause_agents(at, [handle], who), reason)
+    data.print(f"{handle}: paused", markup=False)
 
 
 @app.command("resume")
@@ -201,21 +206,11 @@ def resume(
     reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
 ) -> None:
     """Let an agent take part again."""
-    _change(handle, {"state": AgentState.ACTIVE}, "agents.resume", reason)
+    _act(lambda at, who: acts.resume_agents(at, [handle], who), reason)
+    data.print(f"{handle}: active", markup=False)
 
 
-def _change(handle: str, changes: dict[str, Any], action: str, reason: str) -> None:
-    with database(get_settings()) as engine, engine.begin() as connection:
-        agent_id = _find(connection, handle)
-        before = roster.change_agent(
-            connection, agent_id, changes, actor=getpass.getuser(), action=action, reason=reason
-        )
-    for name, value in changes.items():
-        data.print(f"{handle}: {name} {before[name]} -> {value}", markup=False)
-
-
-def _find(connection: Connection, handle: str) -> UUID:
-    agent_id = roster.find_agent(connection, handle)
-    if agent_id is None:
-        raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
-    return agent_id
+def _act(act: Callable[[acts.Desk, acts.Who], int], reason: str) -> None:
+    settings = get_settings()
+    with database(settings) as engine:
+        act(desk(settings, engine), me(reason))

@@ -1,24 +1,24 @@
 """`paceline budget`: what may be spent, what is spent, and how long it lasts."""
 
-import getpass
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from app import acts
 from app.admission.limits import read_limits
-from app.cli.connect import database
-from app.cli.limits import change_and_put_in_force
+from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
-from app.community.budgets import list_budgets, set_budget
+from app.community.budgets import list_budgets
 from app.controls import read_controls
-from app.errors import ConfigError, NotFound
+from app.errors import ConfigError
 from app.runs.demand import planned_demand
 from app.settings import get_settings
 from app.usage.forecast import Forecast, forecast
-from app.usage.reports import cost_by_community, period_start
+from app.usage.periods import period_start
+from app.usage.reports import cost_by_community
 
 app = typer.Typer(help="Money: budgets, what is spent of them, forecast.", no_args_is_help=True)
 
@@ -86,16 +86,8 @@ def set_(
     if not changes:
         raise ConfigError("nothing to change: give --day or --month, in dollars")
     settings = get_settings()
-    if community is None:
-        change_and_put_in_force(changes, reason)
-    else:
-        with database(settings) as engine, engine.begin() as connection:
-            if not set_budget(
-                connection, community, changes, actor=getpass.getuser(), reason=reason
-            ):
-                raise NotFound(
-                    f"no community {community!r}: `paceline usage --by community` shows them"
-                )
+    with database(settings) as engine:
+        acts.set_budgets(desk(settings, engine), community, changes, me(reason))
     whose = community or "fleet"
     for name, micros in changes.items():
         period = "day" if "day" in name else "month"

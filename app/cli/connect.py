@@ -1,14 +1,17 @@
-"""Opening the database for a command that needs nothing else."""
+"""Opening the database for a command that needs nothing else, and what acts need beside it."""
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
+from app.acts import Desk, Who
 from app.db import check_database, make_engine
 from app.migrations import check_migrated
+from app.redis_client import make_redis
 from app.settings import Settings
-from app.wiring import find_addresses
+from app.wiring import build_admission, find_addresses
 
 
 @contextmanager
@@ -21,3 +24,15 @@ def database(settings: Settings) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def desk(settings: Settings, engine: Engine) -> Desk:
+    """What acts work with; Redis is asked only by acts that need it."""
+    addresses = find_addresses(settings)
+    redis = make_redis(addresses.redis_url)
+    return Desk(settings, engine, build_admission(settings, engine, redis, addresses.gateway_url))
+
+
+def me(reason: str) -> Who:
+    """Who types the command, and why."""
+    return Who(getpass.getuser(), reason)

@@ -1,15 +1,14 @@
 """`paceline content`: what agents wrote, and a person's word about it."""
 
-import getpass
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.cli.connect import database
+from app import acts
+from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
-from app.community.review import count_by_state, decide, list_content
-from app.errors import NotFound
+from app.community.review import count_by_state, list_content
 from app.models import ContentState
 from app.settings import get_settings
 
@@ -63,12 +62,7 @@ def hide(ids: Ids, reason: Reason = "") -> None:
 
 
 def _decide(decision: str, ids: list[UUID], reason: str) -> None:
-    with database(get_settings()) as engine, engine.begin() as connection:
-        done = decide(connection, decision, ids, actor=getpass.getuser(), reason=reason)
-        if len(done) < len(set(ids)):
-            missing = [str(content_id) for content_id in ids if content_id not in done]
-            raise NotFound(
-                f"nothing to {decision} with id {', '.join(missing)}, so nothing was done: "
-                "`paceline content list` shows ids and states"
-            )
-    data.print(f"{len(done)} done")
+    settings = get_settings()
+    with database(settings) as engine:
+        done = acts.decide_content(desk(settings, engine), decision, ids, me(reason))
+    data.print(f"{done} done")

@@ -1,6 +1,5 @@
 """`paceline controls`: what agents may do and publish, changed while the fleet runs."""
 
-import getpass
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -8,9 +7,10 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from app.cli.connect import database
+from app import acts
+from app.cli.connect import database, desk, me
 from app.cli.output import data, print_json
-from app.controls import Controls, change_controls, read_controls
+from app.controls import Controls, read_controls
 from app.errors import ConfigError
 from app.models import Links, OverBudget, Review
 from app.settings import ControlSettings, get_settings
@@ -75,9 +75,11 @@ def set_controls(
         "over_budget": over_budget,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    with database(settings) as engine, engine.begin() as connection:
-        before = read_controls(connection, settings.controls)
-        changes["paused_activities"] = _with(before.paused_activities, pause, resume)
+    with database(settings) as engine:
+        with engine.begin() as connection:
+            before = read_controls(connection, settings.controls)
+        gone = before.paused_activities if resume and "all" in resume else resume
+        changes["paused_activities"] = _with(before.paused_activities, pause, gone)
         changes["banned_words"] = _with(before.banned_words, ban, unban)
         if changes == {name: getattr(before, name) for name in changes}:
             raise ConfigError("nothing to change: give --dry-run, --review, --pause, --ban, ...")
@@ -86,19 +88,12 @@ def set_controls(
         except ValidationError as error:
             problem = error.errors()[0]
             raise ConfigError(f"{problem['input']!r}: {problem['msg']}") from None
-        after = change_controls(
-            connection, settings.controls, changes, actor=getpass.getuser(), reason=reason
-        )
+        after = acts.set_controls(desk(settings, engine), changes, me(reason))
     _print(after, as_json=as_json)
 
 
 def _with(known: list[str], more: list[str] | None, less: list[str] | None) -> list[str]:
-    gone = set(less or ())
-    return [
-        word
-        for word in dict.fromkeys([*known, *(more or ())])
-        if word not in gone and "all" not in gone
-    ]
+    return [word for word in dict.fromkeys([*known, *(more or ())]) if word not in (less or ())]
 
 
 def _print(controls: Controls, *, as_json: bool) -> None:

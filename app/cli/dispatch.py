@@ -1,21 +1,19 @@
 """`paceline dispatch`: start one agent now."""
 
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 from sqlalchemy import Engine
 
-from app.cli.connect import database
+from app import acts
+from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
-from app.clock import utcnow
-from app.errors import NotFound, PacelineError, Unreachable
+from app.errors import PacelineError, Unreachable
 from app.models import RunState
-from app.runs import adhoc
 from app.runs.report import RunReport, report_run, wait_for_run
 from app.runs.states import TERMINAL
 from app.settings import get_settings
-from app.wiring import publish
 
 
 def dispatch(
@@ -25,13 +23,9 @@ def dispatch(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Start an agent now, ahead of the cycle's backlog."""
-    run_id = uuid4()
-    with database(get_settings()) as engine:
-        with engine.begin() as connection:
-            is_known = adhoc.request_run(connection, run_id, handle, utcnow())
-        if not is_known:
-            raise NotFound(f"unknown agent {handle!r}: `paceline agents list` shows them all")
-        publish([run_id])
+    settings = get_settings()
+    with database(settings) as engine:
+        (run_id,) = acts.start_runs(desk(settings, engine), [handle], me(""))
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
     if as_json:
         print_json(report)

@@ -9,22 +9,25 @@ from typing import Annotated
 
 import httpx2
 import typer
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import func, select, text
 
+from app.accounts import invitations, people
+from app.accounts.passwords import SHORTEST
 from app.agents.roster import count_agents
 from app.cli.output import data, print_json
 from app.clock import utcnow
 from app.db import check_database, make_engine, where
-from app.errors import PacelineError
+from app.errors import ConfigError, PacelineError
 from app.migrations import check_migrated
 from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
-from app.runs import jobs
+from app.runs import jobs, leases
 from app.settings import Settings, get_settings
 from app.wiring import Addresses, find_addresses
 
 DEGRADED = 3
+CLOCK_SKEW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,23 @@ class Finding:
     mend: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
-    """Check settings, PostgreSQL, migrations, Redis, gateway, agents and the scheduler.
+def doctor(
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this check, by its name; may be repeated")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Check settings, PostgreSQL, migrations, Redis, queues, gateway, agents, scheduler and the dashboard.
 
     Ends with 0 when all is well, 3 with warnings, 1 with errors.
     """
     findings = examine()
+    if only:
+        unknown = set(only) - {finding.check for finding in findings}
+        if unknown and all(finding.level != "error" for finding in findings):
+            known = ", ".join(finding.check for finding in findings)
+            raise ConfigError(f"no check {', '.join(sorted(unknown))}: there are {known}")
+        findings = [f for f in findings if f.check in only or (unknown and f.level == "error")]
     levels = {finding.level for finding in findings}
     if as_json:
         print_json({"ok": levels == {"ok"}, "findings": findings})
@@ -73,6 +87,7 @@ def examine() -> list[Finding]:
             f"Celery {version('celery')}, SQLAlchemy {version('sqlalchemy')}, redis-py {version('redis')}",
         ),
         Finding("settings", "ok", "all known"),
+        *_secrets(settings),
     ]
     try:
         addresses = find_addresses(settings)
@@ -82,6 +97,17 @@ def examine() -> list[Finding]:
     findings += _guarded("redis", lambda: _redis(addresses))
     findings += _guarded("gateway", lambda: _gateway(settings, addresses))
     return findings
+
+
+def _secrets(settings: Settings) -> list[Finding]:
+    """The one secret that a person thinks up for us; the others are random or somebody else's."""
+    if settings.flower.basic_auth is None:
+        return []
+    password = settings.flower.basic_auth.get_secret_value().partition(":")[2]
+    if len(password) >= SHORTEST:
+        return [Finding("secrets", "ok", "Flower's password is long enough")]
+    mend = f"PACELINE_FLOWER__BASIC_AUTH=user:password with {SHORTEST} characters or more"
+    return [Finding("secrets", "warning", "Flower's password is short, and it can act", mend)]
 
 
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
@@ -104,7 +130,7 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
             server = connection.execute(text("show server_version")).scalar_one()
             drift = abs(connection.execute(select(func.now())).scalar_one() - utcnow())
         findings = [Finding("postgres", "ok", f"{server} at {where(engine)}")]
-        if drift > timedelta(seconds=2):
+        if drift > timedelta(seconds=CLOCK_SKEW_S):
             findings.append(
                 Finding(
                     "clock",
@@ -118,13 +144,17 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         with engine.connect() as connection:
             agents = count_agents(connection)
             silence = jobs.scheduler_silence(connection)
+            waiting = leases.count_open(connection)
+            has_admin = people.has_admin(connection)
+            is_invited = invitations.is_admin_invited(connection)
         findings.append(
             Finding("agents", "ok", f"{agents} agents")
             if agents
             else Finding("agents", "warning", "none", "paceline agents import examples/roster.csv")
         )
         findings.append(_scheduler(settings, silence, agents))
-        return findings
+        findings.append(_accounts(has_admin, is_invited))
+        return findings + _queue(addresses, waiting)
     finally:
         engine.dispose()
 
@@ -142,6 +172,31 @@ def _scheduler(settings: Settings, silence: timedelta | None, agents: int) -> Fi
     )
 
 
+def _accounts(has_admin: bool, is_invited: bool) -> Finding:
+    if has_admin:
+        return Finding("accounts", "ok", "the dashboard has an administrator")
+    if is_invited:
+        return Finding("accounts", "ok", "`paceline up` printed a link for the first administrator")
+    mend = "paceline accounts invite --role admin"
+    return Finding("accounts", "warning", "nobody can sign in to the dashboard", mend)
+
+
+def _queue(addresses: Addresses, open_runs: int) -> list[Finding]:
+    """Workers by what they do: who takes messages has a connection that waits for them."""
+    client = make_redis(addresses.redis_url)
+    try:
+        is_heard = any(entry["cmd"] == "brpop" for entry in client.client_list())
+    except RedisError:  # away, which its own check says, or a managed one that does not tell
+        return []
+    finally:
+        client.close()
+    said = f"{open_runs} runs are open, {'workers listen' if is_heard else 'no worker listens'}"
+    if is_heard or not open_runs:
+        return [Finding("queue", "ok", said)]
+    mend = "start workers: `make up`, or `celery -A workers worker`"
+    return [Finding("queue", "warning", said, mend)]
+
+
 def _redis(addresses: Addresses) -> list[Finding]:
     client = make_redis(addresses.redis_url)
     try:
@@ -154,9 +209,16 @@ def _redis(addresses: Addresses) -> list[Finding]:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
         except ResponseError:
             policy = "unknown"  # managed servers forbid CONFIG
-        if policy not in ("noeviction", "unknown"):
+        if policy in ("noeviction", "unknown"):
+            findings.append(Finding("eviction", "ok", f"maxmemory-policy is {policy}"))
+        else:
             mend = "CONFIG SET maxmemory-policy noeviction: eviction drops queues and permits"
             findings.append(Finding("eviction", "warning", f"maxmemory-policy is {policy}", mend))
+        seconds, micros = client.time()
+        skew = abs(seconds + micros / 1e6 - utcnow().timestamp())
+        if skew > CLOCK_SKEW_S:
+            said = f"this machine and Redis are {skew:.1f} s apart"
+            findings.append(Finding("redis clock", "warning", said, "keep clocks in step (NTP)"))
         return findings
     finally:
         client.close()

@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from app import acts
 from app.alerts.incidents import list_incidents
-from app.alerts.outbox import Message, apprise_channel, list_alerts
-from app.cli.connect import database
+from app.alerts.outbox import list_alerts
+from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
-from app.errors import ConfigError, Unreachable
 from app.settings import get_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -66,15 +66,7 @@ def list_all(
 @alerts.command("test")
 def test() -> None:
     """Send a test message to every channel."""
-    urls = [url.get_secret_value() for url in get_settings().alerts.urls]
-    if not urls:
-        raise ConfigError(
-            'no channel: set PACELINE_ALERTS__URLS=\'["mailto://...", "slack://..."]\' (apprise URLs)'
-        )
-    message = Message("test", "info", "Paceline: a test", "If you read this, alerts arrive.")
-    failed = [n for n, url in enumerate(urls, 1) if not apprise_channel([url])(message)]
-    if failed:
-        raise Unreachable(
-            f"channel {', '.join(map(str, failed))} of {len(urls)} did not take it: check its URL"
-        )
-    data.print(f"sent to {len(urls)} channels")
+    settings = get_settings()
+    with database(settings) as engine:
+        sent = acts.test_alerts(desk(settings, engine), me("a test"))
+    data.print(f"sent to {sent} channels")

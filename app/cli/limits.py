@@ -1,37 +1,27 @@
 """`paceline limits`, `pause`, `resume`: what may be called and spent, changed while the fleet runs."""
 
-import getpass
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 import typer
 from redis.exceptions import RedisError
 from rich.table import Table
 
+from app import acts
 from app.admission.circuit import StoreAway
 from app.admission.controller import Admission, State
-from app.admission.limits import Limits, change_limits, read_limits
-from app.cli.connect import database
+from app.admission.limits import Limits, read_limits
+from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
-from app.clock import utcnow
-from app.errors import ConfigError, Unreachable
-from app.redis_client import make_redis
+from app.errors import ConfigError
 from app.settings import get_settings
-from app.wiring import build_admission, find_addresses
 
 app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
 
-FOR_EVER = timedelta(days=365 * 50)
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-
-
-def _admission(engine: Any) -> Admission:
-    settings = get_settings()
-    addresses = find_addresses(settings)
-    redis = make_redis(addresses.redis_url)
-    return build_admission(settings, engine, redis, addresses.gateway_url)
 
 
 def _state(admission: Admission) -> State | None:
@@ -49,7 +39,7 @@ def show(as_json: AsJson = False) -> None:
     with database(settings) as engine:
         with engine.begin() as connection:
             limits = read_limits(connection, settings.limits)
-        state = _state(_admission(engine))
+        state = _state(desk(settings, engine).admission)
     _print(limits, state, as_json=as_json)
 
 
@@ -86,7 +76,7 @@ def set_limits(
         raise ConfigError(
             "nothing to change: give at least one of --rate, --burst, --budget-day, ..."
         )
-    _change(changes, reason, as_json=as_json)
+    _act(lambda at, who: acts.set_limits(at, changes, who), reason, as_json=as_json)
 
 
 def pause(
@@ -97,40 +87,21 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Stop all gateway calls and all new runs; calls under way finish."""
-    until = utcnow() + (FOR_EVER if minutes is None else timedelta(minutes=minutes))
-    _change({"paused_until": until.replace(microsecond=0)}, reason, as_json=as_json)
+    _act(lambda at, who: acts.pause(at, minutes, who), reason, as_json=as_json)
 
 
 def resume(reason: Reason = "", as_json: AsJson = False) -> None:
     """End a pause, close the breaker after 402, and forget a refused key."""
-    _change({"paused_until": None}, reason, close_breaker=True, as_json=as_json)
+    _act(acts.resume, reason, as_json=as_json)
 
 
-def _change(
-    changes: dict[str, Any], reason: str, *, as_json: bool, close_breaker: bool = False
-) -> None:
-    limits, state = change_and_put_in_force(changes, reason, close_breaker=close_breaker)
-    _print(limits, state, as_json=as_json)
-
-
-def change_and_put_in_force(
-    changes: dict[str, Any], reason: str, *, close_breaker: bool = False
-) -> tuple[Limits, State | None]:
-    """Change the fleet's limits, audited, and copy them to where every call sees them."""
+def _act(act: Callable[[acts.Desk, acts.Who], Limits], reason: str, *, as_json: bool) -> None:
     settings = get_settings()
     with database(settings) as engine:
-        with engine.begin() as connection:
-            limits = change_limits(
-                connection, settings.limits, changes, actor=getpass.getuser(), reason=reason
-            )
-        admission = _admission(engine)
-        try:
-            admission.put_in_force(limits, close_breaker=close_breaker)
-        except StoreAway:
-            raise Unreachable(
-                "the change is stored and will be in force when Redis answers again: start Redis"
-            ) from None
-        return limits, _state(admission)
+        at = desk(settings, engine)
+        limits = act(at, me(reason))
+        state = _state(at.admission)
+    _print(limits, state, as_json=as_json)
 
 
 def _print(limits: Limits, state: State | None, *, as_json: bool) -> None:

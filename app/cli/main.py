@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli import (
+    accounts,
     agents,
     audit,
     budget,
@@ -46,6 +47,7 @@ app.add_typer(incidents.alerts, name="alerts")
 app.command("audit")(audit.audit_books)
 agents.app.command("take-over")(take_over.take_over)
 app.add_typer(agents.app, name="agents")
+app.add_typer(accounts.app, name="accounts")
 app.command("dispatch")(dispatch.dispatch)
 app.command("shell")(shell.shell)
 app.add_typer(limits.app, name="limits")

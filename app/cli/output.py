@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from rich.console import Console
+from rich.progress import Progress
 
 JSON_VERSION = 1
 
@@ -20,6 +23,14 @@ def print_json(value: Any) -> None:
     """One JSON document with a version, for machines."""
     document = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     sys.stdout.write(json.dumps({"version": JSON_VERSION, **document}, default=_plain) + "\n")
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for long work on a terminal, nothing elsewhere; yields what to tell how much is done."""
+    with Progress(console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _plain(value: object) -> object:

@@ -21,9 +21,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app import controls, migrations
+from app.accounts import invitations, people
 from app.admission import limits
 from app.agents import roster
 from app.agents.roster_file import read_roster
+from app.cli import flower as monitor
 from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
 from app.cli.up_report import display, read, show_reasons, show_summary, summarize
@@ -37,7 +39,6 @@ from app.settings import Settings, get_settings
 from app.wiring import find_addresses, publish
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def up(
@@ -62,7 +63,7 @@ def up(
     if not no_web:
         require_port(settings.web.host, settings.web.port, "PACELINE_WEB__PORT", "--no-web")
     if not no_flower:
-        _check_flower(settings)
+        monitor.check(settings)
     stopping = _stop_on_signals()
     needs = {"postgres": settings.database_url is None, "valkey": settings.redis_url is None}
     if any(needs.values()):
@@ -85,6 +86,8 @@ def up(
             since = utcnow()
             parts = _start_parts(settings, env, workers, web=not no_web, flower=not no_flower)
             _announce(settings, gateway_url, web=not no_web, flower=not no_flower)
+            if not no_web:
+                _greet_first_admin(engine, settings)
             killed: list[str] = []
             try:
                 deadline = None if for_s is None else monotonic() + for_s
@@ -103,16 +106,6 @@ def up(
 
 
 # Preparing
-
-
-def _check_flower(settings: Settings) -> None:
-    flower = settings.flower
-    if flower.basic_auth is None and flower.host not in LOOPBACK:
-        raise ConfigError(
-            f"Flower on {flower.host} would be open to the network: "
-            "set PACELINE_FLOWER__BASIC_AUTH=user:password, or --no-flower"
-        )
-    require_port(flower.host, flower.port, "PACELINE_FLOWER__PORT", "--no-flower")
 
 
 def _prepare_database(url: str) -> Engine:
@@ -210,22 +203,8 @@ def _start_parts(
         command = [sys.executable, "-m", "uvicorn", "--factory", "app.web.main:create", *where]
         parts.append(Part("web", [*command, "--no-access-log"], env, logs))
     if flower:
-        parts.append(Part("flower", _flower_command(settings), _flower_env(settings, env), logs))
+        parts.append(monitor.start(settings, env, logs))
     return parts
-
-
-def _flower_command(settings: Settings) -> list[str]:
-    """Flower sees everything; without a password it may change nothing."""
-    where = (f"--address={settings.flower.host}", f"--port={settings.flower.port}")
-    limits = ("--max_tasks=20000", "--purge_offline_workers=60")
-    locked = () if settings.flower.basic_auth else ("--read_only",)
-    return celery_command("flower", *where, *limits, *locked)
-
-
-def _flower_env(settings: Settings, env: dict[str, str]) -> dict[str, str]:
-    if settings.flower.basic_auth:
-        return {**env, "FLOWER_BASIC_AUTH": settings.flower.basic_auth.get_secret_value()}
-    return {**env, "FLOWER_UNAUTHENTICATED_API": "true"}
 
 
 def _logs(settings: Settings) -> Path:
@@ -238,10 +217,19 @@ def _announce(settings: Settings, gateway_url: str, *, web: bool, flower: bool) 
     kind = "" if settings.gateway_url else " (sandbox: no key is set, nothing is spent)"
     notes.print(f"gateway    {gateway_url}{kind}, cap {settings.limits.rate:g} calls/s")
     if web:
-        notes.print(f"dashboard  http://{settings.web.host}:{settings.web.port}")
+        notes.print(f"dashboard  {settings.web.url}", markup=False)
     if flower:
-        notes.print(f"Flower     http://{settings.flower.host}:{settings.flower.port}")
+        notes.print(f"Flower     {monitor.about(settings)}", markup=False)
     notes.print(f"logs       {_logs(settings)}/        Ctrl-C ends it cleanly")
+
+
+def _greet_first_admin(engine: Engine, settings: Settings) -> None:
+    with engine.begin() as connection:
+        if people.has_admin(connection):
+            return
+        secret = invitations.invite_first_admin(connection)
+    notes.print(f"sign in    {settings.web.url}/invitation/{secret}", markup=False)
+    notes.print("           works once: it makes you the dashboard's administrator")
 
 
 # Running

@@ -45,12 +45,12 @@ def display() -> Iterator[Callable[[Progress], None]]:
 
 
 def _line(progress: Progress) -> str:
-    calls, ended = progress.calls, sum(progress.cycle_runs.values())
-    waiting = sum(progress.cycle_runs.get(state, 0) for state in ("queued", "running", "snoozed"))
+    calls, ended = progress.calls, progress.ended_in_cycle
+    waiting = sum(progress.cycle_runs.values()) - ended
     errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
     return (
         f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
-        f"{ended - waiting}/{progress.agents} agents done, {waiting} waiting · "
+        f"{ended}/{progress.agents} agents done, {waiting} waiting · "
         f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
         f"{progress.posts} posts, {progress.comments} comments · "
         f"{errors} errors"

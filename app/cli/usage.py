@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -19,7 +19,9 @@ from app.settings import get_settings
 from app.usage.calls import calls_between, count_between
 from app.usage.denials import denied_between
 from app.usage.latency import latency_between
-from app.usage.reports import Group, Period, Usage, breakdown, period_start, periods
+from app.usage.periods import Period, period_start, periods
+from app.usage.reports import Group, Usage, breakdown
+from app.usage.table import harmless, write_csv
 
 PERIODS = {"today": "today", "week": "this week", "month": "this month"}
 
@@ -53,9 +55,7 @@ def usage(
         latency = latency_between(connection, since, now)
         denied = denied_between(connection, since, now)
     if as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow([by, *(field.name for field in fields(Usage))])
-        writer.writerows([name, *asdict(row).values()] for name, row in rows)
+        write_csv(sys.stdout, by or Group.AGENT, rows)
     elif as_json:
         groups = [{"name": name, **asdict(row)} for name, row in rows]
         print_json(
@@ -98,7 +98,7 @@ def _export(connection: Connection, since: datetime, until: datetime, *, as_json
                 if names is None:
                     names = list(row)
                     writer.writerow(names)
-                writer.writerow(row.values())
+                writer.writerow(map(harmless, row.values()))
             progress.advance(task)
     notes.print(f"{total:,} calls")
 

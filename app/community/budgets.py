@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
-from app.models import AuditEntry, Community
+from app.audit_log import note_change
+from app.models import Community
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ def set_budget(
         return False
     connection.execute(update(Community).where(Community.id == row.id).values(**changes))
     before = {name: getattr(row, name) for name in changes}
-    entry = {"actor": actor, "action": "budget.set", "subject": community, "reason": reason}
-    connection.execute(insert(AuditEntry).values(**entry, before=before, after=changes))
+    note_change(
+        connection, actor=actor, action="budget.set", subject=community, before=before, after=changes,
+        reason=reason,
+    )  # fmt: skip
     return True

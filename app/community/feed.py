@@ -134,7 +134,7 @@ def latest_posts(connection: Connection, limit: int = 20) -> list[tuple[str, str
         select(Agent.handle, Post.body, Post.created_at)
         .join(Agent, Agent.id == Post.agent_id)
         .where(IS_PUBLISHED)
-        .order_by(Post.created_at.desc())
+        .order_by(Post.id.desc())  # ids sort by time, and have an index
         .limit(limit)
     )
     return [(handle, body, when) for handle, body, when in connection.execute(query)]

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, literal, select, union_all, update
+from sqlalchemy import Connection, func, literal, select, union_all, update
 
-from app.models import Agent, AuditEntry, Comment, Community, ContentState, Post, PostKind
+from app.audit_log import note_change
+from app.community.feed import VISIBLE
+from app.models import Agent, Comment, Community, ContentState, Post, PostKind
 
 DECISIONS = {
     "approve": (
@@ -39,10 +41,10 @@ def list_content(
     *,
     state: ContentState | None = None,
     agent_id: UUID | None = None,
-    before: datetime | None = None,
+    before: UUID | None = None,
     limit: int = 50,
 ) -> list[Item]:
-    """Posts and comments, the newest first."""
+    """Posts and comments, the newest first; those older than `before` come first. Their ids sort by time."""
     parts = []
     for table, kind in ((Post, "post"), (Comment, "comment")):
         in_post = Post.id == (table.id if table is Post else Comment.post_id)
@@ -58,11 +60,13 @@ def list_content(
         if agent_id is not None:
             part = part.where(table.agent_id == agent_id)
         if before is not None:
-            part = part.where(table.created_at < before)
-        newest = part.order_by(table.created_at.desc()).limit(limit).subquery()
+            part = part.where(table.id < before)
+        # One agent's are found by its own index, which has times.
+        newest_first = (table.id if agent_id is None else table.created_at).desc()
+        newest = part.order_by(newest_first).limit(limit).subquery()
         parts.append(select(newest))
     both = union_all(*parts).subquery()
-    query = select(both).order_by(both.c.created_at.desc()).limit(limit)
+    query = select(both).order_by(both.c.id.desc()).limit(limit)
     return [Item(*row) for row in connection.execute(query)]
 
 
@@ -84,9 +88,11 @@ def _welcome(connection: Connection, post_ids: Sequence[UUID]) -> None:
         Post.id.in_(post_ids), Post.kind == PostKind.WELCOME
     )
     for post_id, agent_id, state in connection.execute(query.order_by(Post.created_at)).all():
-        is_visible = Post.state.in_((ContentState.PUBLISHED, ContentState.PENDING))
         other = select(Post.id).where(
-            Post.agent_id == agent_id, Post.kind == PostKind.WELCOME, Post.id != post_id, is_visible
+            Post.agent_id == agent_id,
+            Post.kind == PostKind.WELCOME,
+            Post.id != post_id,
+            Post.state.in_(VISIBLE),
         )
         if state != ContentState.PENDING and connection.execute(other).first():
             regular = update(Post).where(Post.id == post_id).values(kind=PostKind.REGULAR)
@@ -125,17 +131,15 @@ def decide(
             .values(state=becomes, note=note)
             .returning(table.id, table.agent_id)
         ).all()
-        entries = [
-            {
-                "actor": actor,
-                "action": f"content.{decision}",
-                "subject": str(content_id),
-                "before": {"state": before[content_id]},
-                "after": {"state": becomes},
-                "reason": reason,
-            }
-            for content_id, _ in changed
-        ]
-        connection.execute(insert(AuditEntry), entries)
+        for content_id, _ in changed:
+            note_change(
+                connection,
+                actor=actor,
+                action=f"content.{decision}",
+                subject=str(content_id),
+                before={"state": before[content_id]},
+                after={"state": becomes},
+                reason=reason,
+            )
         done += [content_id for content_id, _ in changed]
     return done

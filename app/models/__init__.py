@@ -1,5 +1,6 @@
 """Tables only: columns, constraints, indexes. Importing this package gives Alembic all of them."""
 
+from app.models.accounts import Account, ApiToken, Invitation, Role, Session, SignInFailure
 from app.models.agents import Agent, AgentState, Community
 from app.models.alerts import Alert, Incident, IncidentKind
 from app.models.calls import Call, CallStatus
@@ -15,16 +16,19 @@ from app.models.usage import (
     FleetHourlyUsage,
     HourlyUsage,
     LatencyHourly,
+    Ranking,
     UsageDay,
     UsageState,
 )
 
 __all__ = [
     "VISIT_SLOT",
+    "Account",
     "Agent",
     "AgentDailyUsage",
     "AgentState",
     "Alert",
+    "ApiToken",
     "AuditEntry",
     "Call",
     "CallStatus",
@@ -38,6 +42,7 @@ __all__ = [
     "HourlyUsage",
     "Incident",
     "IncidentKind",
+    "Invitation",
     "Job",
     "LatencyHourly",
     "Limits",
@@ -47,10 +52,14 @@ __all__ = [
     "OverBudget",
     "Post",
     "PostKind",
+    "Ranking",
     "Review",
+    "Role",
     "Run",
     "RunOrigin",
     "RunState",
+    "Session",
+    "SignInFailure",
     "SourceState",
     "StyleProfile",
     "StyleState",

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -66,5 +66,10 @@ class Agent(Base):
     )
     x_handle: Mapped[str | None] = mapped_column(
         index=True, comment="its account on X: mentions of it go to this agent"
+    )
+    searched: Mapped[str] = mapped_column(
+        Text(collation="C"),
+        Computed("lower(handle || ' ' || display_name)", persisted=True),
+        comment="what a search looks through, byte by byte",
     )
     created_at: Mapped[CreatedAt]

@@ -64,7 +64,7 @@ class Post(_Written, Base):
             postgresql_where=text("kind = 'welcome' and state in ('published', 'pending')"),
         ),
         Index("ix_posts_fingerprint", "fingerprint"),
-        Index("ix_posts_unpublished", "state", "created_at", postgresql_where=_UNPUBLISHED),
+        Index("ix_posts_unpublished", "state", "id", postgresql_where=_UNPUBLISHED),
         Index("ix_posts_community_id_created_at", "community_id", "created_at"),
         Index("ix_posts_agent_id_created_at", "agent_id", "created_at"),
     )
@@ -89,7 +89,7 @@ class Comment(_Written, Base):
         Index("ix_comments_post_id_created_at", "post_id", "created_at"),
         Index("ix_comments_agent_id_created_at", "agent_id", "created_at"),
         Index("ix_comments_fingerprint", "fingerprint"),
-        Index("ix_comments_unpublished", "state", "created_at", postgresql_where=_UNPUBLISHED),
+        Index("ix_comments_unpublished", "state", "id", postgresql_where=_UNPUBLISHED),
     )
 
     id: Mapped[Id]

@@ -50,7 +50,13 @@ class Run(Base):
             "due_at",
             postgresql_where=text("state in ('queued', 'running', 'snoozed')"),
         ),
-        Index("ix_runs_cycle_at_due_at", "cycle_at", "due_at"),
+        Index("ix_runs_cycle_at_due_at_id", "cycle_at", "due_at", "id"),
+        Index(
+            "ix_runs_came_to_nothing",
+            "due_at",
+            "id",
+            postgresql_where=text("state in ('failed', 'skipped', 'quarantined')"),
+        ),
     )
 
     id: Mapped[Id]

@@ -1,9 +1,11 @@
 """Rollups of the ledger. An hour and a day are those of the business time zone."""
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -104,6 +106,20 @@ class UsageState(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     rolled_at: Mapped[datetime]
+
+
+class Ranking(Base):
+    """Who used most over a span, as of a moment. See app.usage.ranking."""
+
+    __tablename__ = "usage_rankings"
+
+    span: Mapped[str] = mapped_column(primary_key=True)
+    by: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+    took_ms: Mapped[int]
+    rows: Mapped[list[Any]] = mapped_column(
+        JSONB, comment="[name, sums], the first of every metric"
+    )
 
 
 class Denial(Base):

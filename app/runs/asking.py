@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -116,18 +114,14 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
         return None
     post = next(post for post in posts if post.id == chosen)
     store = publish.publish_visit if is_visit else publish.publish_comment
-    effect = partial(_comment, store, _writer(actor), post.id, activity.slot)
+
+    def effect(connection: Connection, body: str) -> str | None:
+        return store(connection, _writer(actor), post_id=post.id, slot=activity.slot, body=body)
+
     messages = prompts.write_comment(author, post.author, post.body)
     return Planned(
         models_for(activity.kind, services.settings.gateway), Question(messages, _fit, effect)
     )
-
-
-def _comment(
-    store: Any, writer: publish.Author, post_id: UUID, slot: int, connection: Connection, body: str
-) -> str | None:
-    note: str | None = store(connection, writer, post_id=post_id, slot=slot, body=body)
-    return note
 
 
 def _fit(answer: str) -> str:

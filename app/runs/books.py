@@ -21,6 +21,9 @@ from app.runs.states import OPEN
 from app.runs.upkeep import find_drift
 from app.usage import rollups
 
+RECENT_DAYS = 35
+"""The frozen days that the periodic check compares: what the pages show."""
+
 
 @dataclass
 class Books:
@@ -53,7 +56,9 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
     with snapshot.connect() as connection:  # a round of rollups may end in between
         if is_whole:
             books.differences |= _runs(connection)
-        books.differences["rollups"] = rollups.differences(connection, services.settings.zone)
+        books.differences["rollups"] = rollups.differences(
+            connection, services.settings.zone, None if is_whole else RECENT_DAYS
+        )
         if is_whole and not books.ledger_rows:
             query = select(func.count()).select_from(Call)
             books.ledger_rows = connection.execute(query).scalar_one()

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from opentelemetry.trace import Span
 from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
+from app import tracing
 from app.admission.controller import Permit, Place, Refusal, Request
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
@@ -31,7 +33,7 @@ from app.gateway import (
     Prompt,
     Throttled,
 )
-from app.log import get_logger
+from app.log import get_logger, log_context
 from app.models import CallStatus
 from app.runs import leases
 from app.runs.leases import Claim
@@ -155,9 +157,7 @@ def ask(
         return Stopped(_say(services, refusal.reason), ends_run=True, is_denial=True)
     except GatewayFault as fault:
         reason = _say(services, fault.code, str(fault))
-        log.warning(
-            "call.gave_up", run_id=str(turn.claim.run_id), step=activity.step, reason=reason
-        )
+        log.warning("call.gave_up", step=activity.step, reason=reason)
         is_denial = isinstance(fault, Throttled | CreditsExhausted | KeyRefused)
         is_gone = isinstance(fault, ModelGone)
         return Stopped(reason[:500], is_denial, is_denial, is_model_gone=is_gone)
@@ -254,6 +254,24 @@ def _call(
         call.id, call.model, list(question.messages), gateway.max_tokens,
         gateway.reasoning.get(call.model), question.is_json,
     )  # fmt: skip
+    about = {
+        tracing.OPERATION: "chat", tracing.MODEL: call.model, tracing.REQUEST: call.id,
+        tracing.RUN: held.run_id, tracing.PROVIDER: call.model.partition("/")[0],
+    }  # fmt: skip
+    with log_context(request_id=str(call.id)), tracing.span(f"chat {call.model}", about) as span:
+        return _converse(services, held, permit, call, question, prompt, failures, span)
+
+
+def _converse(
+    services: Services,
+    held: Claim,
+    permit: Permit,
+    call: calls.OpenedCall,
+    question: Question,
+    prompt: Prompt,
+    failures: int,
+    span: Span,
+) -> str | None:
     began = monotonic()
     note = None
     try:
@@ -264,6 +282,7 @@ def _call(
             raise BadAnswer(str(why), http_status=200, usage=completion.usage) from None
     except GatewayFault as fault:
         result = _result(services, call.model, fault, began)
+        tracing.tell(span, _told(result), fault.code)
         with services.engine.begin() as connection:
             calls.close_call(connection, call, result)
         asked = fault.retry_after_s if isinstance(fault, Throttled) else None
@@ -271,6 +290,7 @@ def _call(
         _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
         raise
     result = _result(services, call.model, completion, began)
+    tracing.tell(span, _told(result))
     with services.engine.begin() as connection:
         calls.close_call(connection, call, result)
         lease = timedelta(seconds=services.settings.worker.lease_s)
@@ -281,6 +301,13 @@ def _call(
     if not is_ours:
         raise LeaseLost
     return note
+
+
+def _told(result: calls.Result) -> dict[str, Any]:
+    return {
+        tracing.HTTP_STATUS: result.http_status, tracing.TOKENS_INPUT: result.tokens_input,
+        tracing.TOKENS_OUTPUT: result.tokens_output,
+    }  # fmt: skip
 
 
 def _settle(

@@ -13,13 +13,14 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import tracing
 from app.admission.turnstile import Stopping
 from app.agents import profiles
 from app.agents.activities import POSTS, Activity, ActivityKind, due_activities, rng_for
 from app.clock import utcnow
 from app.community import feed, publish
 from app.community.reactions import choose_reactions
-from app.log import get_logger
+from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
 from app.runs import leases
 from app.runs.actor import Actor, read_actor
@@ -78,8 +79,21 @@ def execute(
                 services.settings,
                 can_learn=services.sources.twitterapi is not None,
             )
-        with services.heartbeat.holding(held):
-            return _work(services, actor)
+        about = {
+            tracing.OPERATION: "invoke_agent", tracing.AGENT: actor.author.handle,
+            tracing.AGENT_ID: held.agent_id, tracing.RUN: held.run_id, tracing.CYCLE: held.cycle_at,
+        }  # fmt: skip
+        with (
+            services.heartbeat.holding(held),
+            log_context(run_id=str(held.run_id), agent=actor.author.handle),
+            tracing.span(f"invoke_agent {actor.author.handle}", about) as span,
+        ):
+            outcome = _work(services, actor)
+            if outcome:
+                came = {tracing.STATE: outcome.state, tracing.REASON: outcome.reason}
+                is_failure = outcome.state == RunState.FAILED
+                tracing.tell(span, came, "failed" if is_failure else None)
+            return outcome
 
 
 def _work(services: Services, actor: Actor) -> Outcome | None:
@@ -90,35 +104,29 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
         if ended.later:
             return _put_back(services, actor, ended.later, ended.done)
     except LeaseLost:
-        log.warning("run.lease_lost", run_id=str(held.run_id))
+        log.warning("run.lease_lost")
         return None
     except Stopping:
         with services.engine.begin() as connection:
             leases.release(connection, held)
         raise
     except SQLAlchemyError:
-        log.exception("run.database_trouble", run_id=str(held.run_id))
+        log.exception("run.database_trouble")
         return None  # the lease runs out, and the run is resumed when the database is back
     except Exception as error:
-        log.exception("run.broke", run_id=str(held.run_id))
+        log.exception("run.broke")
         with services.engine.begin() as connection:
             leases.end(connection, held, RunState.FAILED, f"internal error: {error!r}"[:500])
         raise
     with services.engine.begin() as connection:
         is_ours = leases.end(connection, held, ended.state, ended.reason)
     if not is_ours:
-        log.warning("run.lease_lost", run_id=str(held.run_id), agent=actor.author.handle)
+        log.warning("run.lease_lost")
         return None
     comments = sum(step.startswith(("comment", "cross_visit")) for step in ended.done)
     posts = sum(step in ("welcome", "post") for step in ended.done)
     outcome = Outcome(actor.author.handle, ended.state, ended.reason, posts, comments)
-    log.info(
-        "run.ended",
-        run_id=str(held.run_id),
-        agent=outcome.agent,
-        state=outcome.state,
-        reason=outcome.reason,
-    )
+    log.info("run.ended", state=outcome.state, reason=outcome.reason)
     return outcome
 
 
@@ -139,10 +147,7 @@ def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) ->
         )
     if not is_ours:
         return None
-    log.info(
-        "run.put_back", run_id=str(held.run_id), agent=actor.author.handle, state=state,
-        reason=reason, wait_s=round(later.wait_s, 3),
-    )  # fmt: skip
+    log.info("run.put_back", state=state, reason=reason, wait_s=round(later.wait_s, 3))
     return Outcome(actor.author.handle, state, reason)
 
 

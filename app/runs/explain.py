@@ -5,15 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, true
 
 from app.admission.circuit import StoreAway
 from app.admission.controller import State
-from app.admission.limits import read_limits
 from app.admission.scripts import windows
 from app.clock import cycle_start
-from app.controls import read_controls
-from app.models import Agent, AgentState, Review, Run, RunState
+from app.models import Agent, AgentState, Controls, Limits, Review, Run, RunState
 from app.models.agents import PHASES
 from app.runs import jobs
 from app.runs.services import Services
@@ -41,39 +39,52 @@ class Explanation:
 def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
     """Look at everything between an agent and its next call."""
     with services.engine.connect() as connection:
-        agent = connection.execute(
-            select(Agent.handle, Agent.state, Agent.phase, Agent.last_run_at, Agent.daily_tokens)
-            .where(Agent.id == agent_id)
-        ).one()  # fmt: skip
-        run = connection.execute(
-            select(
-                Run.id, Run.state, Run.reason, Run.origin, Run.cycle_at, Run.due_at, Run.wake_at,
-                Run.worker, Run.lease_until, Run.losses, Run.finished_at, Run.attempt,
-                (Run.lease_until < func.now()).label("is_silent"),
-            ).where(Run.agent_id == agent_id).order_by(Run.created_at.desc()).limit(1)
-        ).one_or_none()  # fmt: skip
-        findings = [_agent(agent.state)]
-        findings.append(_scheduler(connection, services))
-        findings.append(_slice(services, agent.phase, now))
-        findings.append(_run(connection, run, now))
-        findings.append(_controls(connection, services))
+        facts = _facts(connection, services, agent_id, now)
+        findings = [_agent(facts.agent_state), _scheduler(facts.silence_s, services)]
+        findings.append(_slice(services, facts.phase, now))
+        findings.append(_run(connection, facts, now))
+        findings.append(_controls(facts, services))
     try:
         state = services.admission.state()
     except StoreAway as away:
         findings.append(Finding("admission", f"Redis does not answer, so calls wait: {away}", True))
     else:
         findings.append(_admission(state, services))
-        findings.append(_quota(services, agent_id, agent.daily_tokens, now))
+        findings.append(_quota(facts, services))
     stopping = [finding for finding in findings if finding.stops]
     last = "it never ran"
-    if agent.last_run_at:
-        last = f"it last ran {_ago(agent.last_run_at, now)} ({agent.last_run_at:%Y-%m-%d %H:%M:%S} UTC)"
+    if facts.last_run_at:
+        at = facts.last_run_at
+        last = f"it last ran {_ago(at, now)} ({at:%Y-%m-%d %H:%M:%S} UTC)"
     answer = (
         f"{stopping[0].about}: {stopping[0].says}"
         if stopping
         else f"nothing stops it; {last}, {findings[2].says}"
     )
-    return Explanation(agent.handle, answer, findings)
+    return Explanation(facts.handle, answer, findings)
+
+
+def _facts(
+    connection: Connection, services: Services, agent_id: UUID, now: datetime
+) -> Row[*tuple[Any, ...]]:
+    """The agent, its latest run, and what is in force for it, in one query."""
+    run = (
+        select(
+            Run.id, Run.state, Run.reason, Run.origin, Run.due_at, Run.wake_at, Run.worker,
+            Run.finished_at, Run.attempt, (Run.lease_until < func.now()).label("is_silent"),
+        )
+        .where(Run.agent_id == agent_id).order_by(Run.created_at.desc()).limit(1).subquery()
+    )  # fmt: skip
+    day_start = windows(now, services.settings.zone).day_start
+    used = calls.billable_of_agent(agent_id, day_start).scalar_subquery()
+    query = select(
+        Agent.handle, Agent.state.label("agent_state"), Agent.phase, Agent.last_run_at,
+        Agent.daily_tokens, *run.c, jobs.silence_s().label("silence_s"), used.label("used"),
+        Limits.agent_daily_tokens, Controls.dry_run, Controls.paused_activities, Controls.review,
+    ).select_from(Agent)  # fmt: skip
+    for table in (run, Limits, Controls):  # one row at most of each
+        query = query.join(table, true(), isouter=True)
+    return connection.execute(query.where(Agent.id == agent_id)).one()
 
 
 def _agent(state: str) -> Finding:
@@ -86,12 +97,11 @@ def _agent(state: str) -> Finding:
     return Finding("agent", says[AgentState(state)], state != AgentState.ACTIVE)
 
 
-def _scheduler(connection: Connection, services: Services) -> Finding:
-    silence = jobs.scheduler_silence(connection)
-    if silence is None:
+def _scheduler(silence_s: Any, services: Services) -> Finding:
+    if silence_s is None:
         return Finding("scheduler", "no slice was ever opened: start `make up`, or beat", True)
-    said = f"last opened a slice {silence.total_seconds():.0f} s ago"
-    if silence > jobs.longest_silence(services.settings):
+    said = f"last opened a slice {silence_s:.0f} s ago"
+    if silence_s > jobs.longest_silence(services.settings).total_seconds():
         return Finding("scheduler", f"{said}: beat or every worker is gone or hangs", True)
     return Finding("scheduler", said)
 
@@ -107,8 +117,8 @@ def _slice(services: Services, phase: int, now: datetime) -> Finding:
     return Finding("slice", f"it falls due next at {due:%H:%M:%S} UTC (slice {number})")
 
 
-def _controls(connection: Connection, services: Services) -> Finding:
-    controls = read_controls(connection, services.settings.controls)
+def _controls(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
+    controls = facts if facts.dry_run is not None else services.settings.controls
     said = ["dry run: nothing is published"] if controls.dry_run else []
     if controls.paused_activities:
         said.append(f"paused: {', '.join(controls.paused_activities)}")
@@ -117,8 +127,8 @@ def _controls(connection: Connection, services: Services) -> Finding:
     return Finding("controls", "; ".join(said) or "nothing is held back")
 
 
-def _run(connection: Connection, row: Row[*tuple[Any, ...]] | None, now: datetime) -> Finding:
-    if row is None:
+def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> Finding:
+    if row.id is None:
         return Finding("run", "it had none yet")
     where = f"{row.origin} run {row.id}"
     match RunState(row.state):
@@ -157,12 +167,12 @@ def _admission(state: State, services: Services) -> Finding:
     return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
 
 
-def _quota(services: Services, agent_id: UUID, own: int | None, now: datetime) -> Finding:
-    window = windows(now, services.settings.zone)
-    with services.engine.connect() as connection:
-        used = calls.tokens_of_agent(connection, agent_id, window.day_start)
-        limits = read_limits(connection, services.settings.limits)
-    limit = limits.agent_daily_tokens if own is None else own
+def _quota(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
+    used, limit = int(facts.used or 0), facts.daily_tokens
+    if limit is None:
+        limit = facts.agent_daily_tokens
+    if limit is None:
+        limit = services.settings.limits.agent_daily_tokens
     if not limit:
         return Finding("quota", f"{used} tokens used today, no quota")
     said = f"{used} of {limit} tokens used today"

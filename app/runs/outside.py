@@ -12,13 +12,14 @@ from app.log import get_logger
 from app.models import SourceState
 from app.runs.services import Services
 from app.sources import NoSuchUser, Page, SourceFault
+from app.sources.twitterapi import TwitterApi
 
 log = get_logger(__name__)
 
 OVERLAP = timedelta(minutes=2)
 """A scan asks a little further back than the last good one: posts reach a source late."""
 BALANCE_EVERY = timedelta(hours=1)
-TWITTERAPI = "twitterapi"
+TWITTERAPI = TwitterApi.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, or_, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.admission.limits import read_limits
 from app.clock import cycle_start
-from app.models import Agent, Call, Comment, Post, Run, RunState
+from app.models import Agent, AgentState, Call, Comment, Limits, Post, Run, RunState
 from app.runs import jobs
 from app.runs.states import OPEN
 from app.settings import Settings
-from app.usage.calls import CallCounts, count_calls
+from app.usage.calls import CallCounts, counts_since
 
 RECENT = timedelta(seconds=10)
 
@@ -27,6 +26,7 @@ class Progress:
     cycle_at: datetime
     cycle_runs: dict[str, int]
     agents: int
+    active_agents: int
     runs: dict[str, int]
     open_runs: int
     posts: int
@@ -37,44 +37,65 @@ class Progress:
     trouble: str | None
     scheduler_silence_s: float | None
 
+    @property
+    def ended_in_cycle(self) -> int:
+        """Runs of this cycle that have ended, in whatever way."""
+        return sum(count for state, count in self.cycle_runs.items() if state not in OPEN)
+
 
 def read_progress(
     connection: Connection, settings: Settings, now: datetime, since: datetime
 ) -> Progress:
     """Count what happened since then. Bounded by the caller's choice of `since`."""
-    cycle_at = cycle_start(now, timedelta(seconds=settings.cycle.period_s))
+    period = timedelta(seconds=settings.cycle.period_s)
+    cycle_at = cycle_start(now, period)
     is_in_cycle, is_recent = Run.cycle_at == cycle_at, Run.created_at >= since
     by_state = connection.execute(
         select(Run.state, func.count().filter(is_in_cycle), func.count().filter(is_recent))
-        .where(or_(is_in_cycle, is_recent))
+        # what an index finds: a run is opened within its cycle, an ad-hoc one when it is due
+        .where(
+            or_(
+                Run.cycle_at >= min(cycle_at, since - period),
+                and_(Run.cycle_at.is_(None), Run.due_at >= since - period),
+            ),
+            or_(is_in_cycle, is_recent),
+        )
         .group_by(Run.state)
     ).all()
+    calls = counts_since(since).subquery()
+    is_active = Agent.state == AgentState.ACTIVE
+    fleet = select(
+        func.count().label("agents"), func.count().filter(is_active).label("active_agents")
+    ).subquery()
     facts = connection.execute(
         select(
-            _count(Agent.id),
-            _count(Run.id, Run.state.in_(OPEN)),
-            _count(Post.id, Post.created_at >= since),
-            _count(Comment.id, Comment.created_at >= since),
-            _count(Call.id, Call.created_at >= now - RECENT),
-            _trouble(cycle_at),
-            jobs.silence_s(),
-        )
+            *fleet.c,
+            _count(Run.id, Run.state.in_(OPEN)).label("open_runs"),
+            _count(Post.id, Post.created_at >= since).label("posts"),
+            _count(Comment.id, Comment.created_at >= since).label("comments"),
+            _count(Call.id, Call.created_at >= now - RECENT).label("recent_calls"),
+            select(Limits.rate).scalar_subquery().label("rate"),
+            _trouble(cycle_at).label("trouble"),
+            jobs.silence_s().label("silence_s"),
+            *calls.c,
+        ).select_from(calls.join(fleet, true()))
     ).one()
     return Progress(
         at=now,
         since=since,
         cycle_at=cycle_at,
         cycle_runs={row[0]: row[1] for row in by_state if row[1]},
-        agents=facts[0],
+        agents=facts.agents,
+        active_agents=facts.active_agents,
         runs={row[0]: row[2] for row in by_state if row[2]},
-        open_runs=facts[1],
-        posts=facts[2],
-        comments=facts[3],
-        calls=count_calls(connection, since),
-        calls_per_s=facts[4] / RECENT.total_seconds(),
-        rate=read_limits(connection, settings.limits).rate,
-        trouble=facts[5],
-        scheduler_silence_s=None if facts[6] is None else float(facts[6]),
+        open_runs=facts.open_runs,
+        posts=facts.posts,
+        comments=facts.comments,
+        calls=CallCounts(*(int(getattr(facts, name)) for name in CallCounts.__slots__)),
+        calls_per_s=facts.recent_calls / RECENT.total_seconds(),
+        rate=settings.limits.rate if facts.rate is None else facts.rate,
+        trouble=facts.trouble,
+        scheduler_silence_s=None if facts.silence_s is None else float(facts.silence_s),
     )
 
 

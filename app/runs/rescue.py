@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
-from app.models import Agent, AgentState, AuditEntry, Run, RunState
+from app.audit_log import note_change
+from app.models import Agent, AgentState, Run, RunState
 from app.runs.states import WAITING
 from app.usage import calls
 
@@ -114,15 +115,14 @@ def _quarantine(connection: Connection, run_ids: list[UUID]) -> list[str]:
     )
     handles = list(stopped.scalars())
     for handle in handles:
-        connection.execute(
-            insert(AuditEntry).values(
-                actor="paceline",
-                action="agents.quarantine",
-                subject=handle,
-                before={"state": AgentState.ACTIVE},
-                after={"state": AgentState.QUARANTINED},
-                reason=reason,
-            )
+        note_change(
+            connection,
+            actor="paceline",
+            action="agents.quarantine",
+            subject=handle,
+            before={"state": AgentState.ACTIVE},
+            after={"state": AgentState.QUARANTINED},
+            reason=reason,
         )
     return handles
 

@@ -36,4 +36,4 @@ def find_drift(services: Services) -> list[drift.Drift]:
     """Counters that differ from the ledger, read in the order that makes a repair safe."""
     window = windows(utcnow(), services.settings.zone)
     counters = drift.read_counters(services.redis, window)
-    return drift.find_drift(counters, services.admission.read_spent(window))
+    return drift.find_drift(counters, services.admission.read_spent(window), window)

@@ -7,6 +7,7 @@ seeded from here.
 """
 
 import difflib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -15,7 +16,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from app.errors import ConfigError
 from app.settings.groups import (
@@ -30,6 +37,7 @@ from app.settings.groups import (
     LogSettings,
     SandboxSettings,
     SourceSettings,
+    TracingSettings,
     UsageSettings,
     WebSettings,
     WorkerSettings,
@@ -48,6 +56,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "SourceSettings",
+    "TracingSettings",
     "UsageSettings",
     "WebSettings",
     "WorkerSettings",
@@ -80,7 +89,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         validation_alias="REDIS_URL",
-        description="Redis or Valkey; default: an embedded server under PACELINE_HOME",
+        description="Redis or Valkey: redis://, rediss:// (TLS) or "
+        "redis+sentinel://:password@host:26379,.../master/0; default: an embedded server under PACELINE_HOME",
     )
     lovable_api_key: SecretStr | None = Field(
         None, validation_alias="LOVABLE_API_KEY", description="Key of the Lovable AI gateway"
@@ -106,6 +116,30 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files after the environment: containers and systemd hand secrets over as files of these names."""
+        found = [init_settings, env_settings, dotenv_settings]
+        if folders := secret_folders():
+            files = NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=folders,
+                secrets_dir_missing="ok",
+                env_prefix=PREFIX,
+                secrets_prefix=PREFIX,
+                secrets_nested_delimiter="__",
+            )
+            found.append(files)
+        return tuple(found)
 
     @field_validator("timezone")
     @classmethod
@@ -143,6 +177,13 @@ class Settings(BaseSettings):
         return "PACELINE_GATEWAY__API_KEY" if self.gateway.api_key else "LOVABLE_API_KEY"
 
 
+def secret_folders() -> list[Path]:
+    """Where secrets may lie as files: systemd's credentials, and where containers mount theirs."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    folders = [Path("/run/secrets"), *([Path(given)] if given else [])]
+    return [folder for folder in folders if folder.is_dir()]
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings, or raise ConfigError with one line that names the setting and the mend."""
     names = set(os.environ if environ is None else environ)
@@ -150,11 +191,31 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unknown(names)
     try:
         return Settings()
+    except SettingsError:
+        raise ConfigError(_not_json(environ)) from None
     except ValidationError as error:
         problems = "; ".join(
             f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
         raise ConfigError(f"bad setting: {problems}") from None
+
+
+def _not_json(environ: Mapping[str, str] | None) -> str:
+    """Which of the settings that hold lists and objects are no JSON, and what they are like."""
+    values = {**dotenv_values(".env"), **(os.environ if environ is None else environ)}
+    found = []
+    for name, _, default in variables():
+        if values.get(name) and isinstance(default, tuple | dict):
+            try:
+                json.loads(values[name] or "")
+            except ValueError as why:
+                shape = (
+                    'a list, like ["a"]'
+                    if isinstance(default, tuple)
+                    else 'an object, like {"a": 1}'
+                )
+                found.append(f"{name} is no JSON ({why}): it wants {shape}")
+    return "bad setting: " + ("; ".join(found) or "one of the lists or objects is no JSON")
 
 
 @cache

@@ -216,6 +216,10 @@ class WorkerSettings(BaseModel):
     threads: int = Field(
         16, ge=1, le=500, description="Runs that one worker process has in hand at once"
     )
+    heartbeat_file: str | None = Field(
+        None,
+        description="A worker touches it every few seconds, for health checks: older than a minute, it hangs",
+    )
     lease_s: float = Field(
         30, ge=3, description="A run whose worker is silent for this long is given to another"
     )
@@ -301,19 +305,42 @@ class ListenSettings(BaseModel):
 
 
 class WebSettings(ListenSettings):
-    """The dashboard. Without a password it is for this machine only."""
+    """The dashboard. Closed: `paceline up` prints a link for the first administrator."""
 
-    password: SecretStr | None = Field(
-        None, description="Asked for by the dashboard (HTTP Basic, any user name)", repr=False
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="What browsers call it when it is not http://host:port: behind a proxy, with the path "
+        "it is under, like https://ops.example.org/paceline",
     )
+
+    @property
+    def url(self) -> str:
+        """Where browsers find it, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def prefix(self) -> str:
+        """The path it is under, without a slash at the end; mostly nothing."""
+        return "/".join(self.url.split("/")[3:]) and "/" + "/".join(self.url.split("/")[3:])
 
 
 class FlowerSettings(ListenSettings):
-    """Flower, the worker monitor. Without basic_auth it is read-only and for this machine only."""
+    """Flower, the worker monitor. Without basic_auth it looks only, behind a password of its own."""
 
     port: int = Field(5555, ge=0, le=65535)
     basic_auth: SecretStr | None = Field(
         None, description="user:password; unlocks Flower's actions", repr=False
+    )
+
+
+class TracingSettings(BaseModel):
+    """Spans of cycles, runs and calls. Needs the extra `paceline[tracing]`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where spans go: an OTLP/HTTP traces address, like http://127.0.0.1:4318/v1/traces",
     )
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     DateTime,
+    Select,
     case,
     cast,
     delete,
@@ -202,12 +204,11 @@ def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
     return {row.agent_id: int(row.tokens or 0) for row in connection.execute(query)}
 
 
-def tokens_of_agent(connection: Connection, agent_id: UUID, since: datetime) -> int:
-    """Billable tokens of one agent since then."""
-    query = select(func.sum(tokens_billable())).where(
+def billable_of_agent(agent_id: UUID, since: datetime) -> Select[*tuple[Any, ...]]:
+    """A query of the billable tokens of one agent since then; null when it called nothing."""
+    return select(func.sum(tokens_billable())).where(
         Call.agent_id == agent_id, Call.created_at >= since
     )
-    return int(connection.execute(query).scalar_one() or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,28 +233,27 @@ class CallCounts:
         )
 
 
-def count_calls(connection: Connection, since: datetime) -> CallCounts:
-    """Sums over the ledger from `since` on."""
+def counts_since(since: datetime) -> Select[*tuple[Any, ...]]:
+    """A query of one row: the fields of CallCounts, summed over the ledger from `since` on."""
     ok, in_flight = Call.status == CallStatus.OK, Call.status == CallStatus.IN_FLIGHT
-    limited, broke = Call.http_status == 429, Call.http_status == 402
     count = func.count()
-    row = connection.execute(
-        select(
-            count.filter(ok),
-            count.filter(limited),
-            count.filter(broke),
-            count.filter(
-                Call.status == CallStatus.ERROR,
-                func.coalesce(Call.http_status, 0).not_in((429, 402)),
-            ),
-            count.filter(in_flight),
-            count.filter(Call.status == CallStatus.UNKNOWN),
-            func.coalesce(func.sum(Call.tokens_used), 0),
-            func.coalesce(func.sum(Call.cost_micros), 0),
-            count.filter(ok, Call.cost_micros.is_(None)),
-        ).where(Call.created_at >= since)
-    ).one()
-    return CallCounts(*(int(value) for value in row))
+    is_other = (Call.status == CallStatus.ERROR) & func.coalesce(Call.http_status, 0).not_in(
+        (429, 402)
+    )
+    columns: tuple[ColumnElement[Any], ...] = (
+        count.filter(ok),
+        count.filter(Call.http_status == 429),
+        count.filter(Call.http_status == 402),
+        count.filter(is_other),
+        count.filter(in_flight),
+        count.filter(Call.status == CallStatus.UNKNOWN),
+        func.coalesce(func.sum(Call.tokens_used), 0),
+        func.coalesce(func.sum(Call.cost_micros), 0),
+        count.filter(ok, Call.cost_micros.is_(None)),
+    )
+    names = CallCounts.__slots__
+    named = [column.label(name) for name, column in zip(names, columns, strict=True)]
+    return select(*named).where(Call.created_at >= since)
 
 
 def calls_of_run(

@@ -1,14 +1,15 @@
 """When the credits end, and what the month will cost: from what was burnt and from what is planned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from app.clock import day_window, month_window
 from app.settings import UsageSettings
-from app.usage.reports import usage_in
+from app.usage.reports import Measured, measure
 
 WINDOW_DAYS = 7
 DAY_S = 86_400.0
@@ -50,26 +51,43 @@ class Forecast:
 def forecast(
     connection: Connection, settings: UsageSettings, demand: Demand, now: datetime, zone: ZoneInfo
 ) -> Forecast:
-    """Read the facts, and compute."""
-    month_start, month_end = month_window(now, zone)
-    first = connection.execute(
-        text("select least((select min(hour) from paceline.ai_usage_fleet_hourly), :today)"),
-        {"today": day_window(now, zone)[0]},
-    ).scalar_one()
-    # From a whole hour, because that is what rollups know.
-    since = max(first, day_window(now - timedelta(days=WINDOW_DAYS), zone)[0])
-    bought = settings.credits_since or first
-    windows = [(since, now), (month_start, now), (min(bought, now), now)]
-    burnt, month, since_bought = usage_in(connection, windows, zone)
-    left = None
+    """Read the facts in one query, and compute."""
+    found = measure(connection, forecast_windows(settings, now, zone), zone)
+    return as_forecast(settings, demand, now, zone, found)
+
+
+def forecast_windows(
+    settings: UsageSettings, now: datetime, zone: ZoneInfo
+) -> list[tuple[datetime, datetime]]:
+    """What a forecast asks for: the last days, this month, and since credits were bought."""
+    since = day_window(now - timedelta(days=WINDOW_DAYS), zone)[0]
+    windows = [(since, now), (month_window(now, zone)[0], now)]
     if settings.credits_usd:
-        left = max(0, round(settings.credits_usd * 1e6) - since_bought.cost_micros)
+        bought = settings.credits_since or datetime(2000, 1, 1, tzinfo=UTC)
+        # Whole hours, because that is what rollups know.
+        windows.append((min(bought.replace(minute=0, second=0, microsecond=0), now), now))
+    return windows
+
+
+def as_forecast(
+    settings: UsageSettings,
+    demand: Demand,
+    now: datetime,
+    zone: ZoneInfo,
+    found: Sequence[Measured],
+) -> Forecast:
+    """The forecast from what was used in `forecast_windows`."""
+    burnt, month, *since_bought = found
+    left = None
+    if since_bought:
+        left = max(0, round(settings.credits_usd * 1e6) - since_bought[0].usage.cost_micros)
+    since = day_window(now - timedelta(days=WINDOW_DAYS), zone)[0]
     facts = Facts(
-        spent_month=month.cost_micros,
-        burnt=burnt.cost_micros,
-        burnt_calls=burnt.requests,
-        burnt_days=(now - since).total_seconds() / DAY_S,
-        days_left=(month_end - now).total_seconds() / DAY_S,
+        spent_month=month.usage.cost_micros,
+        burnt=burnt.usage.cost_micros,
+        burnt_calls=burnt.usage.requests,
+        burnt_days=(now - max(since, burnt.first or now)).total_seconds() / DAY_S,
+        days_left=(month_window(now, zone)[1] - now).total_seconds() / DAY_S,
         credits_left=left,
     )
     return compute(facts, demand)

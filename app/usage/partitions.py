@@ -48,7 +48,7 @@ def keep(engine: Engine, now: datetime, zone: ZoneInfo, keep_days: int) -> Kept:
         frozen = connection.execute(text("select max(day) from paceline.usage_days")).scalar_one()
     ahead = {today + timedelta(days=n) for n in range(AHEAD_DAYS + 1)}
     missing = sorted((ahead - in_rest | settled) - known)
-    made = [day for day in missing if _gently(engine, lambda c, day=day: _make(c, day))]  # type: ignore[misc]
+    made = [day for day in missing if _gently(engine, make_partition, day)]
     old = []
     if keep_days:
         # Days are frozen in order and without gaps, so the last one says it all.
@@ -58,17 +58,17 @@ def keep(engine: Engine, now: datetime, zone: ZoneInfo, keep_days: int) -> Kept:
             for day in sorted({*known, *made})
             if day < oldest and _last_business_day(day, zone) <= (frozen or date.min)
         ]
-    dropped = [day for day in old if _gently(engine, lambda c, day=day: _drop(c, day))]  # type: ignore[misc]
+    dropped = [day for day in old if _gently(engine, _drop, day)]
     return Kept(len(made), len(dropped))
 
 
-def _gently(engine: Engine, change: Callable[[Connection], None]) -> bool:
+def _gently(engine: Engine, change: Callable[[Connection, date], None], day: date) -> bool:
     """Do it if nobody is in the way, in one of a few tries."""
     for _ in range(TRIES):
         try:
             with engine.begin() as connection:
                 connection.execute(text(f"set local lock_timeout = '{LOCK_MS}ms'"))
-                change(connection)
+                change(connection, day)
         except OperationalError as error:
             log.warning("ledger.in_use", error=str(error.orig))
             sleep(PAUSE_S)
@@ -103,7 +103,7 @@ def _days_in_rest(connection: Connection, today: date) -> tuple[set[date], set[d
     return {row[0] for row in rows}, {row[0] for row in rows if row[0] < today and not row[1]}
 
 
-def _make(connection: Connection, day: date) -> None:
+def make_partition(connection: Connection, day: date) -> None:
     """A day's partition, with what the rest had of it."""
     if day in _days(connection):
         return

@@ -50,6 +50,13 @@ class Projection:
         return self.demand_rate <= self.assumptions.rate
 
 
+def workers_for(calls_per_s: float, latency_s: float, threads: int) -> int:
+    """Worker processes for so many calls per second; more of them add nothing. Each call in flight takes a
+    thread, and about a second's worth wait for their permit.
+    """
+    return max(1, math.ceil(calls_per_s * (latency_s + 1) / threads))
+
+
 def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projection:
     """Calls, tokens, cost at the prices of that moment, and what the cap allows."""
     per_cycle = given.agents * given.calls_per_cycle
@@ -70,7 +77,6 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
         demand_rate=demand,
         largest_fleet=int(given.rate * given.period_s / given.calls_per_cycle + 1e-9),
         calls_at_once=at_once,
-        # Each call in flight takes a thread, and about a second's worth wait for their permit.
-        workers=max(1, math.ceil((at_once + min(given.rate, demand)) / given.threads)),
+        workers=workers_for(min(given.rate, demand), given.latency_s, given.threads),
         longest_gap_cycles=1 if demand <= given.rate else math.ceil(demand / given.rate) + 1,
     )

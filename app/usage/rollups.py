@@ -189,20 +189,49 @@ def _rollups_of_day(
     ]
 
 
-def differences(connection: Connection, zone: ZoneInfo) -> int:
-    """Days whose rollups differ from the ledger, to the token and the micro-dollar; a frozen day is
-    compared with what was found when it was frozen, because its calls may be gone. The newest two hours
-    are left out: they are still being written.
-    """
-    found = 0
-    frozen = text(
-        "select day, requests, tokens_used, cost_micros from paceline.usage_days order by 1"
+_FROZEN_DIFFER = text(f"""
+  with sums (day, n, tokens, cost) as (
+    select (hour at time zone :zone)::date, sum(requests), sum(tokens_used), sum(cost_micros)
+    from paceline.ai_usage_fleet_hourly where hour >= :first and hour < :after group by 1
+  ), by_day as (
+    select day, sum(requests), sum(tokens_used), sum(cost_micros) from paceline.ai_usage_daily
+    where day >= :first_day and day <= :last_day group by 1
+  ), by_agent as (
+    select day, sum(requests), sum(tokens_used), sum(cost_micros) from paceline.ai_usage_agent_daily
+    where day >= :first_day and day <= :last_day group by 1
+  )
+  select count(*) from paceline.usage_days frozen
+  left join sums using (day)
+  left join by_day as d (day, n, tokens, cost) using (day)
+  left join by_agent as a (day, n, tokens, cost) using (day)
+  where frozen.day >= :first_day and (
+    {
+    " or ".join(
+        f"(frozen.requests, frozen.tokens_used, frozen.cost_micros) is distinct from "
+        f"(coalesce({part}.n, 0), coalesce({part}.tokens, 0), coalesce({part}.cost, 0))"
+        for part in ("sums", "d", "a")
     )
-    last = None
-    for day, *sums in connection.execute(frozen).all():
-        midnight, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
-        found += _rollups_of_day(connection, day, midnight, end) != [tuple(sums)] * 3
-        last = day
+})
+""")
+
+
+def differences(connection: Connection, zone: ZoneInfo, days: int | None = None) -> int:
+    """Days whose rollups differ from the ledger, to the token and the micro-dollar; a frozen day is
+    compared with what was found when it was frozen, because its calls may be gone. `days`: only so many of
+    the frozen ones, the newest. The newest two hours are left out: they are still being written.
+    """
+    first_frozen, last = connection.execute(
+        text("select min(day), max(day) from paceline.usage_days")
+    ).one()
+    found = 0
+    if last is not None:
+        if days is not None:
+            first_frozen = max(first_frozen, last - timedelta(days=days - 1))
+        given = {
+            "zone": zone.key, "first_day": first_frozen, "last_day": last,
+            "first": _midnight(first_frozen, zone), "after": _midnight(last + timedelta(days=1), zone),
+        }  # fmt: skip
+        found = connection.execute(_FROZEN_DIFFER, given).scalar_one()
     cut = connection.execute(
         text("select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly"),
         {"back": LOOK_BACK},

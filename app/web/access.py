@@ -1,25 +1,180 @@
-"""Who may look: everybody who reaches the address, or who knows the password when one is set."""
+"""Who may look and who may act: every route says the least role that it takes.
 
-import base64
-import binascii
+A browser shows the cookie of its session; what changes something needs, beside the role, the session's own
+form token and an origin that is this very site. A program shows an API token, which no browser sends by
+itself, so it needs neither.
+"""
+
 import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
-from fastapi import Request
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from app.settings import WebSettings
+from app.accounts import Person
+from app.accounts.sessions import LONGEST, whose_session
+from app.accounts.tokens import whose_token
+from app.errors import PacelineError
+from app.models import Role
+from app.web.site import Site
 
-OPEN = ("/health/live", "/health/ready")
-"""For load balancers and container health checks; they tell nothing of the fleet."""
+COOKIE = "paceline_session"
+LIVE = "x-paceline-live"
+"""Sent by the script that keeps pages fresh: nobody is at work because a page is open."""
+SAFE = ("GET", "HEAD")
+FIELDS_MAX = 2_000
+Form = Mapping[str, list[str]]
 
 
-def is_allowed(request: Request, settings: WebSettings) -> bool:
-    """Whether a request carries the password, as HTTP Basic; the user's name does not matter."""
-    if settings.password is None or request.url.path in OPEN:
-        return True
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+class SignInNeeded(PacelineError):
+    """Nobody is signed in."""
+
+
+class Forbidden(PacelineError):
+    """Signed in, but not allowed to do this."""
+
+
+def guard(site: Site, role: Role) -> Any:
+    """A dependency for pages: lets through who is signed in and may do what `role` may."""
+
+    async def check(request: Request) -> Person:
+        secret = request.cookies.get(COOKIE)
+        is_used = LIVE not in request.headers
+        person = await run_in_threadpool(_person_of, site, secret, is_used) if secret else None
+        if person is None or not secret:
+            raise SignInNeeded("sign in first")
+        request.state.person = person
+        request.state.csrf = form_token(secret)
+        if request.method not in SAFE:
+            form = await read_form(site, request)
+            if not hmac.compare_digest(
+                form.get("csrf", [""])[0].encode(), form_token(secret).encode()
+            ):
+                raise Forbidden("this form is from another session: go back, reload, try again")
+        _require(person, role)
+        return person
+
+    return Depends(check)
+
+
+def api_guard(site: Site, role: Role) -> Any:
+    """The same for the JSON API: by token, or (to look only) by the session of a browser."""
+
+    def check(request: Request) -> Person:
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        person = None
+        if scheme.lower() == "bearer":
+            with site.engine.begin() as connection:
+                person = whose_token(connection, value.strip())
+        elif request.method in SAFE and (secret := request.cookies.get(COOKIE)):
+            person = _person_of(site, secret)
+        if person is None:
+            raise SignInNeeded("send an API token: Authorization: Bearer pl_...")
+        _require(person, role)
+        request.state.person = person
+        return person
+
+    return Depends(check)
+
+
+def open_form(site: Site) -> Any:
+    """A dependency for the forms that nobody is signed in for: only the origin is looked at."""
+
+    async def check(request: Request) -> None:
+        if request.method not in SAFE:
+            await read_form(site, request)
+
+    return Depends(check)
+
+
+async def read_form(site: Site, request: Request) -> Form:
+    """The fields of a form from this very site; raises Forbidden for any other. Kept for the handler."""
+    _check_origin(site, request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/x-www-form-urlencoded":
+        raise Forbidden("send a form")
     try:
-        given = base64.b64decode(value, validate=True).partition(b":")[2]
-    except (binascii.Error, ValueError):
-        return False
-    expected = settings.password.get_secret_value().encode()
-    return scheme.lower() == "basic" and hmac.compare_digest(given, expected)
+        text = (await request.body()).decode()
+        form = parse_qs(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
+    except ValueError:
+        raise Forbidden("that form cannot be read") from None
+    request.state.form = {
+        name: [value.replace("\x00", "") for value in values] for name, values in form.items()
+    }
+    return form
+
+
+def form_token(secret: str) -> str:
+    """The token of a session's forms: follows from its cookie, which no other site can read."""
+    return hmac.new(secret.encode(), b"form", sha256).hexdigest()
+
+
+def set_cookie(site: Site, request: Request, response: Response, secret: str | None) -> Response:
+    """Sign a browser in, or (None) out."""
+    where = site.settings.web.prefix or "/"
+    if secret is None:
+        response.delete_cookie(COOKIE, path=where)
+    else:
+        response.set_cookie(
+            COOKIE, secret, max_age=int(LONGEST.total_seconds()), path=where, httponly=True,
+            samesite="lax", secure=is_https(site, request),
+        )  # fmt: skip
+    return response
+
+
+def is_https(site: Site, request: Request) -> bool:
+    """Whether the browser came by https, as far as we or the proxy before us can tell."""
+    return site.settings.web.url.startswith("https://") or request.url.scheme == "https"
+
+
+def sign_in_address(request: Request, path: str) -> str:
+    """Where to sign in, and come back from."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    back = path + query
+    return "/login" if back == "/" else f"/login?next={quote(back, safe='')}"
+
+
+def safe_next(path: str) -> str:
+    """A path of this site to go on to, whatever was given."""
+    is_ours = path.startswith("/") and not path.startswith("//")
+    return path if is_ours and path.isprintable() and "\\" not in path else "/"
+
+
+def _person_of(site: Site, secret: str, is_used: bool = True) -> Person | None:
+    with site.engine.begin() as connection:
+        return whose_session(connection, secret, is_used=is_used)
+
+
+def address_of(request: Request) -> str:
+    """Where somebody comes from, as far as throttling tells them apart: of IPv6 the network."""
+    host = request.client.host if request.client else "unknown"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else host
+
+
+def _require(person: Person, role: Role) -> None:
+    if not person.may(role):
+        raise Forbidden(f"this needs the role {role}, and {person.name} is {person.role}")
+
+
+def _check_origin(site: Site, request: Request) -> None:
+    """Browsers say where a form comes from; who says nothing is no browser of ours."""
+    fetched = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    ours = urlsplit(site.settings.web.url.lower())
+    hosts = {request.headers.get("host", "").lower(), ours.netloc, ours.netloc.removesuffix(":443")}
+    try:
+        is_same = origin is not None and urlsplit(origin.lower()).netloc in hosts
+    except ValueError:
+        is_same = False
+    if not is_same or fetched not in (None, "same-origin"):
+        raise Forbidden(
+            "this form does not come from this site: behind a proxy set PACELINE_WEB__PUBLIC_URL"
+        )

@@ -20,38 +20,60 @@ class Bar:
     value: float | None
 
 
-def bar_chart(title: str, unit: str, bars: Sequence[Bar]) -> Markup:
-    """Bars over a baseline of 0. The table behind it is the page's business."""
-    top = nice_ceiling(max((bar.value or 0 for bar in bars), default=0))
-    plot_width, plot_height = WIDTH - LEFT - 4, HEIGHT - BOTTOM - TOP
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}, {escape(unit)}"><title>{escape(title)}</title>'
-    ]
-    for step in range(3):
-        value, y = top * step / 2, TOP + plot_height * (1 - step / 2)
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
-        )
-    slot = plot_width / max(1, len(bars))
-    every = max(1, len(bars) // 8)
-    for number, bar in enumerate(bars):
-        x = LEFT + slot * number
-        if bar.value is not None:
-            height = plot_height * bar.value / top if top else 0
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars over a baseline of 0; pages put their table behind them."""
+
+    title: str
+    unit: str
+    bars: Sequence[Bar]
+
+    @property
+    def svg(self) -> Markup:
+        """The picture. Its name says what it shows and how much at most; the table says it all."""
+        top = nice_ceiling(max((bar.value or 0 for bar in self.bars), default=0))
+        plot_width, plot_height = WIDTH - LEFT - 4, HEIGHT - BOTTOM - TOP
+        parts = [
+            f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{escape(self.title)}, {escape(self.unit)}, at most {short(top)}">'
+        ]
+        for step in range(3):
+            value, y = top * step / 2, TOP + plot_height * (1 - step / 2)
             parts.append(
-                f'<rect class="bar" x="{x + slot * 0.1:.1f}" y="{TOP + plot_height - height:.1f}" '
-                f'width="{slot * 0.8:.1f}" height="{height:.1f}">'
-                f"<title>{escape(bar.label)}: {short(bar.value)} {escape(unit)}</title></rect>"
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
             )
-        if number % every == 0:
-            parts.append(
-                f'<text class="axis" x="{x + slot / 2:.1f}" y="{HEIGHT - 6}" '
-                f'text-anchor="middle">{escape(bar.label)}</text>'
-            )
-    parts.append(f'<text class="axis" x="4" y="12">{escape(unit)}</text></svg>')
-    return Markup("".join(parts))
+        slot = plot_width / max(1, len(self.bars))
+        every = max(1, -(-len(self.bars) // 8))
+        for number, bar in enumerate(self.bars):
+            x = LEFT + slot * number
+            if bar.value is None:
+                parts.append(
+                    f'<rect class="gap" x="{x:.1f}" y="{TOP}" width="{slot:.1f}" height="{plot_height}">'
+                    f"<title>{escape(bar.label)}: nothing is known</title></rect>"
+                )
+            else:
+                height = plot_height * bar.value / top if top else 0
+                parts.append(
+                    f'<rect class="bar" x="{x + slot * 0.1:.1f}" y="{TOP + plot_height - height:.1f}" '
+                    f'width="{slot * 0.8:.1f}" height="{height:.1f}">'
+                    f"<title>{escape(bar.label)}: {short(bar.value)} {escape(self.unit)}</title></rect>"
+                )
+            if number % every == 0:
+                parts.append(
+                    f'<text class="axis" x="{x + slot / 2:.1f}" y="{HEIGHT - 6}" '
+                    f'text-anchor="middle">{escape(bar.label)}</text>'
+                )
+        parts.append(f'<text class="axis" x="4" y="12">{escape(self.unit)}</text></svg>')
+        return Markup("".join(parts))
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The table behind it."""
+        return [
+            (bar.label, "unknown" if bar.value is None else f"{bar.value:,.6g}")
+            for bar in self.bars
+        ]
 
 
 def nice_ceiling(value: float) -> float:

@@ -1,6 +1,7 @@
 """A small TCP proxy whose connections can be cut, slowed down and frozen."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,9 +12,12 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 
 class Proxy:
-    """Listens on a loopback port and passes bytes on; one thread with an event loop of its own."""
+    """Listens on a port and passes bytes on; one thread with an event loop of its own."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(
+        self, connect: Connect, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.host, self._tls = host, tls
         self.delay_s = 0.0
         self.frozen_until = 0.0
         self.port = 0
@@ -49,7 +53,7 @@ class Proxy:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            asyncio.start_server(self._accept, self.host, self.port, ssl=self._tls)
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()

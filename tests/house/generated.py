@@ -46,8 +46,9 @@ def settings_page() -> str:
     head = [
         "# Settings",
         "",
-        "Read from the environment and from `.env`, once, when a process starts. A `PACELINE_` name that is",
-        "not in this table is refused. Written by `make docs`.",
+        "Read once, when a process starts, from the environment, from `.env`, and from files of these",
+        "names in `/run/secrets` or systemd's credentials directory, in this order. A `PACELINE_` name",
+        "that is not in this table is refused. Written by `make docs`.",
         "",
         "| name | default | what |",
         "| --- | --- | --- |",

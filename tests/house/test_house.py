@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,29 @@ def test_lock_names_no_index_and_has_hashes():
     requirements = re.findall(r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", lock, re.M | re.S)
     assert len(requirements) > 50
     assert all("--hash=sha256:" in requirement for requirement in requirements)
+
+
+LICENSES = (
+    "MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla Public", "LGPL",
+    "Lesser General Public", "Unlicense", "CC0", "0BSD", "Zlib", "PostgreSQL", "HPND", "ZPL", "Zope",
+)  # fmt: skip
+"""What may be used beside, and shipped with, a program under MIT."""
+
+
+def test_every_dependency_may_be_used():
+    """Of all packages of the lock that are installed here."""
+    lock = (ROOT / "requirements.lock").read_text()
+    unclear = {}
+    for name in re.findall(r"^([a-z0-9][a-z0-9._-]*)==", lock, re.M):
+        try:
+            about = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        said = [about.get("License-Expression") or "", (about.get("License") or "")[:200]]
+        said += [c for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
+        if not any(license in text for license in LICENSES for text in said):
+            unclear[name] = said
+    assert not unclear
 
 
 def test_states_chart_is_the_table():

@@ -30,8 +30,9 @@ from app.models import (
     UsageState,
 )
 from app.runs import jobs
-from app.usage import partitions, reports, rollups
-from app.usage.reports import Group
+from app.usage import partitions, periods, ranking, reports, rollups
+from app.usage.periods import Span
+from app.usage.reports import Group, Metric
 from tests.support.factories import make_agents, make_run
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
@@ -150,6 +151,7 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
         first = select(func.min(DailyUsage.day)).scalar_subquery()
         connection.execute(update(DailyUsage).where(DailyUsage.day == first).values(tokens_used=1))
         assert rollups.differences(connection, zone) == 1
+        assert rollups.differences(connection, zone, days=1) == 0, "the newest frozen day is right"
 
 
 def test_calls_without_a_partition_of_their_day_are_taken_and_sorted_in_later(engine, ada):
@@ -184,6 +186,56 @@ def test_partitions_give_way_to_whoever_uses_the_ledger(engine, ada, monkeypatch
     assert partitions.keep(engine, far, ZoneInfo("UTC"), 90).made == 8
 
 
+def test_ranking_is_read_where_asking_anew_is_slow(engine, ada, monkeypatch):
+    """Rows, sums and order are those of the breakdown; a fast one is not read, an old one neither."""
+    zone, now = ZoneInfo("UTC"), utcnow()
+    with engine.begin() as connection:
+        others = make_agents(connection, 4)[1:]
+        for n, agent_id in enumerate([ada[0], *others]):
+            for _ in range(n + 1):
+                add_call(
+                    connection,
+                    agent_id,
+                    ada[1],
+                    now - timedelta(minutes=5),
+                    cost_micros=90 - 30 * n,
+                )
+        rollups.roll_up(connection, zone)
+    assert ranking.rank(engine, now, zone) == "10 rankings"
+    assert ranking.rank(engine, now, zone) == "0 rankings", "not due again"
+    assert ranking.rank(engine, now + timedelta(minutes=2), zone) == "10 rankings"
+    with engine.connect() as connection:
+        assert (
+            ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, now, zone) is None
+        )
+        monkeypatch.setattr(ranking, "SLOW", timedelta(-1))
+        for metric in Metric:
+            for by in ranking.GROUPS:
+                found = ranking.read_ranking(connection, Span.MONTH, by, metric, now, zone)
+                start = periods.span_start(Span.MONTH, now, zone)
+                assert found.rows == reports.breakdown(
+                    connection, start, now, by, zone, 100, metric
+                )
+        late = now + timedelta(days=2)
+        assert (
+            ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, late, zone)
+            is None
+        )
+
+
+def test_first_bar_of_a_chart_is_a_whole_one(engine, ada):
+    zone, now = ZoneInfo("Asia/Kolkata"), utcnow()  # half an hour off
+    with engine.begin() as connection:
+        for hours in range(60):
+            add_call(connection, *ada, now - timedelta(hours=hours, minutes=2))
+        rollups.roll_up(connection, zone)
+        bars = reports.series(connection, now - timedelta(hours=23), now, reports.Step.HOUR, zone)
+        assert [usage.requests for _, usage in bars[:-1]] == [1] * (len(bars) - 1)
+        assert len(bars) == 24
+        days = reports.series(connection, now - timedelta(days=1), now, reports.Step.DAY, zone)
+        assert days[0][1].requests == 24
+
+
 def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
     zone = ZoneInfo("UTC")
     with engine.begin() as connection:
@@ -213,7 +265,7 @@ def test_requirements_44_45_requests_and_cost_today_this_week_this_month(engine,
         for with_rollup in (False, True):
             if with_rollup:
                 rollups.roll_up(connection, zone)
-            today, week, month = reports.periods(connection, now, zone)
+            today, week, month = periods.periods(connection, now, zone)
             assert [p.usage.requests for p in (today, week, month)] == [2, 4, 6], with_rollup
             assert [p.before.requests for p in (today, week, month)] == [0, 0, 0]
             assert month.usage.cost_micros == 6 * 50

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ARRAY, Connection, Text, any_, insert, literal, select
 
 from app.agents import roster
 from app.agents.roster_file import Entry
@@ -19,9 +19,8 @@ def make_agents(connection: Connection, count: int, community: str = "Tests") ->
         for number in range(count)
     ]
     roster.add_agents(connection, entries)
-    found = connection.execute(
-        select(Agent.handle, Agent.id).where(Agent.handle.in_([e.handle for e in entries]))
-    )
+    handles = literal([entry.handle for entry in entries], ARRAY(Text))
+    found = connection.execute(select(Agent.handle, Agent.id).where(Agent.handle == any_(handles)))
     ids = {row.handle: row.id for row in found}
     return [ids[entry.handle] for entry in entries]
 

@@ -21,6 +21,21 @@ def test_defaults(monkeypatch):
     assert settings.gateway_url is None
 
 
+def test_secrets_come_from_files_after_the_environment(monkeypatch, tmp_path):
+    """As systemd's LoadCredential and a container's secrets lay them down."""
+    files = {"DATABASE_URL": "postgresql://h/d", "PACELINE_GATEWAY__API_KEY": "from a file",
+             "LOVABLE_API_KEY": "lovable"}  # fmt: skip
+    for name, value in files.items():
+        (tmp_path / name).write_text(value + "\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == "postgresql://h/d"
+    assert settings.gateway_key == "from a file"
+    assert settings.gateway_url == LOVABLE_URL
+    monkeypatch.setenv("PACELINE_GATEWAY__API_KEY", "from the environment")
+    assert load_settings().gateway_key == "from the environment"
+
+
 def test_slices_follow_the_period(monkeypatch):
     monkeypatch.setenv("PACELINE_CYCLE__PERIOD_S", "50")
     assert load_settings().cycle.slice_length_s == 5
@@ -73,3 +88,9 @@ def test_other_providers_keys_are_not_read(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "never")
     assert "never" not in repr(load_settings())
     assert load_settings().gateway_key is None
+
+
+def test_list_that_is_no_json_is_named_with_what_it_wants(monkeypatch):
+    monkeypatch.setenv("PACELINE_USAGE__PRICES", "{bad")
+    with pytest.raises(ConfigError, match=r"PACELINE_USAGE__PRICES is no JSON.*a list"):
+        load_settings()

@@ -1,0 +1,37 @@
+"""Who may look and who may act: accounts, signing in, invitations, API tokens.
+
+What a browser or a program holds (a session's cookie, an invitation's link, an API token) is random and
+stored only as its hash, so that whoever reads the database can become nobody.
+"""
+
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from app.models import Role
+
+RANKS = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is asking, and what they may do."""
+
+    id: UUID
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        """Whether they may do what this role may."""
+        return RANKS[self.role] >= RANKS[role]
+
+
+def new_secret() -> str:
+    """256 random bits, fit for a cookie and a link."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_secret(secret: str) -> str:
+    """What is stored of one. A plain hash will do: it is random, not a password."""
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""What a person may do to the fleet: the same verbs for the command line, the pages and the JSON API.
+
+Each is audited with who and why, in the transaction that makes the change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine
+from uuid_utils.compat import uuid7
+
+from app import controls
+from app.admission.circuit import StoreAway
+from app.admission.controller import Admission
+from app.admission.limits import Limits, change_limits
+from app.agents import roster
+from app.alerts.outbox import Message, apprise_channel
+from app.audit_log import note_change
+from app.clock import utcnow
+from app.community.budgets import set_budget
+from app.community.review import decide
+from app.controls import Controls
+from app.errors import ConfigError, NotFound, Unreachable
+from app.models import AgentState
+from app.runs import adhoc
+from app.settings import Settings
+from app.wiring import publish
+
+FOR_EVER = timedelta(days=365 * 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What acts work with."""
+
+    settings: Settings
+    engine: Engine
+    admission: Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who acts, and why."""
+
+    name: str
+    reason: str
+
+
+def set_limits(
+    desk: Desk,
+    changes: dict[str, Any],
+    who: Who,
+    *,
+    close_breaker: bool = False,
+    version: int | None = None,
+) -> Limits:
+    """Change the fleet's limits and copy them to where every call sees them; raises Unreachable, and
+    ConfigError when they are no longer of the `version` that was looked at.
+    """
+    with desk.engine.begin() as connection:
+        limits = change_limits(
+            connection, desk.settings.limits, changes, actor=who.name, reason=who.reason,
+            version=version,
+        )  # fmt: skip
+    try:
+        desk.admission.put_in_force(limits, close_breaker=close_breaker)
+    except StoreAway:
+        raise Unreachable(
+            "the change is stored and will be in force when Redis answers again: start Redis"
+        ) from None
+    return limits
+
+
+def pause(desk: Desk, minutes: float | None, who: Who) -> Limits:
+    """Stop all gateway calls and all new runs, for so long or until somebody resumes."""
+    until = utcnow() + (FOR_EVER if minutes is None else timedelta(minutes=minutes))
+    return set_limits(desk, {"paused_until": until.replace(microsecond=0)}, who)
+
+
+def resume(desk: Desk, who: Who) -> Limits:
+    """End a pause, close the breaker after 402, and forget a refused key."""
+    return set_limits(desk, {"paused_until": None}, who, close_breaker=True)
+
+
+def set_budgets(desk: Desk, community: str | None, changes: dict[str, int], who: Who) -> None:
+    """Set budgets in micro-dollars, of a community or (None) of the fleet; raises NotFound."""
+    if community is None:
+        set_limits(desk, changes, who)
+        return
+    with desk.engine.begin() as connection:
+        if not set_budget(connection, community, changes, actor=who.name, reason=who.reason):
+            raise NotFound(
+                f"no community {community!r}: `paceline usage --by community` shows them"
+            )
+
+
+def set_controls(
+    desk: Desk, changes: dict[str, Any], who: Who, *, version: int | None = None
+) -> Controls:
+    """Change what agents may do and publish; `version` as with limits."""
+    with desk.engine.begin() as connection:
+        return controls.change_controls(
+            connection, desk.settings.controls, changes, actor=who.name, reason=who.reason,
+            version=version,
+        )  # fmt: skip
+
+
+def pause_agents(desk: Desk, handles: Sequence[str], who: Who) -> int:
+    """Let agents sit out; returns how many there were."""
+    return _change_agents(desk, handles, {"state": AgentState.PAUSED}, "agents.pause", who)
+
+
+def resume_agents(desk: Desk, handles: Sequence[str], who: Who) -> int:
+    """Let agents take part again; returns how many there were."""
+    return _change_agents(desk, handles, {"state": AgentState.ACTIVE}, "agents.resume", who)
+
+
+def set_quota(desk: Desk, handles: Sequence[str], tokens: int | None, who: Who) -> int:
+    """Give agents a daily quota of their own in LLM tokens; None: the fleet's, 0: no limit."""
+    return _change_agents(desk, handles, {"daily_tokens": tokens}, "agents.quota", who)
+
+
+def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
+    """Start agents now, each once, ahead of the cycle's backlog; returns the runs. All are known, or none
+    starts.
+    """
+    now, run_ids = utcnow(), []
+    with desk.engine.begin() as connection:
+        found = {roster.find_known(connection, handle): handle for handle in handles}
+        for handle in found.values():
+            run_id = uuid7()
+            adhoc.request_run(connection, run_id, handle, now)
+            note_change(
+                connection, actor=who.name, action="agents.dispatch", subject=handle, before={},
+                after={"run": str(run_id)}, reason=who.reason,
+            )  # fmt: skip
+            run_ids.append(run_id)
+    publish(run_ids)
+    return run_ids
+
+
+def decide_content(desk: Desk, decision: str, ids: Sequence[UUID], who: Who) -> int:
+    """Approve, reject or hide posts and comments; all of them, or none and NotFound."""
+    with desk.engine.begin() as connection:
+        done = decide(connection, decision, ids, actor=who.name, reason=who.reason)
+        missing = [str(content_id) for content_id in ids if content_id not in done]
+        if missing:
+            raise NotFound(
+                f"nothing to {decision} with id {', '.join(missing)}, so nothing was done: "
+                "`paceline content list` shows ids and states"
+            )
+    return len(done)
+
+
+def test_alerts(desk: Desk, who: Who) -> int:
+    """Send a test message to every channel; returns how many took it. Raises ConfigError when there is none,
+    Unreachable when one does not take it.
+    """
+    urls = [url.get_secret_value() for url in desk.settings.alerts.urls]
+    if not urls:
+        raise ConfigError(
+            'no channel: set PACELINE_ALERTS__URLS=\'["mailto://...", "slack://..."]\' (apprise URLs)'
+        )
+    with desk.engine.begin() as connection:
+        note_change(
+            connection, actor=who.name, action="alerts.test", subject="fleet", before={},
+            after={"channels": len(urls)}, reason=who.reason,
+        )  # fmt: skip
+    message = Message("test", "info", "Paceline: a test", "If you read this, alerts arrive.")
+    failed = [n for n, url in enumerate(urls, 1) if not apprise_channel([url])(message)]
+    if failed:
+        raise Unreachable(
+            f"channel {', '.join(map(str, failed))} of {len(urls)} did not take it: check its URL"
+        )
+    return len(urls)
+
+
+def _change_agents(
+    desk: Desk, handles: Sequence[str], changes: dict[str, Any], action: str, who: Who
+) -> int:
+    with desk.engine.begin() as connection:
+        found = {roster.find_known(connection, handle) for handle in handles}
+        for agent_id in sorted(found):  # in one order, so that two people do not block each other
+            roster.change_agent(
+                connection, agent_id, changes, actor=who.name, action=action, reason=who.reason
+            )
+    return len(found)

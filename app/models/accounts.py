@@ -1,0 +1,88 @@
+"""People who look at the fleet and act on it: accounts, sessions, invitations, API tokens."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.models.columns import CreatedAt, Id, one_of
+
+
+class Role(StrEnum):
+    """What a person may do; each may do what the ones before it may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Account(Base):
+    """A person who may sign in."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (one_of("role", Role),)
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    signed_in_at: Mapped[datetime | None]
+
+
+class Session(Base):
+    """A browser that is signed in. The cookie is not stored, only its hash."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_account_id", "account_id"),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey(Account.id, ondelete="cascade"))
+    created_at: Mapped[CreatedAt]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
+class Invitation(Base):
+    """A link that works once: it makes an account, or sets the password of the one it names."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (one_of("role", Role),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey(Account.id, ondelete="cascade"))
+    invited_by: Mapped[UUID | None] = mapped_column(
+        ForeignKey(Account.id, ondelete="cascade"),
+        comment="whose word it is, and good for no longer than that; null: the command line",
+    )
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+
+
+class ApiToken(Base):
+    """A token for the JSON API: whoever holds it may do what its account may, but no more than its role."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (one_of("role", Role), Index("ix_api_tokens_account_id", "account_id"))
+
+    id: Mapped[Id]
+    hash: Mapped[str] = mapped_column(unique=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey(Account.id, ondelete="cascade"))
+    label: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    used_at: Mapped[datetime | None]
+
+
+class SignInFailure(Base):
+    """Wrong passwords in a row, for a name or from an address."""
+
+    __tablename__ = "sign_in_failures"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[datetime]

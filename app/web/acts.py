@@ -1,0 +1,185 @@
+"""What can be done from the pages and the JSON API: for each act its form, whom it affects, who may do it.
+
+A page asks first, with the number it affects and for a reason; a POST does it. The JSON API takes the same
+fields. The verbs are those of app.acts, which the command line uses, too.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from app import acts
+from app.acts import Desk, Who
+from app.admission.limits import read_limits
+from app.agents import roster
+from app.controls import read_controls
+from app.errors import ConfigError
+from app.models import Agent, AgentState, Comment, Community, Post, Role, Run
+from app.runs.states import OPEN
+from app.web import asks
+from app.web.forms import plain
+from app.web.site import money
+
+Given = Mapping[str, Sequence[str]]
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One act. `do` returns how many it was done to."""
+
+    name: str
+    title: str
+    role: Role
+    ask: type[asks.Ask]
+    affects: Callable[[Desk, Connection, Given], str]
+    do: Callable[[Desk, Any, Who], int]
+    back: str
+    """The page that one comes back to."""
+    cli: str
+    """The same on the command line."""
+    present: Callable[[Desk, Connection], dict[str, Any]] = lambda _desk, _connection: {}
+    """What the form is filled with."""
+    hidden: tuple[str, ...] = ()
+
+
+def _fleet(_: Desk, connection: Connection, __: Given) -> str:
+    agents = select(func.count()).where(Agent.state == AgentState.ACTIVE).scalar_subquery()
+    runs = select(func.count()).select_from(Run).where(Run.state.in_(OPEN)).scalar_subquery()
+    found = connection.execute(select(agents, runs)).one()
+    return f"{found[0]:,} active agents, and {found[1]:,} runs that are open now."
+
+
+def _agents(_: Desk, connection: Connection, given: Given) -> str:
+    found, unknown = set(), []
+    for handle in dict.fromkeys(given.get("agents", ())):
+        agent_id = roster.find_agent(connection, handle.replace("\x00", ""))
+        found.add(agent_id) if agent_id else unknown.append(handle)
+    query = select(Agent.handle).where(Agent.id.in_(found)).order_by(Agent.handle).limit(SHOWN)
+    names = list(connection.execute(query).scalars())
+    said = f"{len(found):,} agents: {', '.join(names)}{' ...' if len(found) > SHOWN else ''}."
+    return said + (f" Unknown: {', '.join(unknown[:SHOWN])}." if unknown else "")
+
+
+def _content(_: Desk, connection: Connection, given: Given) -> str:
+    try:
+        ids = asks.AskContent.model_validate({"ids": given.get("ids", ()), "reason": "."}).ids
+    except ValueError:
+        return "nothing: no post or comment has such an id."
+    bodies: list[str] = []
+    for table in (Post, Comment):
+        bodies += connection.execute(select(table.body).where(table.id.in_(ids))).scalars().all()
+    shown = " / ".join(bodies[:SHOWN])
+    return f"{len(bodies):,} of {len(set(ids)):,} texts: {shown}"
+
+
+def _budget(desk: Desk, connection: Connection, given: Given) -> str:
+    limits = read_limits(connection, desk.settings.limits)
+    names = list(
+        connection.execute(select(Community.name).order_by(Community.name).limit(SHOWN)).scalars()
+    )
+    return (
+        f"the fleet, whose budgets are {_limit(limits.budget_day_micros)} per day and "
+        f"{_limit(limits.budget_month_micros)} per month; or one community: {', '.join(names)}."
+    )
+
+
+def _limit(micros: int) -> str:
+    return money(micros) if micros else "no limit"
+
+
+def _channels(desk: Desk, _: Connection, __: Given) -> str:
+    return f"{len(desk.settings.alerts.urls)} channels, which get a message."
+
+
+def _limits_now(desk: Desk, connection: Connection) -> dict[str, Any]:
+    limits = read_limits(connection, desk.settings.limits)
+    return {name: plain(getattr(limits, name)) for name in _own_fields(asks.AskLimits)}
+
+
+def _controls_now(desk: Desk, connection: Connection) -> dict[str, Any]:
+    controls = read_controls(connection, desk.settings.controls)
+    return {name: plain(getattr(controls, name)) for name in _own_fields(asks.AskControls)}
+
+
+def _own_fields(ask: type[asks.Ask]) -> list[str]:
+    return [name for name in ask.model_fields if name != "reason"]
+
+
+def _set_limits(desk: Desk, ask: asks.AskLimits, who: Who) -> int:
+    if not ask.changes:
+        raise ConfigError("nothing to change")
+    acts.set_limits(desk, ask.changes, who, version=ask.version)
+    return 1
+
+
+def _set_controls(desk: Desk, ask: asks.AskControls, who: Who) -> int:
+    if not ask.changes:
+        raise ConfigError("nothing to change")
+    acts.set_controls(desk, ask.changes, who, version=ask.version)
+    return 1
+
+
+def _set_budget(desk: Desk, ask: asks.AskBudget, who: Who) -> int:
+    given = {"budget_day_micros": ask.day_usd, "budget_month_micros": ask.month_usd}
+    changes = {name: round(usd * 1e6) for name, usd in given.items() if usd is not None}
+    if not changes:
+        raise ConfigError("nothing to change: give dollars per day or per month")
+    acts.set_budgets(desk, ask.community, changes, who)
+    return 1
+
+
+def _pause(desk: Desk, ask: asks.AskPause, who: Who) -> int:
+    acts.pause(desk, ask.minutes, who)
+    return 1
+
+
+def _resume(desk: Desk, _: asks.AskResume, who: Who) -> int:
+    acts.resume(desk, who)
+    return 1
+
+
+def _decide(decision: str) -> Callable[[Desk, asks.AskContent, Who], int]:
+    return lambda desk, ask, who: acts.decide_content(desk, decision, ask.ids, who)
+
+
+_AGENTS: dict[str, Any] = {"affects": _agents, "back": "/agents", "hidden": ("agents",)}
+_CONTENT: dict[str, Any] = {
+    "ask": asks.AskContent,
+    "affects": _content,
+    "back": "/feed",
+    "hidden": ("ids",),
+}
+
+DEEDS = (
+    Deed("pause", "Pause the fleet", Role.OPERATOR, asks.AskPause, _fleet, _pause, "/",
+         "paceline pause --for MINUTES --reason WHY"),
+    Deed("resume", "Resume the fleet", Role.OPERATOR, asks.AskResume, _fleet, _resume, "/",
+         "paceline resume --reason WHY"),
+    Deed("limits", "Change limits", Role.ADMIN, asks.AskLimits, _fleet, _set_limits, "/limits",
+         "paceline limits set --rate 6 --reason WHY", _limits_now, ("version",)),
+    Deed("budget", "Set a budget", Role.ADMIN, asks.AskBudget, _budget, _set_budget, "/limits",
+         "paceline budget set --day 5 --month 90 --community NAME --reason WHY"),
+    Deed("controls", "Change controls", Role.OPERATOR, asks.AskControls, _fleet, _set_controls, "/limits",
+         "paceline controls set --dry-run --reason WHY", _controls_now, ("version",)),
+    Deed("agents-pause", "Pause agents", Role.OPERATOR, asks.AskAgents, cli="paceline agents pause HANDLE",
+         do=lambda desk, ask, who: acts.pause_agents(desk, ask.agents, who), **_AGENTS),
+    Deed("agents-resume", "Resume agents", Role.OPERATOR, asks.AskAgents, cli="paceline agents resume HANDLE",
+         do=lambda desk, ask, who: acts.resume_agents(desk, ask.agents, who), **_AGENTS),
+    Deed("agents-quota", "Set a daily quota", Role.OPERATOR, asks.AskQuota,
+         cli="paceline agents quota HANDLE TOKENS",
+         do=lambda desk, ask, who: acts.set_quota(desk, ask.agents, ask.tokens, who), **_AGENTS),
+    Deed("agents-run", "Run agents now", Role.OPERATOR, asks.AskAgents, cli="paceline dispatch HANDLE --wait",
+         do=lambda desk, ask, who: len(acts.start_runs(desk, ask.agents, who)),
+         **_AGENTS | {"back": "/runs"}),
+    Deed("content-approve", "Publish", Role.OPERATOR, do=_decide("approve"),
+         cli="paceline content approve ID", **_CONTENT),
+    Deed("content-reject", "Reject", Role.OPERATOR, do=_decide("reject"), cli="paceline content reject ID",
+         **_CONTENT),
+    Deed("content-hide", "Hide", Role.OPERATOR, do=_decide("hide"), cli="paceline content hide ID",
+         **_CONTENT),
+    Deed("alerts-test", "Send a test message", Role.OPERATOR, asks.AskAlertTest, _channels,
+         lambda desk, _, who: acts.test_alerts(desk, who), "/alerts", "paceline alerts test"),
+)  # fmt: skip

@@ -1,0 +1,124 @@
+"""The agents: searching, sorting, and everything about one of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection
+
+from app.admission.limits import read_limits
+from app.agents import roster
+from app.clock import utcnow
+from app.community.review import list_content
+from app.models import AgentState
+from app.runs.explain import explain
+from app.runs.report import runs_of_agent
+from app.usage.periods import Span, span_start
+from app.usage.ranking import read_ranking
+from app.usage.reports import Group, Metric, Usage, breakdown, days_of_agent, usage_of_agents
+from app.web.charts import Bar, Chart
+from app.web.site import Site
+
+PAGE = 50
+RUNS, POSTS, DAYS = 30, 10, 30
+Text = Annotated[str, Query(max_length=80)]
+
+
+class Sort(StrEnum):
+    """What agents are sorted by; `waited`: those that ran longest ago first."""
+
+    HANDLE = "handle"
+    WAITED = "waited"
+    TOKENS = "tokens"
+    COST = "cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An agent in the list. `quota` 0: no limit."""
+
+    agent: roster.Listed
+    today: Usage
+    quota: int
+
+
+def read_rows(
+    site: Site, connection: Connection, now: datetime, *, search: str, state: AgentState | None,
+    sort: Sort, after: str,
+) -> list[Row]:  # fmt: skip
+    """A page of agents with what they used today."""
+    zone = site.settings.zone
+    if sort in (Sort.TOKENS, Sort.COST):
+        metric = Metric.TOKENS if sort is Sort.TOKENS else Metric.COST
+        is_filtered = bool(search) or state is not None
+        ranked = None
+        if not is_filtered:
+            ranked = read_ranking(connection, Span.TODAY, Group.AGENT, metric, now, zone)
+        top = ranked.rows[:PAGE] if ranked else breakdown(
+            connection, span_start(Span.TODAY, now, zone), now, Group.AGENT, zone, PAGE, metric,
+            among=roster.matching_ids(connection, search, state) if is_filtered else None,
+        )  # fmt: skip
+        used = dict(top)
+        agents = roster.find_listed(connection, list(used))
+        by_id = {agent.id: used[agent.handle] for agent in agents}
+    else:
+        agents = roster.list_agents(
+            connection, after=after, limit=PAGE, search=search, state=state,
+            waited_longest=sort is Sort.WAITED,
+        )  # fmt: skip
+        by_id = usage_of_agents(connection, [agent.id for agent in agents], now, zone)
+    fleet = read_limits(connection, site.settings.limits).agent_daily_tokens
+    return [
+        Row(
+            agent,
+            by_id.get(agent.id, Usage()),
+            fleet if agent.daily_tokens is None else agent.daily_tokens,
+        )
+        for agent in agents
+    ]
+
+
+def add(router: APIRouter, site: Site) -> None:
+    """Add the list and the page of one agent."""
+
+    @router.get("/agents")
+    def agents(
+        request: Request, search: Text = "", state: AgentState | str = "", sort: Sort = Sort.HANDLE,
+        after: Text = "",
+    ) -> Response:  # fmt: skip
+        search, after = (value.replace("\x00", "").strip() for value in (search, after))
+        wanted = AgentState(state) if state in set(AgentState) else None
+        with site.engine.connect() as connection:
+            if search and not after and roster.find_agent(connection, search):
+                return site.go(f"/agents/{search.removeprefix('@').lower()}")
+            rows = read_rows(
+                site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after
+            )
+            total = roster.count_agents(connection)
+        is_full = len(rows) == PAGE and sort is Sort.HANDLE
+        return site.page(
+            "agents.html", request, rows=rows, total=total, search=search, state=wanted, sort=sort,
+            sorts=list(Sort), states=list(AgentState), after=after,
+            next_after=rows[-1].agent.handle if is_full else None,
+        )  # fmt: skip
+
+    @router.get("/agents/{handle}")
+    def agent(request: Request, handle: str) -> HTMLResponse:
+        now, zone = utcnow(), site.settings.zone
+        with site.engine.connect() as connection:
+            shown = roster.show_agent(connection, handle)
+            if shown is None:
+                return site.page("error.html", request, 404, said="There is no such agent.",
+                                 mend="The list of agents has a search.")  # fmt: skip
+            runs = runs_of_agent(connection, shown.id, RUNS)
+            texts = list_content(connection, agent_id=shown.id, limit=POSTS)
+            days = days_of_agent(connection, shown.id, DAYS, now, zone)
+        chart = Chart(
+            f"Cost per day, the last {DAYS} days", "dollars",
+            [Bar(f"{day:%m-%d}", cost / 1e6) for day, cost in days],
+        )  # fmt: skip
+        return site.page("agent.html", request, agent=shown, runs=runs, content=texts, chart=chart,
+                         found=explain(site.services, shown.id, now))  # fmt: skip

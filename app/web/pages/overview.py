@@ -1,0 +1,102 @@
+"""The first page: how the fleet is doing at a glance, and what stops it."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from app.admission.circuit import StoreAway
+from app.admission.controller import State
+from app.alerts.incidents import list_incidents
+from app.audit_log import Change, last_change
+from app.clock import utcnow
+from app.community.feed import latest_posts
+from app.runs import jobs
+from app.runs.demand import demand_of
+from app.runs.progress import Progress, read_progress
+from app.usage.forecast import Forecast, as_forecast, forecast_windows
+from app.usage.periods import Period, as_periods, period_windows
+from app.usage.reports import Step, measure, read_cut, series
+from app.web.charts import Bar, Chart
+from app.web.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why."""
+
+    as_of: datetime
+    progress: Progress
+    admission: State | None
+    paused_by: Change | None
+    periods: list[Period]
+    forecast: Forecast
+    incidents: list[dict[str, object]]
+
+
+def read_overview(
+    site: Site, connection: Connection, now: datetime, cut: datetime | None = None
+) -> Overview:
+    """Everything but the chart and the posts, in few queries."""
+    settings, zone = site.settings, site.settings.zone
+    progress = read_progress(
+        connection, settings, now, now - timedelta(seconds=settings.cycle.period_s)
+    )
+    wanted = period_windows(now, zone)
+    found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
+    demand = demand_of(progress.active_agents, progress.rate, settings)
+    state = read_state(site)
+    paused_by = None
+    if state and state.paused_until:
+        paused_by = last_change(connection, "limits.set", "paused_until")
+    return Overview(
+        as_of=now,
+        progress=progress,
+        admission=state,
+        paused_by=paused_by,
+        periods=as_periods(now, zone, found[: len(wanted)]),
+        forecast=as_forecast(settings.usage, demand, now, zone, found[len(wanted) :]),
+        incidents=list_incidents(connection, 5, is_open=True),
+    )
+
+
+def read_state(site: Site) -> State | None:
+    """Admission as it stands; None when Redis does not answer."""
+    with suppress(StoreAway, RedisError):
+        return site.services.admission.state()
+    return None
+
+
+def requests_chart(site: Site, connection: Connection, now: datetime, cut: datetime) -> Chart:
+    """Requests of the last 24 hours."""
+    zone = site.settings.zone
+    found = series(connection, now - timedelta(hours=23), now, Step.HOUR, zone, cut)
+    bars = [
+        Bar(f"{at.astimezone(zone):%H}h", None if usage is None else usage.requests)
+        for at, usage in found
+    ]
+    return Chart("Gateway requests per hour, last 24 hours", "requests", bars)
+
+
+def add(router: APIRouter, site: Site) -> None:
+    """Add the page."""
+
+    @router.get("/")
+    def overview(request: Request) -> HTMLResponse:
+        now = utcnow()
+        with site.engine.connect() as connection:
+            cut = read_cut(connection, site.settings.zone)
+            found = read_overview(site, connection, now, cut)
+            chart = requests_chart(site, connection, now, cut)
+            posts = latest_posts(connection, 5)
+        return site.page(
+            "overview.html", request, found=found, progress=found.progress, periods=found.periods,
+            forecast=found.forecast, chart=chart, posts=posts, state=found.admission,
+            period_s=site.settings.cycle.period_s,
+            patience_s=jobs.longest_silence(site.settings).total_seconds(),
+            key_name=site.settings.gateway_key_name,
+        )  # fmt: skip

@@ -1,0 +1,54 @@
+"""What went wrong with the gateway, who was told of what, who changed what, and whether each part works."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from app.alerts.incidents import list_incidents
+from app.alerts.outbox import list_alerts
+from app.alerts.rules import RULES
+from app.audit_log import list_changes
+from app.runs import jobs
+from app.web.pages.overview import read_state
+from app.web.site import Site
+
+PAGE = 50
+
+
+def add(router: APIRouter, site: Site) -> None:
+    """Add the pages."""
+
+    @router.get("/incidents")
+    def incidents(request: Request) -> HTMLResponse:
+        with site.engine.connect() as connection:
+            return site.page("incidents.html", request, incidents=list_incidents(connection))
+
+    @router.get("/alerts")
+    def alerts(request: Request) -> HTMLResponse:
+        with site.engine.connect() as connection:
+            found = list_alerts(connection)
+        settings = site.settings.alerts
+        return site.page("alerts.html", request, alerts=found, rules=RULES, channels=len(settings.urls),
+                         quiet_hours=settings.quiet_hours)  # fmt: skip
+
+    @router.get("/audit")
+    def audit(request: Request, before: UUID | None = None) -> HTMLResponse:
+        with site.engine.connect() as connection:
+            changes = list_changes(connection, before=before, limit=PAGE)
+            rounds = {job.name: job for job in jobs.last_rounds(connection)}
+        older = changes[-1].id if len(changes) == PAGE else None
+        return site.page("audit.html", request, changes=changes, older=older, before=before,
+                         books=rounds.get(jobs.CHECK_BOOKS))  # fmt: skip
+
+    @router.get("/health")
+    def health(request: Request) -> HTMLResponse:
+        with site.engine.connect() as connection:
+            rounds = jobs.last_rounds(connection)
+            silence = jobs.scheduler_silence(connection)
+        flower = site.settings.flower
+        return site.page(
+            "health.html", request, jobs=rounds, state=read_state(site),
+            is_silent=silence is not None and silence > jobs.longest_silence(site.settings),
+            flower=f"http://{flower.host}:{flower.port}",
+        )  # fmt: skip

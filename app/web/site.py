@@ -1,0 +1,149 @@
+"""What every page needs: the services, the templates, and who is looking."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Engine
+
+from app.accounts import Person
+from app.acts import Desk
+from app.clock import utcnow
+from app.models import Role
+from app.runs.services import Services
+from app.settings import Settings
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An act as pages know it: where its form is, and the least role that may do it."""
+
+    name: str
+    title: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The dashboard of one process."""
+
+    services: Services
+    acts: dict[str, Act] = field(default_factory=dict)
+    """Filled where acts are added; pages ask it which links to show."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the process."""
+        return self.services.settings
+
+    @property
+    def engine(self) -> Engine:
+        """The database of the process."""
+        return self.services.engine
+
+    @property
+    def desk(self) -> Desk:
+        """What acts work with."""
+        return Desk(self.services.settings, self.services.engine, self.services.admission)
+
+    def page(
+        self, template: str, request: Request, status: int = 200, **facts: Any
+    ) -> HTMLResponse:
+        """Render a template for who is looking."""
+        path = route_path(request)
+        person: Person | None = getattr(request.state, "person", None)
+        html = _templates().get_template(template).render(
+            root="../" * (path.count("/") - 1) or "./",
+            path=path,
+            now=utcnow(),
+            zone=self.settings.timezone,
+            me=person,
+            csrf=getattr(request.state, "csrf", ""),
+            allowed={a.name for a in self.acts.values() if person and person.may(a.role)},
+            done=self._done(request),
+            **facts,
+        )  # fmt: skip
+        return HTMLResponse(html, status)
+
+    def go(self, path: str) -> RedirectResponse:
+        """Send the browser to another page, under whatever path the dashboard is."""
+        return RedirectResponse(self.settings.web.prefix + path, 303)
+
+    def _done(self, request: Request) -> str | None:
+        """What was just done, said on the page that one comes back to."""
+        act = self.acts.get(request.query_params.get("done", ""))
+        if act is None or getattr(request.state, "person", None) is None:
+            return None
+        count = request.query_params.get("of", "")
+        said = f", {int(count):,}" if re.fullmatch("[0-9]{1,8}", count) else ""
+        return f"{act.title}: done{said}."
+
+
+def route_path(request: Request) -> str:
+    """The path within the dashboard, whether or not the proxy before it took the prefix away."""
+    path, prefix = str(request.scope["path"]), str(request.scope.get("root_path", ""))
+    return path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    found.filters |= {
+        "moment": moment,
+        "money": money,
+        "age": age,
+        "number": number,
+        "words": words,
+    }
+    found.globals["asset"] = asset
+    return found
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a static file; another one when it changes, so that browsers may keep it."""
+    digest = sha256((HERE / "static" / name).read_bytes()).hexdigest()[:12]
+    return f"static/{name}?v={digest}"
+
+
+def moment(at: datetime | None) -> str:
+    """A moment in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "never"
+
+
+def money(micros: int | None) -> str:
+    """Micro-dollars as dollars."""
+    if micros is None:
+        return "unknown"
+    dollars = micros / 1e6
+    return f"${dollars:,.2f}" if dollars >= 1 or not micros else f"${dollars:.4f}"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the unit that fits."""
+    for size, unit in ((172_800, "d"), (7_200, "h"), (120, "min")):
+        if seconds >= size:
+            per = {"d": 86_400, "h": 3_600, "min": 60}[unit]
+            return f"{seconds / per:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def number(value: float | None) -> str:
+    """With a comma at the thousands."""
+    return "unknown" if value is None else f"{value:,.6g}" if value % 1 else f"{int(value):,}"
+
+
+def words(name: str) -> str:
+    """A name of the code in words."""
+    return name.replace("_", " ")
