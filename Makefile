@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes bench-ledger chaos lock docs revision clean
+.PHONY: help setup up tools screenshots test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +25,25 @@ setup: $(READY)  ## Prepare ./.venv, where the program is .venv/bin/paceline
 up: $(READY)  ## Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower
 	@$(BIN)/paceline up
 
-test: $(READY)  ## Run all tests; they start their own servers
+tools: $(READY)  ## Install what the tests need from Debian: Chromium (as root), promtool (into .venv)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "no chromium, so the browser tests are skipped: make tools, as root on Debian" >&2
+	@test -x $(BIN)/promtool || command -v promtool >/dev/null || { unpacked=$$(mktemp -d) && \
+	  { (cd $$unpacked && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1 && \
+	    cp $$unpacked/usr/bin/promtool $(BIN)/ || \
+	    echo "no promtool, so the alert rules are only parsed: make tools, on Debian" >&2; }; rm -rf $$unpacked; }
+
+screenshots: $(READY) tools  ## Take the pictures of the README anew
+	@$(BIN)/python -m pytest -q tests/browser -k clean
+	@for name in overview usage agents-ada; do for scheme in light dark; do \
+	  cp .screenshots/$$name-$$scheme.png docs/images/; done; done
+
+test: $(READY) tools  ## Run all tests; they start their own servers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not acceptance or side_by_side" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "acceptance and not side_by_side"
 
 test-fast: $(READY)  ## Run the tests that start no processes of the program
 	@$(BIN)/python -m pytest -m "not acceptance"
@@ -54,14 +70,24 @@ bench-pools: $(READY)  ## Threads, prefork and gevent side by side (8 minutes); 
 bench-sizes: $(READY)  ## Fleets of 100, 500 and 1,000 agents (16 minutes); writes docs/sizes.json
 	@$(BIN)/python -m bench.sizes --out docs/sizes.json
 
+bench-pages: $(READY)  ## Every page over ten million calls and 100,000 agents (10 minutes); writes docs/pages.json
+	@$(BIN)/python -m bench.pages --out docs/pages.json
+
+bench-flower: $(READY)  ## Memory of Flower after 100,000 tasks (2 minutes); writes docs/flower.json
+	@$(BIN)/python -m bench.flower --out docs/flower.json
+
 bench-ledger: $(READY)  ## Ten million calls: rollups, retention, reports (8 minutes); writes docs/ledger.json
 	@$(BIN)/python -m bench.ledger --out docs/ledger.json
 
 chaos: $(READY)  ## A thousand faults at random, then the books (half an hour); writes docs/chaos.json
 	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --out docs/chaos.json
 
+advisories: $(READY)  ## Look the locked packages up in the list of known vulnerabilities (needs the network)
+	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check pip-audit && \
+	  $$away/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock; code=$$?; rm -rf $$away; exit $$code
+
 lock: $(READY)  ## Resolve the dependencies anew into requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes \
+	@uv pip compile pyproject.toml --extra dev --extra bench --extra tracing --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --upgrade --quiet -o requirements.lock
 
 revision: $(READY)  ## Draft a migration: make revision m="what it does"

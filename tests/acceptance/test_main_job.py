@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 
@@ -39,6 +40,7 @@ SECONDS = 40
 class Fleet:
     """What was seen while the fleet ran, and what was left behind."""
 
+    notes: str
     summary: dict[str, Any]
     shell: "subprocess.CompletedProcess[str]"
     dispatched: "subprocess.CompletedProcess[str]"
@@ -46,8 +48,9 @@ class Fleet:
     doctor: "subprocess.CompletedProcess[str]"
     flower_tasks: dict[str, Any]
     flower_workers: dict[str, Any]
-    flower_refusal: int
+    flower_refusals: list[int]
     page: str
+    ran_from_page: str
     requests: list[dict[str, Any]]
     rows: dict[str, list[tuple[Any, ...]]]
     left_running: list[str]
@@ -85,22 +88,22 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         wait_for(lambda: running(home).database_url, 30, "PostgreSQL")
         wait_for(lambda: get(f"http://127.0.0.1:{web}/health/ready"), 60, "the dashboard")
         wait_for(
-            lambda: len(workers_seen(flower)) == 3, 60, "Flower with two workers and the express"
+            lambda: len(workers_seen(home, flower)) == 3,
+            60,
+            "Flower with two workers and the express",
         )
         shell = ask_in_a_shell(folder, env)
         dispatched = paceline("dispatch", "cleo", "--wait", "--json", cwd=folder, **env)
         status = paceline("status", "--json", cwd=folder, **env)
         doctor = paceline("doctor", "--json", cwd=folder, **env)
-        page = get(f"http://127.0.0.1:{web}/").text
+        page, ran = use_the_dashboard(folder, env, f"http://127.0.0.1:{web}")
         tasks = get(
-            f"http://127.0.0.1:{flower}/api/tasks", params={"taskname": "agents.run"}
+            f"http://127.0.0.1:{flower}/api/tasks",
+            params={"taskname": "agents.run"},
+            auth=flower_auth(home),
         ).json()
-        refusal = subprocess.run(
-            [sys.executable, "-c", "import httpx2,sys; print(httpx2.post(sys.argv[1], json={'args':['ada']},"
-             " trust_env=False).status_code)", f"http://127.0.0.1:{flower}/api/task/async-apply/agents.run"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        workers = workers_seen(flower)
+        refusals = flower_refusals(home, f"http://127.0.0.1:{flower}")
+        workers = workers_seen(home, flower)
         out, err = program.communicate(timeout=200)
     assert program.returncode == 0, err
     left = [words for words in processes_of(folder) if "sandbox" not in words]
@@ -125,14 +128,45 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         }
     lines = get(f"{gateway}/sandbox/requests").text.splitlines()
     return Fleet(
-        json.loads(out), shell, dispatched, status, doctor, tasks, workers, int(refusal.stdout),
-        page, [json.loads(line) for line in lines], rows, left,
+        err, json.loads(out), shell, dispatched, status, doctor, tasks, workers, refusals,
+        page, ran, [json.loads(line) for line in lines], rows, left,
     )  # fmt: skip
 
 
-def workers_seen(port: int) -> dict[str, Any]:
-    answer = get(f"http://127.0.0.1:{port}/api/workers", params={"status": "true"})
+def flower_auth(home: Path) -> tuple[str, str]:
+    file = home / "flower.password"
+    return ("viewer", file.read_text().strip() if file.exists() else "")
+
+
+def workers_seen(home: Path, port: int) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{port}/api/workers"
+    answer = get(url, params={"status": "true"}, auth=flower_auth(home))
     return answer.json() if answer is not None and answer.status_code == 200 else {}
+
+
+def flower_refusals(home: Path, base: str) -> list[int]:
+    """Looking without a password, and acting with the one that only looks."""
+    act = f"{base}/api/task/async-apply/agents.run"
+    with httpx2.Client(trust_env=False, timeout=10) as client:
+        acted = client.post(act, json={"args": ["ada"]}, auth=flower_auth(home))
+        return [
+            client.get(f"{base}/api/workers").status_code,
+            client.get(base).status_code,
+            acted.status_code,
+        ]
+
+
+def use_the_dashboard(folder: Path, env: dict[str, str], base: str) -> tuple[str, str]:
+    """Come by invitation, look at the first page, start an agent; returns both pages."""
+    link = paceline("accounts", "invite", "--role", "operator", cwd=folder, **env).stdout.strip()
+    here = {"Origin": base}
+    with httpx2.Client(base_url=base, trust_env=False, timeout=30, follow_redirects=True) as client:
+        new = {"name": "olga", "password": "correct horse battery"}
+        page = client.post(link, data=new, headers=here)
+        form = client.get("/acts/agents-run?agents=dario").text
+        token = re.search(r'name="csrf" value="(\w+)"', form).group(1)
+        fields = {"csrf": token, "agents": "dario", "reason": "to see it run"}
+        return page.text, client.post("/acts/agents-run", data=fields, headers=here).text
 
 
 def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -248,8 +282,21 @@ def test_flower_shows_workers_and_every_run_with_its_agent_and_outcome(fleet):
     assert set(tasks) <= {row[0] for row in fleet.rows["runs"]}  # a task's id is its run's
 
 
-def test_flower_without_a_password_changes_nothing(fleet):
-    assert fleet.flower_refusal in (401, 403)
+def test_flower_asks_for_a_password_and_lets_nobody_act_with_the_one_to_look(fleet):
+    assert all(status in (401, 403) for status in fleet.flower_refusals), fleet.flower_refusals
+
+
+def test_first_administrator_comes_by_the_link_that_up_prints(fleet):
+    link = re.search(r"sign in +(http://127\.0\.0\.1:\d+/invitation/\S{43})$", fleet.notes, re.M)
+    assert link, fleet.notes
+
+
+def test_agent_is_started_from_its_page(fleet):
+    assert any(
+        row[1] == "dario" and row[3] == "adhoc" and row[4] == "completed"
+        for row in fleet.rows["runs"]
+    )
+    assert "Run agents now: done, 1." in fleet.ran_from_page
 
 
 def test_dashboard_shows_posts(fleet):
