@@ -27,15 +27,8 @@ from app.settings import Settings
 from app.usage import calls, partitions, rollups
 from app.usage.forecast import forecast
 from app.usage.latency import latency_between
-from app.usage.reports import (
-    NAMES,
-    Group,
-    breakdown,
-    cost_by_community,
-    hourly,
-    period_start,
-    periods,
-)
+from app.usage.periods import NAMES, period_start, periods
+from app.usage.reports import Group, Step, breakdown, cost_by_community, series
 from tests.support.factories import make_agents
 
 DAYS = 90
@@ -106,7 +99,7 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
         }
     reports = {
         "periods": lambda c: periods(c, now, zone),
-        "hourly": lambda c: hourly(c, now, zone, 24),
+        "hourly": lambda c: series(c, now - timedelta(hours=24), now, Step.HOUR, zone),
     }
     for name in NAMES:
         for group in Group:
@@ -160,7 +153,7 @@ def fill(engine: Engine, rows: int, agents: int) -> None:
         now = utcnow()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         for ago in range(DAYS - 1, 0, -1):
-            partitions._make(connection, (midnight - timedelta(days=ago)).date())
+            partitions.make_partition(connection, (midnight - timedelta(days=ago)).date())
     for ago in range(DAYS - 1, -1, -1):
         start = midnight - timedelta(days=ago)
         length = min(timedelta(days=1), now - start).total_seconds()
