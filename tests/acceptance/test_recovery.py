@@ -93,7 +93,9 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
                 delays = connection.execute(again).scalars().all()
             assert min(delays).total_seconds() > 0, "each broken call was made once more"
             limit_s = 45 + 10
-            assert max(delays).total_seconds() <= limit_s, "call to call; the kill came after the first"
+            assert max(delays).total_seconds() <= limit_s, (
+                "call to call; the kill came after the first"
+            )
             assert monotonic() - killed < 70
         finally:
             for process in (beat, first, second):
