@@ -33,6 +33,8 @@ class Controls:
 
 
 _row = LiveRow(ControlsRow, Controls, "controls.set")
+columns, made = _row.columns, _row.made
+"""For a query that reads the controls beside other things: what it selects, and what comes of that."""
 
 
 def read_controls(connection: Connection, settings: ControlSettings) -> Controls:

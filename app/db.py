@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
+from psycopg import Error as DriverError
 from sqlalchemy import (
     DateTime,
     Engine,
@@ -14,13 +15,18 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase
 
+from app.clock import monotonic
 from app.errors import ConfigError, Unreachable
 
 SCHEMA = "paceline"
 TRANSACTION_POOLER_PORT = 6543
+IDLE_S = 1.0
+"""A connection that was in use within this time is not asked whether it lives: the question costs as much
+as a statement (0.03 ms of CPU), and one that died meanwhile is replaced with all others at the first error.
+"""
 
 
 class Base(DeclarativeBase):
@@ -67,9 +73,11 @@ def make_engine(
             parsed, connect_args={**arguments, "prepare_threshold": None}, poolclass=NullPool
         )
     engine = create_engine(
-        parsed, connect_args=arguments, pool_size=pool_size, max_overflow=5, pool_pre_ping=True
+        parsed, connect_args=arguments, pool_size=pool_size, max_overflow=5, pool_use_lifo=True
     )
     event.listen(engine, "connect", _set_up)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _ask_if_idle)
     return engine
 
 
@@ -80,6 +88,21 @@ def _set_up(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute("set jit = off; set timezone = 'UTC'")
     connection.commit()
+
+
+def _note_use(_: object, record: Any) -> None:
+    record.info["used"] = monotonic()
+
+
+def _ask_if_idle(connection: Any, record: Any, _: object) -> None:
+    """Replace a connection that the server dropped while it lay in the pool."""
+    if monotonic() - record.info.get("used", monotonic()) < IDLE_S:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except DriverError as error:
+        raise DisconnectionError("dropped while idle") from error
 
 
 def check_database(engine: Engine, setting: str = "DATABASE_URL") -> None:

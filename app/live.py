@@ -4,13 +4,15 @@ A row is made from the settings when there is none. What changes in the environm
 where a deployment begins; an operator's own word stays in force until then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.audit_log import note_change
 from app.errors import ConfigError
@@ -18,7 +20,7 @@ from app.errors import ConfigError
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LiveRow(Generic[V]):
     """A table of one row, with `id`, `version` and `seed`, and the dataclass that its columns fill."""
 
@@ -27,18 +29,29 @@ class LiveRow(Generic[V]):
     action: str
     """What a change is called in the audit log."""
 
+    @property
+    def columns(self) -> "list[InstrumentedAttribute[Any]]":
+        """What `made` takes, for a query that reads the row beside others."""
+        return [getattr(self.table, field.name) for field in fields(self.value)]  # type: ignore[arg-type]
+
+    def made(self, row: Iterable[Any]) -> V:
+        """The values of `columns` as what is in force."""
+        pairs = zip(self._types, row, strict=True)
+        return self.value(*(value if kind is None else kind(value) for kind, value in pairs))
+
+    @cached_property
+    def _types(self) -> "list[type[StrEnum] | None]":
+        """Of each column the words it may hold; None where it may hold anything."""
+        types = (field.type for field in fields(self.value))  # type: ignore[arg-type]
+        return [t if isinstance(t, type) and issubclass(t, StrEnum) else None for t in types]
+
     def read(self, connection: Connection, seed: Mapping[str, Any]) -> V:
         """What is in force; made from the seed when there is none yet."""
-        columns = [getattr(self.table, field.name) for field in fields(self.value)]  # type: ignore[arg-type]
-        row = connection.execute(select(*columns)).one_or_none()
+        row = connection.execute(select(*self.columns)).one_or_none()
         if row is None:
             self._insert(connection, seed)
-            row = connection.execute(select(*columns)).one()
-        made: list[Any] = []
-        for value, field in zip(row, fields(self.value), strict=True):  # type: ignore[arg-type]
-            is_word = isinstance(field.type, type) and issubclass(field.type, StrEnum)
-            made.append(field.type(value) if is_word else value)  # type: ignore[operator]
-        return self.value(*made)
+            row = connection.execute(select(*self.columns)).one()
+        return self.made(row)
 
     def follow(self, connection: Connection, seed: Mapping[str, Any]) -> None:
         """Apply what changed in the environment since last time."""

@@ -79,6 +79,7 @@ def build(settings: Settings) -> Services:
     return Services(
         settings=settings,
         engine=engine,
+        autocommit=engine.execution_options(isolation_level="AUTOCOMMIT"),
         redis=redis,
         gateway=OpenAIGateway(
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import CTE, Connection, Text, bindparam, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.audit_log import note_change
@@ -35,21 +35,29 @@ def begin(connection: Connection, username: str) -> bool:
     return connection.execute(row.returning(StyleProfile.username)).one_or_none() is not None
 
 
-def learned(connection: Connection, username: str, profile: dict[str, Any], tweets: int) -> bool:
-    """Store what was learned; it stays until somebody asks anew. False when nobody waits for it."""
-    stored = connection.execute(
+def storing_profile(held: CTE) -> tuple[CTE, ...]:
+    """As part of the statement that closes a call of the run that `held` renews: store what was learned; it
+    stays until somebody asks anew. Nothing when nobody waits for it.
+    """
+    stored = (
         update(StyleProfile)
-        .where(StyleProfile.username == username, StyleProfile.state == StyleState.LEARNING)
+        .where(
+            StyleProfile.username == bindparam("username", type_=Text),
+            StyleProfile.state == StyleState.LEARNING,
+            exists().select_from(held),
+        )
         .values(
             state=StyleState.LEARNED,
-            profile=profile,
-            tweets=tweets,
+            profile=bindparam("profile"),
+            tweets=bindparam("tweets"),
             problem=None,
             due_at=None,
             learned_at=func.now(),
         )
+        .returning(cast(None, Text).label("note"))
+        .cte("stored")
     )
-    return stored.rowcount > 0
+    return (stored,)
 
 
 def failed(connection: Connection, username: str, problem: str, again: timedelta) -> None:

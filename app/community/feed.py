@@ -4,9 +4,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    ScalarSelect,
+    SQLColumnExpression,
+    Uuid,
+    bindparam,
+    exists,
+    func,
+    select,
+)
 
 from app.models import Agent, Comment, ContentState, Post, Vote
+from app.statements import Statement
 
 IS_PUBLISHED = Post.state == ContentState.PUBLISHED
 VISIBLE = (ContentState.PUBLISHED, ContentState.PENDING)
@@ -24,80 +36,86 @@ class FeedPost:
     body: str
 
 
+_AGENT, _COMMUNITY = bindparam("agent_id", type_=Uuid()), bindparam("community_id", type_=Uuid())
+_RECENT = (
+    Post.agent_id != _AGENT,
+    Post.created_at > bindparam("now", type_=DateTime(timezone=True)) - WINDOW,
+    IS_PUBLISHED,
+)
+_OWN = Statement(
+    select(Post.body)
+    .where(Post.agent_id == _AGENT)
+    .order_by(Post.created_at.desc())
+    .limit(RECENT)
+)  # fmt: skip
+
+
+def _uncommented(where: ColumnElement[bool]) -> Statement:
+    return Statement(
+        select(Post.id, Agent.handle, Post.body)
+        .join(Agent, Agent.id == Post.agent_id)
+        .where(where, *_RECENT)
+        .where(~exists().where(Comment.post_id == Post.id, Comment.agent_id == _AGENT))
+        .order_by(Post.created_at.desc())
+        .limit(CANDIDATES)
+    )
+
+
+_HERE = _uncommented(Post.community_id == _COMMUNITY)
+_ELSEWHERE = _uncommented(Post.community_id != _COMMUNITY)
+_TO_VOTE_ON = Statement(
+    select(Post.id)
+    .where(Post.community_id == _COMMUNITY, *_RECENT)
+    .where(~exists().where(Vote.post_id == Post.id, Vote.agent_id == _AGENT))
+    .order_by(Post.created_at.desc())
+    .limit(CANDIDATES)
+)
+
+
 def own_recent_posts(connection: Connection, agent_id: UUID) -> list[str]:
     """The agent's last few posts, newest first."""
-    query = (
-        select(Post.body)
-        .where(Post.agent_id == agent_id)
-        .order_by(Post.created_at.desc())
-        .limit(RECENT)
-    )
-    return list(connection.execute(query).scalars())
+    return [body for (body,) in _OWN.all(connection, agent_id=agent_id)]
 
 
 def posts_to_comment(
     connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
 ) -> list[FeedPost]:
     """Others' newest posts in the community that the agent has not commented on, newest first."""
-    return _uncommented(connection, agent_id, now, Post.community_id == community_id)
+    found = _HERE.all(connection, agent_id=agent_id, community_id=community_id, now=now)
+    return [FeedPost(*row) for row in found]
 
 
 def posts_elsewhere(
     connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
 ) -> list[FeedPost]:
     """Others' newest posts in other communities, not commented on, newest first."""
-    return _uncommented(connection, agent_id, now, Post.community_id != community_id)
-
-
-def _uncommented(
-    connection: Connection, agent_id: UUID, now: datetime, where: ColumnElement[bool]
-) -> list[FeedPost]:
-    query = (
-        select(Post.id, Agent.handle, Post.body)
-        .join(Agent, Agent.id == Post.agent_id)
-        .where(
-            where,
-            IS_PUBLISHED,
-            Post.created_at > now - WINDOW,
-            Post.agent_id != agent_id,
-            ~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent_id),
-        )
-        .order_by(Post.created_at.desc())
-        .limit(CANDIDATES)
-    )
-    return [FeedPost(*row) for row in connection.execute(query)]
+    found = _ELSEWHERE.all(connection, agent_id=agent_id, community_id=community_id, now=now)
+    return [FeedPost(*row) for row in found]
 
 
 def posts_to_vote_on(
     connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
 ) -> list[UUID]:
     """Others' newest posts in the community that the agent has not voted on, newest first."""
-    query = (
-        select(Post.id)
-        .where(
-            Post.community_id == community_id,
-            IS_PUBLISHED,
-            Post.created_at > now - WINDOW,
-            Post.agent_id != agent_id,
-            ~exists().where(Vote.post_id == Post.id, Vote.agent_id == agent_id),
-        )
-        .order_by(Post.created_at.desc())
-        .limit(CANDIDATES)
-    )
-    return list(connection.execute(query).scalars())
+    found = _TO_VOTE_ON.all(connection, agent_id=agent_id, community_id=community_id, now=now)
+    return [post_id for (post_id,) in found]
 
 
 def latest_post_at(
-    connection: Connection, community_id: UUID, before: datetime, but_run: UUID
-) -> datetime | None:
-    """When the community last had a post before that moment, not counting this run's own."""
+    community: SQLColumnExpression[UUID],
+    before: SQLColumnExpression[datetime],
+    but_run: SQLColumnExpression[UUID],
+) -> ScalarSelect[datetime]:
+    """When the community last had a post before that moment, not counting that run's own, as part of a
+    query.
+    """
     query = select(func.max(Post.created_at)).where(
-        Post.community_id == community_id,
+        Post.community_id == community,
         IS_PUBLISHED,
         Post.created_at <= before,
         Post.run_id != but_run,
     )
-    return connection.execute(query).scalar_one_or_none()
+    return query.scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    ColumnElement,
+    Connection,
+    Uuid,
+    any_,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -115,11 +126,15 @@ def open_mentions(
     return [(row.id, row.author, row.body) for row in connection.execute(query)]
 
 
-def take_up(connection: Connection, mention_ids: Sequence[UUID], run_id: UUID) -> int:
-    """Note that this run's post took these up; returns how many nobody had before."""
-    taken = connection.execute(
+def taking_up(stored: CTE, is_visible: ColumnElement[bool]) -> CTE:
+    """As part of the statement that stores a post: if that is seen, it took up the mentions in `heard`."""
+    return (
         update(Mention)
-        .where(Mention.id.in_(mention_ids), Mention.run_id.is_(None))
-        .values(run_id=run_id)
+        .where(
+            Mention.id == any_(bindparam("heard", type_=ARRAY(Uuid))),
+            Mention.run_id.is_(None),
+            is_visible,
+        )
+        .values(run_id=stored.c.run_id)
+        .cte("heard")
     )
-    return taken.rowcount

@@ -31,8 +31,16 @@ def objection(body: str, banned_words: Sequence[str], links: Links) -> str | Non
     return None
 
 
+_UNDRESSED = {
+    code: chr(code).lower() if chr(code).isalnum() else None if code < 32 or code == 127 else " "
+    for code in range(128)
+}
+
+
 def folded(text: str) -> str:
     """A text without its dress: case, accents, look-alike forms, punctuation, invisible characters."""
+    if text.isascii():  # the same in a tenth of the time
+        return " ".join(text.translate(_UNDRESSED).split())
     plain = unicodedata.normalize("NFKD", text).casefold()
     letters = (char for char in plain if not unicodedata.combining(char))
     shown = (

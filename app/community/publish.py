@@ -5,16 +5,36 @@ for a person and what a dry run wrote is there to be looked at, and no agent rea
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    ColumnElement,
+    Connection,
+    Function,
+    Integer,
+    Interval,
+    SQLColumnExpression,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    column,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import InstrumentedAttribute
 from uuid_utils.compat import uuid7
 
 from app.community import moderation
 from app.community.feed import VISIBLE
+from app.community.mentions import taking_up
 from app.community.reactions import Reaction
 from app.controls import Controls
 from app.models import (
@@ -28,132 +48,124 @@ from app.models import (
     Review,
     Vote,
 )
+from app.statements import Statement
 
 WAITS = "waits for approval"
+REPEATED = "refused: was said before"
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who writes, in which run, under which rules."""
+def storing_post(held: CTE) -> tuple[CTE, ...]:
+    """Store a post of the run that `held` renews, with `values_of`, unless the run has one; `stored` has its
+    state and note.
 
-    run_id: UUID
-    agent_id: UUID
-    controls: Controls
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A text as it is stored; `note` says why it is not published."""
-
-    body: str
-    fingerprint: str
-    state: ContentState
-    note: str | None
-
-
-def publish_post(
-    connection: Connection,
-    author: Author,
-    *,
-    community_id: UUID,
-    kind: PostKind,
-    theme: str | None,
-    body: str,
-) -> str | None:
-    """Store a post, unless the run has one; returns why it is not published, if so.
-
-    A published welcome marks the agent as welcomed. Two runs of one agent, a cycle's and an ad-hoc one,
+    A welcome that is seen marks the agent as welcomed. Two runs of one agent, a cycle's and an ad-hoc one,
     may both have written a welcome. The second is stored as a regular post: it was paid for.
     """
-    where = or_(Post.community_id == community_id, Post.agent_id == author.agent_id)
-    found = _judge(connection, author.controls, body, Post, where, is_post=True)
-    row = {
-        "id": uuid7(),
-        "run_id": author.run_id,
-        "agent_id": author.agent_id,
-        "community_id": community_id,
-        "kind": kind,
-        "theme": theme,
-        **_columns(found),
-    }
-    adding = insert(Post).on_conflict_do_nothing().returning(Post.id)
-    stored = connection.execute(adding, row).one_or_none()
-    if stored is None and kind is PostKind.WELCOME:
-        connection.execute(adding, row | {"kind": PostKind.REGULAR})
-    if kind is PostKind.WELCOME and found.state in VISIBLE:
-        connection.execute(
-            update(Agent)
-            .where(Agent.id == author.agent_id, Agent.welcomed_at.is_(None))
-            .values(welcomed_at=func.now())
-        )
-    return found.note
-
-
-def publish_comment(
-    connection: Connection, author: Author, *, post_id: UUID, slot: int, body: str
-) -> str | None:
-    """Store a comment, unless this run's slot, or this agent on this post, has one already; returns why it
-    is not published, if so.
-    """
-    where = or_(Comment.post_id == post_id, Comment.agent_id == author.agent_id)
-    found = _judge(connection, author.controls, body, Comment, where, is_post=False)
-    row = {"id": uuid7(), "run_id": author.run_id, "agent_id": author.agent_id}
-    connection.execute(
-        insert(Comment)
-        .values(**row, post_id=post_id, slot=slot, **_columns(found))
-        .on_conflict_do_nothing()
+    community, kind = bindparam("community_id", type_=Uuid()), bindparam("kind", type_=Text)
+    judged = _judged(Post, held, Post.community_id == community)
+    was_welcomed = exists().where(
+        Post.agent_id == judged.c.agent_id, Post.kind == PostKind.WELCOME, _is_visible(Post.state)
     )
-    return found.note
-
-
-def publish_visit(
-    connection: Connection, author: Author, *, post_id: UUID, slot: int, body: str
-) -> str | None:
-    """Store a comment in another community, and that the agent was there."""
-    note_visit(connection, author.agent_id)
-    return publish_comment(connection, author, post_id=post_id, slot=slot, body=body)
-
-
-def _judge(
-    connection: Connection,
-    controls: Controls,
-    body: str,
-    table: type[Post] | type[Comment],
-    where: ColumnElement[bool],
-    *,
-    is_post: bool,
-) -> _Judged:
-    """Decide about a text by the rules in force."""
-    shown = moderation.without_links(body) if controls.links == Links.REMOVE else body
-    mark = moderation.fingerprint(shown or body)
-
-    def judged(state: ContentState, note: str | None) -> _Judged:
-        return _Judged(shown or body, mark, state, note)
-
-    if not shown:
-        return judged(ContentState.REFUSED, "refused: nothing is left without its links")
-    if why := moderation.objection(shown, controls.banned_words, controls.links):
-        return judged(ContentState.REFUSED, f"refused: {why}")
-    if controls.duplicates_s:
-        since = func.now() - timedelta(seconds=controls.duplicates_s)
-        same = select(table.id).where(
-            table.fingerprint == mark, table.created_at > since, table.state.in_(VISIBLE), where
+    stored = _stored(
+        judged,
+        {
+            Post.community_id: community,
+            Post.kind: case((was_welcomed, PostKind.REGULAR), else_=kind),
+            Post.theme: bindparam("theme", type_=Text),
+        },
+    )
+    welcomed = (
+        update(Agent)
+        .where(
+            Agent.id == stored.c.agent_id,
+            Agent.welcomed_at.is_(None),
+            kind == PostKind.WELCOME,
+            _is_visible(stored.c.state),
         )
-        if connection.execute(same.limit(1)).one_or_none():
-            return judged(ContentState.REFUSED, "refused: was said before")
-    if controls.dry_run:
-        return judged(ContentState.DRY_RUN, "dry run")
-    if controls.review == Review.ALL or (controls.review == Review.POSTS and is_post):
-        return judged(ContentState.PENDING, WAITS)
-    return judged(ContentState.PUBLISHED, None)
+        .values(welcomed_at=func.now())
+        .cte("welcomed")
+    )
+    return stored, welcomed, taking_up(stored, _is_visible(stored.c.state))
 
 
-def _columns(found: _Judged) -> dict[str, object]:
+def storing_comment(held: CTE) -> tuple[CTE, ...]:
+    """Store a comment of that run, unless its slot, or its agent on that post, has one already. In the slot
+    of a visit it notes that the agent was there.
+    """
+    post, slot = bindparam("post_id", type_=Uuid()), bindparam("slot", type_=Integer)
+    judged = _judged(Comment, held, Comment.post_id == post)
+    stored = _stored(judged, {Comment.post_id: post, Comment.slot: slot})
+    visited = (
+        update(Agent)
+        .where(Agent.id == held.c.agent_id, slot == VISIT_SLOT)
+        .values(visited_at=func.now())
+        .cte("visited")
+    )
+    return stored, visited
+
+
+def _judged(table: type[Post] | type[Comment], held: CTE, place: ColumnElement[bool]) -> CTE:
+    """The text of `values_of`; what repeats something said in that place, or by that agent, within the time
+    of `duplicates`, is refused.
+    """
+    mark, state = bindparam("fingerprint", type_=Text), bindparam("state", type_=Text)
+    was_said = (state != ContentState.REFUSED) & exists().where(
+        table.fingerprint == mark,
+        table.created_at > func.now() - bindparam("duplicates", type_=Interval),
+        _is_visible(table.state),
+        place | (table.agent_id == held.c.agent_id),
+    )
+    said = select(held.c.id, held.c.agent_id, was_said.label("was_said")).cte("said")
+    note = bindparam("note", type_=Text)
+    return select(
+        bindparam("content_id", type_=Uuid()).label("id"),
+        said.c.id.label("run_id"),
+        said.c.agent_id,
+        bindparam("body", type_=Text).label("body"),
+        mark.label("fingerprint"),
+        case((said.c.was_said, ContentState.REFUSED), else_=state).label("state"),
+        case((said.c.was_said, REPEATED), else_=note).label("note"),
+    ).cte("judged")
+
+
+def _stored(judged: CTE, more: dict[InstrumentedAttribute[Any], ColumnElement[Any]]) -> CTE:
+    """The insert of what was judged into the table that the other columns are of."""
+    table = next(iter(more)).class_
+    row = dict(judged.c.items()) | {column.key: value for column, value in more.items()}
+    return (
+        insert(table)
+        .from_select(list(row), select(*row.values()).select_from(judged))
+        .on_conflict_do_nothing()
+        .returning(table.run_id, table.agent_id, table.state, table.note)
+        .cte("stored")
+    )
+
+
+def _is_visible(state: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    return (state == VISIBLE[0]) | (state == VISIBLE[1])
+
+
+def values_of(body: str, controls: Controls, *, is_post: bool) -> dict[str, Any]:
+    """A text as it is stored, judged by the rules in force; whether it repeats something is asked as it is
+    stored.
+    """
+    shown = moderation.without_links(body) if controls.links == Links.REMOVE else body
+    state, note = ContentState.PUBLISHED, None
+    if not shown:
+        state, note = ContentState.REFUSED, "refused: nothing is left without its links"
+    elif why := moderation.objection(shown, controls.banned_words, controls.links):
+        state, note = ContentState.REFUSED, f"refused: {why}"
+    elif controls.dry_run:
+        state, note = ContentState.DRY_RUN, "dry run"
+    elif controls.review == Review.ALL or (controls.review == Review.POSTS and is_post):
+        state, note = ContentState.PENDING, WAITS
     return {
-        "body": found.body,
-        "fingerprint": found.fingerprint,
-        "state": found.state,
-        "note": found.note,
+        "content_id": uuid7(),
+        "body": shown or body,
+        "fingerprint": moderation.fingerprint(shown or body),
+        "state": str(state),
+        "note": note,
+        "duplicates": timedelta(seconds=controls.duplicates_s),
     }
 
 
@@ -162,31 +174,57 @@ def note_visit(connection: Connection, agent_id: UUID) -> None:
     connection.execute(update(Agent).where(Agent.id == agent_id).values(visited_at=func.now()))
 
 
+_NEW_VOTES = func.unnest(
+    bindparam("ids", type_=ARRAY(Uuid)),
+    bindparam("posts", type_=ARRAY(Uuid)),
+    bindparam("signs", type_=ARRAY(Integer)),
+    bindparam("texts", type_=ARRAY(Text)),
+).table_valued(
+    column("id", Uuid()), column("post_id", Uuid()), column("value", Integer), column("reaction", Text),
+    name="new",
+).render_derived()  # fmt: skip
+_VOTE = Statement(
+    insert(Vote)
+    .from_select(
+        ["id", "post_id", "value", "reaction", "agent_id", "run_id"],
+        select(
+            *_NEW_VOTES.c, bindparam("agent_id", type_=Uuid()), bindparam("run_id", type_=Uuid())
+        ),
+    )
+    .on_conflict_do_nothing()
+)  # fmt: skip
+
+
 def react(
     connection: Connection, *, run_id: UUID, agent_id: UUID, reactions: Sequence[Reaction]
 ) -> int:
     """Store votes with their reactions, one per agent and post; returns how many were new."""
     if not reactions:
         return 0
-    rows = [
-        {
-            "id": uuid7(),
-            "agent_id": agent_id,
-            "post_id": reaction.post_id,
-            "run_id": run_id,
-            "value": reaction.value,
-            "reaction": reaction.text,
-        }
-        for reaction in reactions
-    ]
-    new = insert(Vote).values(rows).on_conflict_do_nothing().returning(Vote.id)
-    return len(connection.execute(new).all())
+    done = _VOTE.execute(
+        connection,
+        run_id=run_id,
+        agent_id=agent_id,
+        ids=[uuid7() for _ in reactions],
+        posts=[reaction.post_id for reaction in reactions],
+        signs=[reaction.value for reaction in reactions],
+        texts=[reaction.text for reaction in reactions],
+    )
+    return done.rowcount
 
 
-def steps_done(connection: Connection, run_id: UUID) -> set[str]:
+def kinds_of_posts(run_id: SQLColumnExpression[UUID]) -> Function[Any]:
+    """What the run has posted, as part of a query: an array for `steps_done`."""
+    return func.array(select(Post.kind).where(Post.run_id == run_id).scalar_subquery())
+
+
+def slots_of_comments(run_id: SQLColumnExpression[UUID]) -> Function[Any]:
+    """Where the run has commented, likewise."""
+    return func.array(select(Comment.slot).where(Comment.run_id == run_id).scalar_subquery())
+
+
+def steps_done(kinds: Sequence[str], slots: Sequence[int]) -> frozenset[str]:
     """The steps of a run whose result is stored already: what a resumed run leaves out."""
-    posts = connection.execute(select(Post.kind).where(Post.run_id == run_id)).scalars()
-    comments = connection.execute(select(Comment.slot).where(Comment.run_id == run_id)).scalars()
-    return {"welcome" if kind == PostKind.WELCOME else "post" for kind in posts} | {
-        "cross_visit" if slot == VISIT_SLOT else f"comment.{slot}" for slot in comments
-    }
+    posts = ("welcome" if kind == PostKind.WELCOME else "post" for kind in kinds)
+    comments = ("cross_visit" if slot == VISIT_SLOT else f"comment.{slot}" for slot in slots)
+    return frozenset((*posts, *comments))

@@ -13,7 +13,15 @@ def tidy(answer: str) -> str:
     Control and invisible formatting characters go, white space folds, quotation marks around the
     whole go, because models add them.
     """
-    visible = "".join(
+    visible = answer if answer.isascii() and answer.isprintable() else _visible(answer)
+    line = re.sub(r" +", " ", visible).strip()
+    if len(line) >= 2 and line[0] in "\"'“«" and line[-1] in "\"'”»":
+        line = line[1:-1].strip()
+    return cut(line)
+
+
+def _visible(answer: str) -> str:
+    return "".join(
         " " if char.isspace() else char
         for char in unicodedata.normalize("NFC", answer)
         if char.isspace()
@@ -22,10 +30,6 @@ def tidy(answer: str) -> str:
             and char not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\u200b"
         )
     )
-    line = re.sub(r" +", " ", visible).strip()
-    if len(line) >= 2 and line[0] in "\"'“«" and line[-1] in "\"'”»":
-        line = line[1:-1].strip()
-    return cut(line)
 
 
 def cut(line: str) -> str:

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, DateTime, Uuid, bindparam, func, select, true
 
+from app import controls
 from app.admission.controller import Place
 from app.agents import profiles
 from app.agents.activities import Facts, is_visit_due
 from app.agents.prompts import Author
 from app.community import feed, publish
-from app.controls import Controls, read_controls
+from app.controls import Controls
 from app.models import Agent, Community
+from app.models import Controls as ControlsRow
 from app.models.agents import PHASES
 from app.runs.leases import Claim
 from app.settings import Settings
+from app.statements import Statement
+from app.usage import calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,25 @@ class Actor:
     x_handle: str | None
     controls: Controls
     done: frozenset[str]
+    attempts: dict[str, int]
+    """The number of each step's latest attempt; who holds the run counts on."""
+
+
+_RUN, _OPENED = bindparam("run_id", type_=Uuid()), bindparam("opened_at", type_=DateTime(True))
+_READ = Statement(
+    select(
+        Agent.handle, Agent.display_name, Community.name, Agent.persona, Agent.community_id,
+        Agent.state, Agent.welcomed_at, Agent.daily_tokens, Agent.phase, Agent.style_source,
+        Agent.x_handle, Community.budget_day_micros, Community.budget_month_micros,
+        func.coalesce(Agent.visited_at, Agent.created_at),
+        feed.latest_post_at(Agent.community_id, _OPENED, _RUN),
+        publish.kinds_of_posts(_RUN), publish.slots_of_comments(_RUN), *controls.columns,
+    )
+    .join(Community, Community.id == Agent.community_id)
+    .join(ControlsRow, true(), isouter=True)
+    .where(Agent.id == bindparam("agent_id", type_=Uuid()))
+)  # fmt: skip
+"""All in one statement, because every run begins with it."""
 
 
 def read_actor(
@@ -38,56 +61,58 @@ def read_actor(
     """Read it all, as seen from the moment the run was opened: a resumed run must decide what the first
     one did. `can_learn`: there is a source of styles.
     """
-    row = connection.execute(
-        select(
-            Agent.handle, Agent.display_name, Community.name, Agent.persona, Agent.community_id,
-            Agent.state, Agent.welcomed_at, Agent.daily_tokens, Agent.phase, Agent.style_source,
-            Agent.x_handle, Community.budget_day_micros, Community.budget_month_micros,
-            func.coalesce(Agent.visited_at, Agent.created_at).label("visited_at"),
-        )
-        .join(Community, Community.id == Agent.community_id)
-        .where(Agent.id == held.agent_id)
-    ).one()  # fmt: skip
-    done = frozenset(publish.steps_done(connection, held.run_id))
-    controls = read_controls(connection, settings.controls)
-    quiet = None
-    if settings.activity.post_quiet_s:
-        latest = feed.latest_post_at(connection, row.community_id, held.opened_at, held.run_id)
-        quiet = held.opened_at - latest if latest else None
-    posts_left, comments_left = _room(connection, held, controls)
+    (
+        handle, display_name, community, persona, community_id, state, welcomed_at, daily_tokens, phase,
+        style_source, x_handle, budget_day, budget_month, visited_at, latest, kinds, slots, *found,
+    ) = _READ.one(
+        connection, run_id=held.run_id, agent_id=held.agent_id, opened_at=held.opened_at
+    )  # fmt: skip
+    # The first run of all finds no controls yet.
+    in_force = (
+        controls.read_controls(connection, settings.controls)
+        if found[0] is None
+        else controls.made(found)
+    )
+    done = publish.steps_done(kinds, slots)
+    quiet = held.opened_at - latest if latest and settings.activity.post_quiet_s else None
+    posts_left, comments_left = _room(connection, held, in_force)
     visit_due = held.cycle_at is not None and is_visit_due(
-        row.visited_at, held.opened_at, row.phase / PHASES, settings.activity
+        visited_at, held.opened_at, phase / PHASES, settings.activity
     )
     facts = Facts(
-        is_welcomed=row.welcomed_at is not None and "welcome" not in done,
+        is_welcomed=welcomed_at is not None and "welcome" not in done,
         quiet=quiet,
         is_visit_due=visit_due,
-        is_style_due=bool(
-            can_learn and row.style_source and profiles.is_due(connection, row.style_source)
-        ),
-        paused=frozenset(controls.paused_activities),
+        is_style_due=bool(can_learn and style_source and profiles.is_due(connection, style_source)),
+        paused=frozenset(in_force.paused_activities),
         posts_left=posts_left,
         comments_left=comments_left,
     )
+    attempts = (
+        calls.attempts_made(connection, held.agent_id, held.run_id, held.opened_at)
+        if held.attempt > 1
+        else {}
+    )
     return Actor(
         claim=held,
-        author=Author(row.handle, row.display_name, row.name, row.persona),
-        place=Place(row.community_id, row.budget_day_micros, row.budget_month_micros),
-        state=row.state,
+        author=Author(handle, display_name, community, persona),
+        place=Place(community_id, budget_day, budget_month),
+        state=state,
         facts=facts,
-        quota=row.daily_tokens,
-        style_source=row.style_source,
-        x_handle=row.x_handle,
-        controls=controls,
+        quota=daily_tokens,
+        style_source=style_source,
+        x_handle=x_handle,
+        controls=in_force,
         done=done,
+        attempts=attempts,
     )
 
 
-def _room(connection: Connection, held: Claim, controls: Controls) -> tuple[int | None, int | None]:
+def _room(connection: Connection, held: Claim, rules: Controls) -> tuple[int | None, int | None]:
     """How many posts and comments the agent's caps leave; None where there is no cap."""
     caps = (
-        (controls.posts_per_hour, controls.posts_per_day),
-        (controls.comments_per_hour, controls.comments_per_day),
+        (rules.posts_per_hour, rules.posts_per_day),
+        (rules.comments_per_hour, rules.comments_per_day),
     )
     if not any(cap for pair in caps for cap in pair):
         return None, None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from app.agents import profiles, prompts, style
@@ -14,6 +15,7 @@ from app.community import feed, mentions, publish
 from app.community.text import tidy
 from app.log import get_logger
 from app.models import PostKind
+from app.runs import attempts
 from app.runs.actor import Actor
 from app.runs.calling import Question
 from app.runs.services import Services
@@ -56,10 +58,6 @@ def models_for(kind: ActivityKind, gateway: GatewaySettings) -> tuple[str, ...]:
     return gateway.models(first)
 
 
-def _writer(actor: Actor) -> publish.Author:
-    return publish.Author(actor.claim.run_id, actor.claim.agent_id, actor.controls)
-
-
 def _voice(connection: Connection, actor: Actor) -> prompts.Author:
     """The author with the style it takes on, which an earlier step of this run may have learned."""
     if actor.style_source is None:
@@ -72,7 +70,7 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
     held = actor.claim
     is_welcome = activity.kind is ActivityKind.WELCOME
     theme, heard = None, []
-    with services.engine.connect() as connection:
+    with services.autocommit.connect() as connection:
         recent = feed.own_recent_posts(connection, held.agent_id)
         author = _voice(connection, actor)
         if not is_welcome and actor.x_handle:
@@ -81,23 +79,20 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
         rng = rng_for(held.agent_id, f"{held.moment}:theme")
         theme = choose_theme(rng, services.settings.activity.themes)
 
-    def effect(connection: Connection, body: str) -> str | None:
-        note = publish.publish_post(
-            connection,
-            _writer(actor),
-            community_id=actor.place.id,
-            kind=PostKind.WELCOME if is_welcome else PostKind.REGULAR,
-            theme=theme,
-            body=body,
-        )
-        if heard and note in (None, publish.WAITS):
-            mentions.take_up(connection, [mention_id for mention_id, _, _ in heard], held.run_id)
-        return note
+    def values(body: str) -> dict[str, Any]:
+        return {
+            "community_id": actor.place.id,
+            "kind": str(PostKind.WELCOME if is_welcome else PostKind.REGULAR),
+            "theme": theme,
+            "heard": [mention_id for mention_id, _, _ in heard],
+            **publish.values_of(body, actor.controls, is_post=True),
+        }
 
     said = [f"@{who}: {text}" for _, who, text in heard]
     messages = prompts.write_post(author, activity.kind, recent, theme, said)
     return Planned(
-        models_for(activity.kind, services.settings.gateway), Question(messages, _fit, effect)
+        models_for(activity.kind, services.settings.gateway),
+        Question(messages, _fit, attempts.STORE_POST, values),
     )
 
 
@@ -105,7 +100,7 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
     held = actor.claim
     is_visit = activity.kind is ActivityKind.CROSS_VISIT
     find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
-    with services.engine.connect() as connection:
+    with services.autocommit.connect() as connection:
         posts = find(connection, held.agent_id, actor.place.id, utcnow())
         author = _voice(connection, actor)
     rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
@@ -113,14 +108,15 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
     if chosen is None:
         return None
     post = next(post for post in posts if post.id == chosen)
-    store = publish.publish_visit if is_visit else publish.publish_comment
 
-    def effect(connection: Connection, body: str) -> str | None:
-        return store(connection, _writer(actor), post_id=post.id, slot=activity.slot, body=body)
+    def values(body: str) -> dict[str, Any]:
+        judged = publish.values_of(body, actor.controls, is_post=False)
+        return {"post_id": post.id, "slot": activity.slot, **judged}
 
     messages = prompts.write_comment(author, post.author, post.body)
     return Planned(
-        models_for(activity.kind, services.settings.gateway), Question(messages, _fit, effect)
+        models_for(activity.kind, services.settings.gateway),
+        Question(messages, _fit, attempts.STORE_COMMENT, values),
     )
 
 
@@ -150,10 +146,11 @@ def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
     if len(texts) < style.TWEETS_MIN:
         return _give_up_style(services, username, f"only {len(texts)} posts to learn from")
 
-    def effect(connection: Connection, profile: dict[str, Any]) -> None:
-        profiles.learned(connection, username, profile, len(texts))
+    def values(profile: dict[str, Any]) -> dict[str, Any]:
+        return {"username": username, "profile": Jsonb(profile), "tweets": len(texts)}
 
-    question = Question(style.ask_for_style(texts), style.read_profile, effect, is_json=True)
+    messages = style.ask_for_style(texts)
+    question = Question(messages, style.read_profile, attempts.STORE_PROFILE, values, is_json=True)
     return Planned(models_for(ActivityKind.STYLE, services.settings.gateway), question)
 
 

@@ -1,8 +1,8 @@
 """One activity's question to the gateway: up to four attempts, each admitted, recorded and settled.
 
 For each attempt: admission books the call's time (app/admission) -> while that comes, insert the ledger
-row and renew the lease (one transaction) -> sleep, confirm -> call -> close the row, and on success
-store the effect with it (one transaction) -> settle the reservation. A 429 is tried again after 1, 2
+row and renew the lease (one statement) -> sleep, confirm -> call -> close the row, and on success
+store the effect with it (one statement) -> settle the reservation. A 429 is tried again after 1, 2
 and 4 seconds, or later if the gateway asks for it, and the pause holds for the whole fleet; then the
 run gives up this cycle. 402 and a refused key end the run at once. A permit that is not to be had soon
 puts the run back.
@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 
 from opentelemetry.trace import Span
-from sqlalchemy import Connection
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from app import tracing
@@ -35,9 +34,10 @@ from app.gateway import (
 )
 from app.log import get_logger, log_context
 from app.models import CallStatus
-from app.runs import leases
+from app.runs import attempts
 from app.runs.leases import Claim
 from app.runs.services import Services
+from app.statements import Statement
 from app.usage import calls, denials
 from app.usage.prices import cost_micros
 
@@ -67,8 +67,10 @@ class Question:
     messages: Sequence[dict[str, str]]
     fit: Callable[[str], Any]
     """Makes the answer's text fit to store; raises ValueError when there is nothing in it."""
-    effect: Callable[[Connection, Any], str | None]
-    """Stores that, in the transaction that closes the call; says why it is not published, if so."""
+    store: Statement
+    """Stores that, as it closes the call: one of app.runs.attempts."""
+    values: Callable[[Any], dict[str, Any]]
+    """What is stored, from what `fit` made."""
     is_json: bool = False
 
 
@@ -91,6 +93,8 @@ class Turn:
     ticket: int | None
     place: Place
     obeys_budgets: bool
+    attempts: dict[str, int]
+    """The number of each step's latest attempt; counted on here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +199,7 @@ def _attempt(
     max_tokens = services.settings.gateway.max_tokens
     # English takes about four characters a token; three leave room for other tongues.
     prompt_tokens = sum(len(message["content"]) for message in question.messages) // 3
-    with services.engine.connect() as connection:
-        number = 1 + calls.last_attempt(
-            connection, held.agent_id, held.run_id, held.opened_at, activity.step
-        )
+    number = turn.attempts.get(activity.step, 0) + 1
     request = Request(
         id=calls.call_id(held.run_id, activity.step, number),
         agent_id=held.agent_id,
@@ -215,20 +216,21 @@ def _attempt(
     opened: list[calls.OpenedCall] = []
 
     def open_row() -> None:
-        with services.engine.begin() as connection:
-            call = leases.renew(connection, held, lease) and calls.open_call(
+        with services.autocommit.connect() as connection:
+            call = attempts.open_call(
                 connection,
-                run_id=held.run_id,
-                agent_id=held.agent_id,
-                since=held.opened_at,
+                held,
+                lease,
+                request_id=request.id,
                 step=activity.step,
                 attempt=number,
-                request_type=activity.kind,
+                request_type=str(activity.kind),
                 model=model,
                 tokens_reserved=request.tokens,
             )
-        if not call:
+        if call is None:
             raise LeaseLost
+        turn.attempts[activity.step] = number
         opened.append(call)
 
     permit = services.admission.acquire(request, open_row)
@@ -273,7 +275,6 @@ def _converse(
     span: Span,
 ) -> str | None:
     began = monotonic()
-    note = None
     try:
         completion = services.gateway.complete(prompt)
         try:
@@ -283,24 +284,22 @@ def _converse(
     except GatewayFault as fault:
         result = _result(services, call.model, fault, began)
         tracing.tell(span, _told(result), fault.code)
-        with services.engine.begin() as connection:
-            calls.close_call(connection, call, result)
+        with services.autocommit.connect() as connection:
+            attempts.close_call(connection, call, result)
         asked = fault.retry_after_s if isinstance(fault, Throttled) else None
         pause_s = max(asked or 0.0, min(4.0, 2.0**failures))
         _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
         raise
     result = _result(services, call.model, completion, began)
     tracing.tell(span, _told(result))
-    with services.engine.begin() as connection:
-        calls.close_call(connection, call, result)
-        lease = timedelta(seconds=services.settings.worker.lease_s)
-        is_ours = leases.renew(connection, held, lease)
-        if is_ours:  # else the spend is recorded all the same, but the effect is not ours to store
-            note = question.effect(connection, answer)
+    lease = timedelta(seconds=services.settings.worker.lease_s)
+    effect = question.values(answer)
+    with services.autocommit.connect() as connection:
+        stored = attempts.store(connection, held, lease, call, result, question.store, effect)
     _settle(services, permit, "ok", result, 0)
-    if not is_ours:
+    if not stored.is_ours:  # its spend is recorded, but the effect was not ours to store
         raise LeaseLost
-    return note
+    return stored.note
 
 
 def _told(result: calls.Result) -> dict[str, Any]:

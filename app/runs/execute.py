@@ -1,7 +1,7 @@
 """Giving one agent its turn: the one use case.
 
-claim and read what is needed (transaction) -> decide (pure) -> for each activity:
-call the gateway (app.runs.calling) -> end the run (transaction). No transaction is open while the
+claim and read what is needed -> decide (pure) -> for each activity: call the gateway (app.runs.calling) ->
+end the run. No transaction is open while the
 gateway is called. A run taken over from a dead worker decides the same again, because its dice are
 seeded, and leaves out the steps whose result is stored.
 """
@@ -69,7 +69,7 @@ def execute(
     turnstile = services.admission.turnstile
     with nullcontext() if is_adhoc else turnstile.passing(services.stopping):
         lease = timedelta(seconds=services.settings.worker.lease_s)
-        with services.engine.begin() as connection:
+        with services.autocommit.connect() as connection:
             held = leases.claim(connection, run_id, lease, worker)
             if held is None:
                 return None
@@ -118,7 +118,7 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
         with services.engine.begin() as connection:
             leases.end(connection, held, RunState.FAILED, f"internal error: {error!r}"[:500])
         raise
-    with services.engine.begin() as connection:
+    with services.autocommit.connect() as connection:
         is_ours = leases.end(connection, held, ended.state, ended.reason)
     if not is_ours:
         log.warning("run.lease_lost")
@@ -213,7 +213,7 @@ def _react(services: Services, actor: Actor) -> None:
     if not slots or "reaction" in actor.facts.paused:
         return
     held = actor.claim
-    with services.engine.begin() as connection:
+    with services.autocommit.connect() as connection:
         posts = feed.posts_to_vote_on(connection, held.agent_id, actor.place.id, utcnow())
         rng = rng_for(held.agent_id, f"{held.moment}:reactions")
         reactions = choose_reactions(rng, posts, slots)
@@ -228,7 +228,7 @@ def _perform(
     if not isinstance(planned, Planned):
         return planned
     is_strict = actor.controls.over_budget == OverBudget.STOP
-    turn = Turn(actor.claim, actor.quota, ticket, actor.place, is_strict)
+    turn = Turn(actor.claim, actor.quota, ticket, actor.place, is_strict, actor.attempts)
     cheap = services.settings.gateway.cheap_model
     first, *others = (cheap, *planned.models) if is_cheap else planned.models
     answer = ask(services, turn, activity, first, planned.question)

@@ -8,12 +8,14 @@ stops.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Interval, Text, Update, bindparam, func, select, update
 
 from app.models import Agent, Run, RunState
 from app.runs.states import OPEN, TERMINAL, WAITING
+from app.statements import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,55 +37,69 @@ class Claim:
         return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
 
 
+_HELD = update(Run).where(
+    Run.id == bindparam("run_id"),
+    Run.attempt == bindparam("held_attempt"),
+    Run.state == RunState.RUNNING,
+)
+"""What every change of a held run has in common: it is ours, or no row matches."""
+
+
+def renewing() -> Update:
+    """The statement of `renew` as a part of others, with the values of `held_by`."""
+    return _HELD.values(lease_until=func.now() + bindparam("lease", type_=Interval)).returning(
+        Run.id, Run.agent_id
+    )
+
+
+def held_by(held: Claim, lease: timedelta) -> dict[str, Any]:
+    """What names the run and its holder in a statement that builds on `renewing`."""
+    return {"run_id": held.run_id, "held_attempt": held.attempt, "lease": lease}
+
+
+CLAIM = Statement(
+    update(Run)
+    .where(
+        Run.id == bindparam("run_id"), Run.agent_id.is_not(None), Run.state == RunState.QUEUED
+    )
+    .values(
+        state=RunState.RUNNING,
+        attempt=Run.attempt + 1,
+        lease_until=func.now() + bindparam("lease", type_=Interval),
+        worker=bindparam("holder"),
+        started_at=func.coalesce(Run.started_at, func.now()),
+    )
+    .returning(
+        Run.id, Run.agent_id, Run.attempt, Run.cycle_at, Run.created_at, Run.expires_at,
+        func.coalesce(Run.expires_at < func.now(), False), Run.ticket,
+    )
+)  # fmt: skip
+RENEW = Statement(renewing())
+_ENDED = (
+    _HELD.values(
+        state=bindparam("to"), reason=bindparam("why"), finished_at=func.now(), lease_until=None
+    )
+    .returning(Run.agent_id)
+    .cte("ended")
+)
+_SERVED = (
+    update(Agent)
+    .where(Agent.id.in_(select(_ENDED.c.agent_id)), bindparam("to", type_=Text) != RunState.SKIPPED)
+    .values(last_run_at=func.now())
+    .cte("served")
+)
+END = Statement(select(func.count()).select_from(_ENDED).add_cte(_SERVED))
+
+
 def claim(connection: Connection, run_id: UUID, lease: timedelta, worker: str = "") -> Claim | None:
     """Take a queued run; None if it is held, snoozed, ended or unknown."""
-    taken = connection.execute(
-        update(Run)
-        .where(
-            Run.id == run_id,
-            Run.agent_id.is_not(None),
-            Run.state == RunState.QUEUED,
-        )
-        .values(
-            state=RunState.RUNNING,
-            attempt=Run.attempt + 1,
-            lease_until=func.now() + lease,
-            worker=worker,
-            started_at=func.coalesce(Run.started_at, func.now()),
-        )
-        .returning(
-            Run.id,
-            Run.agent_id,
-            Run.attempt,
-            Run.cycle_at,
-            Run.created_at,
-            Run.expires_at,
-            Run.ticket,
-            func.coalesce(Run.expires_at < func.now(), False).label("is_expired"),
-        )
-    ).one_or_none()
-    if taken is None or taken.agent_id is None:
-        return None
-    return Claim(
-        run_id=taken.id,
-        agent_id=taken.agent_id,
-        attempt=taken.attempt,
-        cycle_at=taken.cycle_at,
-        opened_at=taken.created_at,
-        expires_at=taken.expires_at,
-        is_expired=taken.is_expired,
-        ticket=taken.ticket,
-    )
+    taken = CLAIM.first(connection, run_id=run_id, lease=lease, holder=worker)
+    return Claim(*taken) if taken else None
 
 
 def renew(connection: Connection, held: Claim, lease: timedelta) -> bool:
     """Hold on to a run; False when it is no longer ours."""
-    renewed = connection.execute(
-        update(Run)
-        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
-        .values(lease_until=func.now() + lease)
-    )
-    return renewed.rowcount > 0
+    return RENEW.first(connection, **held_by(held, lease)) is not None
 
 
 def renew_all(connection: Connection, held: Sequence[Claim], lease: timedelta) -> None:
@@ -111,18 +127,13 @@ def release(connection: Connection, held: Claim) -> bool:
 
 
 def end(connection: Connection, held: Claim, state: RunState, reason: str | None) -> bool:
-    """Put a held run into a terminal state; False when it is no longer ours."""
+    """Put a held run into a terminal state; False when it is no longer ours. The agent was served, unless
+    it was skipped.
+    """
     assert state in TERMINAL
-    ended = connection.execute(
-        update(Run)
-        .where(Run.id == held.run_id, Run.attempt == held.attempt, Run.state == RunState.RUNNING)
-        .values(state=state, reason=reason, finished_at=func.now(), lease_until=None)
-    )
-    if ended.rowcount and state is not RunState.SKIPPED:
-        connection.execute(
-            update(Agent).where(Agent.id == held.agent_id).values(last_run_at=func.now())
-        )
-    return ended.rowcount > 0
+    named = {"run_id": held.run_id, "held_attempt": held.attempt}
+    ended = END.one(connection, **named, to=str(state), why=reason)
+    return bool(ended[0])
 
 
 def snooze(connection: Connection, held: Claim, wait: timedelta, ticket: int | None) -> bool:

@@ -40,6 +40,8 @@ class Services:
 
     settings: Settings
     engine: Engine
+    autocommit: Engine
+    """The same connections, where each statement is a transaction of its own."""
     redis: Redis
     gateway: Gateway
     admission: Admission

@@ -7,10 +7,17 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Connection,
     DateTime,
+    Insert,
+    Integer,
     Select,
+    Text,
+    Update,
+    Uuid,
+    bindparam,
     case,
     cast,
     delete,
@@ -44,57 +51,59 @@ def call_id(run_id: UUID, step: str, attempt: int) -> UUID:
     return uuid5(run_id, f"{step}/{attempt}")
 
 
-def last_attempt(
-    connection: Connection, agent_id: UUID, run_id: UUID, since: datetime, step: str
-) -> int:
-    """The number of the step's latest attempt, by whichever worker; 0 for none.
+def attempts_made(
+    connection: Connection, agent_id: UUID, run_id: UUID, since: datetime
+) -> dict[str, int]:
+    """The number of each step's latest attempt, by whichever worker.
 
     `since` is when the run was opened: the ledger is indexed by agent and time, not by run.
     """
-    query = select(func.coalesce(func.max(Call.attempt), 0)).where(
-        Call.agent_id == agent_id,
-        Call.created_at >= since,
-        Call.run_id == run_id,
-        Call.step == step,
+    query = (
+        select(Call.step, func.max(Call.attempt).label("latest"))
+        .where(Call.agent_id == agent_id, Call.created_at >= since, Call.run_id == run_id)
+        .group_by(Call.step)
     )
-    return connection.execute(query).scalar_one()
+    return {row.step: row.latest for row in connection.execute(query)}
 
 
-def open_call(
-    connection: Connection,
-    *,
-    run_id: UUID,
-    agent_id: UUID,
-    since: datetime,
-    step: str,
-    attempt: int,
-    request_type: str,
-    model: str,
-    tokens_reserved: int,
-) -> OpenedCall | None:
-    """Insert the row of an attempt, `in_flight`; None if that attempt has one (it is not ours).
+def opening(held: CTE) -> Insert:
+    """The statement that makes the row of an attempt, `in_flight`, with the run that `held` renews
+    (app.runs.leases); none if the run is another's by now.
 
-    The caller holds the run's row locked (`leases.renew`), so looking first is safe: no other worker can
-    do the same in between. `since` is when the run was opened: none of its rows is older.
+    So nobody else can number an attempt of this run: who holds it counts on from `attempts_made`.
     """
-    request_id = call_id(run_id, step, attempt)
-    there = select(Call.id).where(
-        Call.agent_id == agent_id, Call.created_at >= since, Call.id == request_id
+    values = {
+        Call.id: bindparam("request_id", type_=Uuid()),
+        Call.run_id: held.c.id,
+        Call.agent_id: held.c.agent_id,
+        Call.step: bindparam("step", type_=Text),
+        Call.attempt: bindparam("attempt", type_=Integer),
+        Call.request_type: bindparam("request_type", type_=Text),
+        Call.model: bindparam("model", type_=Text),
+        Call.tokens_reserved: bindparam("tokens_reserved", type_=Integer),
+    }
+    row = select(*values.values()).select_from(held)
+    return insert(Call).from_select(list(values), row).returning(Call.created_at)
+
+
+def closing() -> Update:
+    """The statement that writes an outcome into its row, once, with the values of `outcome`."""
+    return (
+        update(Call)
+        .where(
+            Call.created_at == bindparam("call_at"),
+            Call.id == bindparam("call_id"),
+            (Call.status == CallStatus.IN_FLIGHT) | (Call.status == CallStatus.UNKNOWN),
+        )
+        .values({name: bindparam(name) for name in _OUTCOME} | {"finished_at": func.now()})
+        .returning(Call.id)
     )
-    if connection.execute(there).one_or_none():
-        return None
-    inserted = insert(Call).values(
-        id=request_id,
-        run_id=run_id,
-        agent_id=agent_id,
-        step=step,
-        attempt=attempt,
-        request_type=request_type,
-        model=model,
-        tokens_reserved=tokens_reserved,
-    )
-    created_at = connection.execute(inserted.returning(Call.created_at)).scalar_one()
-    return OpenedCall(request_id, created_at, model, tokens_reserved)
+
+
+_OUTCOME = (
+    "status", "error_code", "http_status", "tokens_input", "tokens_output", "tokens_used",
+    "tokens_cached", "tokens_reasoning", "cost_micros", "latency_ms",
+)  # fmt: skip
 
 
 def withdraw_call(connection: Connection, call: OpenedCall) -> None:
@@ -138,26 +147,10 @@ class Result:
         )
 
 
-def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool:
-    """Write the outcome into the row; False if it was closed before."""
-    closed = connection.execute(
-        update(Call)
-        .where(_is(call), Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN)))
-        .values(
-            status=result.status,
-            error_code=result.error_code,
-            http_status=result.http_status,
-            tokens_input=result.tokens_input,
-            tokens_output=result.tokens_output,
-            tokens_used=result.tokens_used,
-            tokens_cached=result.tokens_cached,
-            tokens_reasoning=result.tokens_reasoning,
-            cost_micros=result.cost_micros,
-            latency_ms=result.latency_ms,
-            finished_at=func.now(),
-        )
-    )
-    return closed.rowcount > 0
+def outcome(call: OpenedCall, result: Result) -> dict[str, Any]:
+    """Which row `closing` closes, and with what."""
+    known = {name: getattr(result, name) for name in _OUTCOME}
+    return known | {"status": str(result.status), "call_at": call.created_at, "call_id": call.id}
 
 
 def give_up(connection: Connection, deadline: timedelta) -> int:
