@@ -1,5 +1,6 @@
 """The connection to PostgreSQL: URL, engine, naming of constraints."""
 
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from sqlalchemy import (
     Engine,
     MetaData,
     NullPool,
+    PoolProxiedConnection,
     Text,
     create_engine,
     event,
@@ -51,9 +53,10 @@ def make_engine(
     pool_size: int = 5,
     application_name: str = "paceline",
     setting: str = "DATABASE_URL",
+    autocommit: bool = False,
 ) -> Engine:
     """An engine for any libpq-style URL (`postgres://`, `postgresql://`, `?host=/socket/dir`); `setting` is
-    what a person must look at when it is wrong.
+    what a person must look at when it is wrong. `autocommit`: each statement is a transaction of its own.
 
     Behind a transaction pooler (port 6543) server connections change hands between transactions,
     so nothing is prepared and nothing is pooled here.
@@ -67,13 +70,19 @@ def make_engine(
             f"{setting} must be PostgreSQL, not {parsed.get_backend_name()}: postgresql://user@host/db"
         )
     parsed = parsed.set(drivername="postgresql+psycopg")
-    arguments = {"connect_timeout": 5, "application_name": application_name}
+    arguments: dict[str, Any] = {
+        "connect_timeout": 5, "application_name": application_name, "autocommit": autocommit,
+    }  # fmt: skip
     if parsed.port == TRANSACTION_POOLER_PORT:
-        return create_engine(
-            parsed, connect_args={**arguments, "prepare_threshold": None}, poolclass=NullPool
-        )
+        arguments["prepare_threshold"] = None
+        return create_engine(parsed, connect_args=arguments, poolclass=NullPool)
     engine = create_engine(
-        parsed, connect_args=arguments, pool_size=pool_size, max_overflow=5, pool_use_lifo=True
+        parsed,
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=5,
+        pool_use_lifo=True,
+        pool_reset_on_return=None if autocommit else "rollback",
     )
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "checkin", _note_use)
@@ -90,6 +99,11 @@ def _set_up(connection: Any, _: object) -> None:
     connection.commit()
 
 
+def borrowed(engine: Engine) -> AbstractContextManager[PoolProxiedConnection]:
+    """A connection of the pool without SQLAlchemy's around it, for app.statements."""
+    return closing(engine.raw_connection())
+
+
 def _note_use(_: object, record: Any) -> None:
     record.info["used"] = monotonic()
 
@@ -100,7 +114,7 @@ def _ask_if_idle(connection: Any, record: Any, _: object) -> None:
         return
     try:
         connection.execute("")
-        connection.rollback()
+        connection.rollback()  # nothing for one that commits by itself
     except DriverError as error:
         raise DisconnectionError("dropped while idle") from error
 

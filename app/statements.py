@@ -7,14 +7,18 @@ is here is still written in SQLAlchemy's language on the models; only its execut
 
 from typing import Any
 
+import psycopg
 from psycopg import Cursor
 from psycopg import Error as DriverError
 from psycopg.sql import Literal
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Executable, PoolProxiedConnection
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.exc import DBAPIError
 
-_DIALECT = dialect()  # type: ignore[no-untyped-call]
+_DIALECT = dialect(dbapi=psycopg)  # type: ignore[no-untyped-call]
+
+AnyConnection = Connection | PoolProxiedConnection
+"""SQLAlchemy's, or what its pool gives out without it (`raw_connection`), which is cheaper."""
 
 
 class Statement:
@@ -32,38 +36,35 @@ class Statement:
                 self.sql = self.sql.replace(f"%({name})s", written)
         assert "POSTCOMPILE" not in self.sql, f"a list has no fixed number of values: {self.sql}"
 
-    def execute(self, connection: Connection, **values: Any) -> "Cursor[tuple[Any, ...]]":
+    def execute(self, connection: AnyConnection, **values: Any) -> "Cursor[tuple[Any, ...]]":
         """Execute it in the connection's transaction; raises SQLAlchemyError, as connections do."""
-        driver = connection.connection.driver_connection
-        assert driver is not None
+        pooled = connection.connection if isinstance(connection, Connection) else connection
+        assert pooled.driver_connection is not None
         try:
-            cursor: Cursor[tuple[Any, ...]] = driver.execute(self.sql, values)
+            return pooled.driver_connection.execute(self.sql, values)  # type: ignore[no-any-return]
         except DriverError as error:
-            raise _translated(connection, self.sql, error) from error
-        return cursor
+            raise _translated(pooled, self.sql, error) from error
 
-    def one(self, connection: Connection, **values: Any) -> tuple[Any, ...]:
+    def one(self, connection: AnyConnection, **values: Any) -> tuple[Any, ...]:
         """The row of a statement that always has one."""
         row = self.execute(connection, **values).fetchone()
         assert row is not None, self.sql
         return row
 
-    def first(self, connection: Connection, **values: Any) -> tuple[Any, ...] | None:
+    def first(self, connection: AnyConnection, **values: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
         return self.execute(connection, **values).fetchone()
 
-    def all(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
+    def all(self, connection: AnyConnection, **values: Any) -> list[tuple[Any, ...]]:
         """All rows."""
         return self.execute(connection, **values).fetchall()
 
 
-def _translated(connection: Connection, sql: str, error: DriverError) -> Exception:
-    """The error as SQLAlchemy raises it; a lost connection takes the idle ones of the pool with it."""
-    driver = connection.connection.driver_connection
-    is_lost = connection.dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type]
+def _translated(pooled: PoolProxiedConnection, sql: str, error: DriverError) -> Exception:
+    """The error as SQLAlchemy raises it; a connection that is lost does not go back into the pool."""
+    is_lost = _DIALECT.is_disconnect(error, pooled.driver_connection, None)  # type: ignore[no-untyped-call]
     if is_lost:
-        connection.invalidate(error)
-        connection.engine.dispose()
+        pooled.invalidate(error)
     return DBAPIError.instance(
-        sql, None, error, DriverError, connection_invalidated=is_lost, dialect=connection.dialect
+        sql, None, error, DriverError, connection_invalidated=is_lost, dialect=_DIALECT
     )

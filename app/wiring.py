@@ -75,11 +75,11 @@ def build(settings: Settings) -> Services:
         )
     threads = settings.worker.threads
     redis = make_redis(addresses.redis_url, max_connections=threads + 10)
-    engine = make_engine(addresses.database_url, pool_size=threads)
+    engine = make_engine(addresses.database_url)
     return Services(
         settings=settings,
         engine=engine,
-        autocommit=engine.execution_options(isolation_level="AUTOCOMMIT"),
+        autocommit=make_engine(addresses.database_url, pool_size=threads, autocommit=True),
         redis=redis,
         gateway=OpenAIGateway(
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    DateTime,
+    Function,
     ScalarSelect,
+    Select,
     SQLColumnExpression,
     Uuid,
     bindparam,
@@ -18,7 +20,7 @@ from sqlalchemy import (
 )
 
 from app.models import Agent, Comment, ContentState, Post, Vote
-from app.statements import Statement
+from app.statements import AnyConnection, Statement
 
 IS_PUBLISHED = Post.state == ContentState.PUBLISHED
 VISIBLE = (ContentState.PUBLISHED, ContentState.PENDING)
@@ -36,76 +38,81 @@ class FeedPost:
     body: str
 
 
-_AGENT, _COMMUNITY = bindparam("agent_id", type_=Uuid()), bindparam("community_id", type_=Uuid())
-_RECENT = (
-    Post.agent_id != _AGENT,
-    Post.created_at > bindparam("now", type_=DateTime(timezone=True)) - WINDOW,
-    IS_PUBLISHED,
-)
-_OWN = Statement(
-    select(Post.body)
-    .where(Post.agent_id == _AGENT)
-    .order_by(Post.created_at.desc())
-    .limit(RECENT)
-)  # fmt: skip
+Column = SQLColumnExpression[Any]
 
 
-def _uncommented(where: ColumnElement[bool]) -> Statement:
-    return Statement(
+def _of_others(agent: Column) -> tuple[ColumnElement[bool], ...]:
+    """What is new and not the agent's own."""
+    return Post.agent_id != agent, Post.created_at > func.now() - WINDOW, IS_PUBLISHED
+
+
+def own_recent_posts(agent: Column) -> "Function[list[str]]":
+    """The agent's last few posts, newest first, as part of a query."""
+    query = (
+        select(Post.body)
+        .where(Post.agent_id == agent)
+        .order_by(Post.created_at.desc())
+        .limit(RECENT)
+    )  # fmt: skip
+    return func.array(query.scalar_subquery())
+
+
+def posts_to_vote_on(agent: Column, community: Column) -> "Function[list[UUID]]":
+    """Ids of others' newest posts in the community that the agent has not voted on, newest first, as part
+    of a query.
+    """
+    query = (
+        select(Post.id)
+        .where(Post.community_id == community, *_of_others(agent))
+        .where(~exists().where(Vote.post_id == Post.id, Vote.agent_id == agent))
+        .order_by(Post.created_at.desc())
+        .limit(CANDIDATES)
+    )
+    return func.array(query.scalar_subquery())
+
+
+def posts_to_comment(agent: Column, community: Column) -> "ScalarSelect[list[list[str]] | None]":
+    """Others' newest posts in the community that the agent has not commented on, newest first, as part of a
+    query: what `feed_posts` takes.
+    """
+    found = _uncommented(Post.community_id == community, agent).subquery()
+    fields = func.json_build_array(found.c.id, found.c.handle, found.c.body)
+    return select(func.json_agg(fields)).scalar_subquery()
+
+
+def feed_posts(found: "list[list[str]] | None") -> tuple[FeedPost, ...]:
+    """What `posts_to_comment` found."""
+    return tuple(FeedPost(UUID(post_id), author, body) for post_id, author, body in found or ())
+
+
+def _uncommented(where: ColumnElement[bool], agent: Column) -> Select[UUID, str, str]:
+    return (
         select(Post.id, Agent.handle, Post.body)
         .join(Agent, Agent.id == Post.agent_id)
-        .where(where, *_RECENT)
-        .where(~exists().where(Comment.post_id == Post.id, Comment.agent_id == _AGENT))
+        .where(where, *_of_others(agent))
+        .where(~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent))
         .order_by(Post.created_at.desc())
         .limit(CANDIDATES)
     )
 
 
-_HERE = _uncommented(Post.community_id == _COMMUNITY)
-_ELSEWHERE = _uncommented(Post.community_id != _COMMUNITY)
-_TO_VOTE_ON = Statement(
-    select(Post.id)
-    .where(Post.community_id == _COMMUNITY, *_RECENT)
-    .where(~exists().where(Vote.post_id == Post.id, Vote.agent_id == _AGENT))
-    .order_by(Post.created_at.desc())
-    .limit(CANDIDATES)
+_ELSEWHERE = Statement(
+    _uncommented(
+        Post.community_id != bindparam("community_id", type_=Uuid()),
+        bindparam("agent_id", type_=Uuid()),
+    )
 )
 
 
-def own_recent_posts(connection: Connection, agent_id: UUID) -> list[str]:
-    """The agent's last few posts, newest first."""
-    return [body for (body,) in _OWN.all(connection, agent_id=agent_id)]
-
-
-def posts_to_comment(
-    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
-) -> list[FeedPost]:
-    """Others' newest posts in the community that the agent has not commented on, newest first."""
-    found = _HERE.all(connection, agent_id=agent_id, community_id=community_id, now=now)
-    return [FeedPost(*row) for row in found]
-
-
 def posts_elsewhere(
-    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
-) -> list[FeedPost]:
+    connection: AnyConnection, agent_id: UUID, community_id: UUID
+) -> tuple[FeedPost, ...]:
     """Others' newest posts in other communities, not commented on, newest first."""
-    found = _ELSEWHERE.all(connection, agent_id=agent_id, community_id=community_id, now=now)
-    return [FeedPost(*row) for row in found]
+    found = _ELSEWHERE.all(connection, agent_id=agent_id, community_id=community_id)
+    return tuple(FeedPost(*row) for row in found)
 
 
-def posts_to_vote_on(
-    connection: Connection, agent_id: UUID, community_id: UUID, now: datetime
-) -> list[UUID]:
-    """Others' newest posts in the community that the agent has not voted on, newest first."""
-    found = _TO_VOTE_ON.all(connection, agent_id=agent_id, community_id=community_id, now=now)
-    return [post_id for (post_id,) in found]
-
-
-def latest_post_at(
-    community: SQLColumnExpression[UUID],
-    before: SQLColumnExpression[datetime],
-    but_run: SQLColumnExpression[UUID],
-) -> ScalarSelect[datetime]:
+def latest_post_at(community: Column, before: Column, but_run: Column) -> ScalarSelect[datetime]:
     """When the community last had a post before that moment, not counting that run's own, as part of a
     query.
     """

@@ -26,6 +26,7 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -48,7 +49,6 @@ from app.models import (
     Review,
     Vote,
 )
-from app.statements import Statement
 
 WAITS = "waits for approval"
 REPEATED = "refused: was said before"
@@ -174,43 +174,38 @@ def note_visit(connection: Connection, agent_id: UUID) -> None:
     connection.execute(update(Agent).where(Agent.id == agent_id).values(visited_at=func.now()))
 
 
-_NEW_VOTES = func.unnest(
-    bindparam("ids", type_=ARRAY(Uuid)),
-    bindparam("posts", type_=ARRAY(Uuid)),
-    bindparam("signs", type_=ARRAY(Integer)),
-    bindparam("texts", type_=ARRAY(Text)),
-).table_valued(
-    column("id", Uuid()), column("post_id", Uuid()), column("value", Integer), column("reaction", Text),
-    name="new",
-).render_derived()  # fmt: skip
-_VOTE = Statement(
-    insert(Vote)
-    .from_select(
-        ["id", "post_id", "value", "reaction", "agent_id", "run_id"],
-        select(
-            *_NEW_VOTES.c, bindparam("agent_id", type_=Uuid()), bindparam("run_id", type_=Uuid())
-        ),
+def storing_votes(ended: CTE) -> CTE:
+    """Store votes with their reactions, of `votes_of`, one per agent and post, as the run ends."""
+    new = (
+        func.unnest(
+            bindparam("vote_ids", type_=ARRAY(Uuid)),
+            bindparam("vote_posts", type_=ARRAY(Uuid)),
+            bindparam("vote_values", type_=ARRAY(Integer)),
+            bindparam("vote_reactions", type_=ARRAY(Text)),
+        )
+        .table_valued(
+            column("id", Uuid()), column("post_id", Uuid()), column("value", Integer),
+            column("reaction", Text), name="new",
+        )
+        .render_derived()
+    )  # fmt: skip
+    rows = select(*new.c, ended.c.agent_id, ended.c.id).join_from(new, ended, true())
+    return (
+        insert(Vote)
+        .from_select([*(column.name for column in new.c), "agent_id", "run_id"], rows)
+        .on_conflict_do_nothing()
+        .cte("voted")
     )
-    .on_conflict_do_nothing()
-)  # fmt: skip
 
 
-def react(
-    connection: Connection, *, run_id: UUID, agent_id: UUID, reactions: Sequence[Reaction]
-) -> int:
-    """Store votes with their reactions, one per agent and post; returns how many were new."""
-    if not reactions:
-        return 0
-    done = _VOTE.execute(
-        connection,
-        run_id=run_id,
-        agent_id=agent_id,
-        ids=[uuid7() for _ in reactions],
-        posts=[reaction.post_id for reaction in reactions],
-        signs=[reaction.value for reaction in reactions],
-        texts=[reaction.text for reaction in reactions],
-    )
-    return done.rowcount
+def votes_of(reactions: Sequence[Reaction]) -> dict[str, Any]:
+    """The values of `storing_votes`."""
+    return {
+        "vote_ids": [uuid7() for _ in reactions],
+        "vote_posts": [reaction.post_id for reaction in reactions],
+        "vote_values": [reaction.value for reaction in reactions],
+        "vote_reactions": [reaction.text for reaction in reactions],
+    }
 
 
 def kinds_of_posts(run_id: SQLColumnExpression[UUID]) -> Function[Any]:

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection
 
 from app.agents import profiles, prompts, style
 from app.agents.activities import Activity, ActivityKind, choose_post, choose_theme, rng_for
-from app.clock import utcnow
 from app.community import feed, mentions, publish
+from app.community.feed import FeedPost
 from app.community.text import tidy
+from app.db import borrowed
 from app.log import get_logger
 from app.models import PostKind
-from app.runs import attempts
+from app.runs import writing
 from app.runs.actor import Actor
 from app.runs.calling import Question
 from app.runs.services import Services
@@ -58,24 +59,29 @@ def models_for(kind: ActivityKind, gateway: GatewaySettings) -> tuple[str, ...]:
     return gateway.models(first)
 
 
-def _voice(connection: Connection, actor: Actor) -> prompts.Author:
+def _voice(services: Services, actor: Actor) -> prompts.Author:
     """The author with the style it takes on, which an earlier step of this run may have learned."""
     if actor.style_source is None:
         return actor.author
-    known = profiles.profile_of(connection, actor.style_source)
+    with services.engine.connect() as connection:
+        known = profiles.profile_of(connection, actor.style_source)
     return replace(actor.author, style=style.describe(known))
+
+
+def _heard(services: Services, actor: Actor) -> list[tuple[UUID, str, str]]:
+    """Mentions that a post may take up, as (id, author, text)."""
+    if not actor.x_handle:
+        return []
+    with services.engine.connect() as connection:
+        return mentions.open_mentions(connection, actor.x_handle, actor.claim.opened_at)
 
 
 def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
     held = actor.claim
     is_welcome = activity.kind is ActivityKind.WELCOME
     theme, heard = None, []
-    with services.autocommit.connect() as connection:
-        recent = feed.own_recent_posts(connection, held.agent_id)
-        author = _voice(connection, actor)
-        if not is_welcome and actor.x_handle:
-            heard = mentions.open_mentions(connection, actor.x_handle, held.opened_at)
     if not is_welcome:
+        heard = _heard(services, actor)
         rng = rng_for(held.agent_id, f"{held.moment}:theme")
         theme = choose_theme(rng, services.settings.activity.themes)
 
@@ -89,34 +95,37 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
         }
 
     said = [f"@{who}: {text}" for _, who, text in heard]
-    messages = prompts.write_post(author, activity.kind, recent, theme, said)
+    messages = prompts.write_post(
+        _voice(services, actor), activity.kind, actor.own_posts, theme, said
+    )
     return Planned(
         models_for(activity.kind, services.settings.gateway),
-        Question(messages, _fit, attempts.STORE_POST, values),
+        Question(messages, _fit, writing.STORE_POST, values),
     )
 
 
 def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Planned | None:
     held = actor.claim
-    is_visit = activity.kind is ActivityKind.CROSS_VISIT
-    find = feed.posts_elsewhere if is_visit else feed.posts_to_comment
-    with services.autocommit.connect() as connection:
-        posts = find(connection, held.agent_id, actor.place.id, utcnow())
-        author = _voice(connection, actor)
+    posts: Sequence[FeedPost] = actor.to_comment
+    if activity.kind is ActivityKind.CROSS_VISIT:
+        with borrowed(services.autocommit) as connection:
+            posts = feed.posts_elsewhere(connection, held.agent_id, actor.place.id)
+    posts = [post for post in posts if post.id not in actor.commented]
     rng = rng_for(held.agent_id, f"{held.moment}:{activity.step}")
     chosen = choose_post(rng, [post.id for post in posts])
     if chosen is None:
         return None
     post = next(post for post in posts if post.id == chosen)
+    actor.commented.add(post.id)
 
     def values(body: str) -> dict[str, Any]:
         judged = publish.values_of(body, actor.controls, is_post=False)
         return {"post_id": post.id, "slot": activity.slot, **judged}
 
-    messages = prompts.write_comment(author, post.author, post.body)
+    messages = prompts.write_comment(_voice(services, actor), post.author, post.body)
     return Planned(
         models_for(activity.kind, services.settings.gateway),
-        Question(messages, _fit, attempts.STORE_COMMENT, values),
+        Question(messages, _fit, writing.STORE_COMMENT, values),
     )
 
 
@@ -150,7 +159,7 @@ def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
         return {"username": username, "profile": Jsonb(profile), "tweets": len(texts)}
 
     messages = style.ask_for_style(texts)
-    question = Question(messages, style.read_profile, attempts.STORE_PROFILE, values, is_json=True)
+    question = Question(messages, style.read_profile, writing.STORE_PROFILE, values, is_json=True)
     return Planned(models_for(ActivityKind.STYLE, services.settings.gateway), question)
 
 

@@ -20,6 +20,7 @@ from app import tracing
 from app.admission.controller import Permit, Place, Refusal, Request
 from app.agents.activities import Activity
 from app.clock import monotonic, sleep, utcnow
+from app.db import borrowed
 from app.gateway import (
     BadAnswer,
     Completion,
@@ -34,7 +35,7 @@ from app.gateway import (
 )
 from app.log import get_logger, log_context
 from app.models import CallStatus
-from app.runs import attempts
+from app.runs import writing
 from app.runs.leases import Claim
 from app.runs.services import Services
 from app.statements import Statement
@@ -68,7 +69,7 @@ class Question:
     fit: Callable[[str], Any]
     """Makes the answer's text fit to store; raises ValueError when there is nothing in it."""
     store: Statement
-    """Stores that, as it closes the call: one of app.runs.attempts."""
+    """Stores that, as it closes the call: one of app.runs.writing."""
     values: Callable[[Any], dict[str, Any]]
     """What is stored, from what `fit` made."""
     is_json: bool = False
@@ -216,8 +217,8 @@ def _attempt(
     opened: list[calls.OpenedCall] = []
 
     def open_row() -> None:
-        with services.autocommit.connect() as connection:
-            call = attempts.open_call(
+        with borrowed(services.autocommit) as connection:
+            call = writing.open_call(
                 connection,
                 held,
                 lease,
@@ -284,8 +285,8 @@ def _converse(
     except GatewayFault as fault:
         result = _result(services, call.model, fault, began)
         tracing.tell(span, _told(result), fault.code)
-        with services.autocommit.connect() as connection:
-            attempts.close_call(connection, call, result)
+        with borrowed(services.autocommit) as connection:
+            writing.close_call(connection, call, result)
         asked = fault.retry_after_s if isinstance(fault, Throttled) else None
         pause_s = max(asked or 0.0, min(4.0, 2.0**failures))
         _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
@@ -294,8 +295,8 @@ def _converse(
     tracing.tell(span, _told(result))
     lease = timedelta(seconds=services.settings.worker.lease_s)
     effect = question.values(answer)
-    with services.autocommit.connect() as connection:
-        stored = attempts.store(connection, held, lease, call, result, question.store, effect)
+    with borrowed(services.autocommit) as connection:
+        stored = writing.store(connection, held, lease, call, result, question.store, effect)
     _settle(services, permit, "ok", result, 0)
     if not stored.is_ours:  # its spend is recorded, but the effect was not ours to store
         raise LeaseLost

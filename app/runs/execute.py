@@ -18,12 +18,13 @@ from app.admission.turnstile import Stopping
 from app.agents import profiles
 from app.agents.activities import POSTS, Activity, ActivityKind, due_activities, rng_for
 from app.clock import utcnow
-from app.community import feed, publish
-from app.community.reactions import choose_reactions
+from app.community import publish
+from app.community.reactions import Reaction, choose_reactions
+from app.db import borrowed
 from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
-from app.runs import leases
-from app.runs.actor import Actor, read_actor
+from app.runs import leases, writing
+from app.runs.actor import Actor, take_turn
 from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
 from app.runs.calling import Answered, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.services import Services
@@ -68,17 +69,10 @@ def execute(
     """
     turnstile = services.admission.turnstile
     with nullcontext() if is_adhoc else turnstile.passing(services.stopping):
-        lease = timedelta(seconds=services.settings.worker.lease_s)
-        with services.autocommit.connect() as connection:
-            held = leases.claim(connection, run_id, lease, worker)
-            if held is None:
-                return None
-            actor = read_actor(
-                connection,
-                held,
-                services.settings,
-                can_learn=services.sources.twitterapi is not None,
-            )
+        actor = take_turn(services, run_id, worker)
+        if actor is None:
+            return None
+        held = actor.claim
         about = {
             tracing.OPERATION: "invoke_agent", tracing.AGENT: actor.author.handle,
             tracing.AGENT_ID: held.agent_id, tracing.RUN: held.run_id, tracing.CYCLE: held.cycle_at,
@@ -118,8 +112,7 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
         with services.engine.begin() as connection:
             leases.end(connection, held, RunState.FAILED, f"internal error: {error!r}"[:500])
         raise
-    with services.autocommit.connect() as connection:
-        is_ours = leases.end(connection, held, ended.state, ended.reason)
+    is_ours = _end(services, actor, ended.state, ended.reason)
     if not is_ours:
         log.warning("run.lease_lost")
         return None
@@ -139,12 +132,11 @@ def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) ->
         did = done - {"style"}
         state = RunState.COMPLETED if did else RunState.SKIPPED
         reason = f"{later.reason}: no permit within the cycle" + (" for the rest" if did else "")
-    with services.engine.begin() as connection:
-        is_ours = (
-            leases.end(connection, held, state, reason)
-            if too_late
-            else leases.snooze(connection, held, wait, later.ticket)
-        )
+    if too_late:
+        is_ours = _end(services, actor, state, reason)
+    else:
+        with services.engine.begin() as connection:
+            is_ours = leases.snooze(connection, held, wait, later.ticket)
     if not is_ours:
         return None
     log.info("run.put_back", state=state, reason=reason, wait_s=round(later.wait_s, 3))
@@ -163,7 +155,6 @@ def _act(services: Services, actor: Actor) -> _End:
     done = set(actor.done)
     notes, troubles = list(left_out), list[str]()
     policy = actor.controls.over_budget
-    _react(services, actor)
     is_denied = False
     is_over = _is_over_budget(services, actor)
     ticket = held.ticket  # good for the first call after a snooze
@@ -207,17 +198,18 @@ def _is_over_budget(services: Services, actor: Actor) -> bool:
     return services.admission.is_over_budget(actor.place)
 
 
-def _react(services: Services, actor: Actor) -> None:
-    """Votes with ready-made reactions: no call, and storing them twice changes nothing."""
-    slots = services.settings.activity.reaction_slots
-    if not slots or "reaction" in actor.facts.paused:
-        return
-    held = actor.claim
-    with services.autocommit.connect() as connection:
-        posts = feed.posts_to_vote_on(connection, held.agent_id, actor.place.id, utcnow())
+def _end(services: Services, actor: Actor, state: RunState, reason: str | None) -> bool:
+    """End the run with the votes that its agent gives: ready-made reactions, without a call. A turn that was
+    no turn gives none.
+    """
+    held, reactions = actor.claim, list[Reaction]()
+    is_turn = actor.state == AgentState.ACTIVE and not held.is_expired
+    if is_turn and "reaction" not in actor.facts.paused:
         rng = rng_for(held.agent_id, f"{held.moment}:reactions")
-        reactions = choose_reactions(rng, posts, slots)
-        publish.react(connection, run_id=held.run_id, agent_id=held.agent_id, reactions=reactions)
+        slots = services.settings.activity.reaction_slots
+        reactions = choose_reactions(rng, actor.to_vote_on, slots)
+    with borrowed(services.autocommit) as connection:
+        return writing.end_run(connection, held, state, reason, reactions)
 
 
 def _perform(

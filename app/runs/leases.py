@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Interval, Text, Update, bindparam, func, select, update
+from sqlalchemy import CTE, Connection, Interval, Text, Update, bindparam, func, select, update
 
 from app.models import Agent, Run, RunState
 from app.runs.states import OPEN, TERMINAL, WAITING
-from app.statements import Statement
+from app.statements import AnyConnection, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,49 +57,62 @@ def held_by(held: Claim, lease: timedelta) -> dict[str, Any]:
     return {"run_id": held.run_id, "held_attempt": held.attempt, "lease": lease}
 
 
-CLAIM = Statement(
-    update(Run)
-    .where(
-        Run.id == bindparam("run_id"), Run.agent_id.is_not(None), Run.state == RunState.QUEUED
-    )
-    .values(
-        state=RunState.RUNNING,
-        attempt=Run.attempt + 1,
-        lease_until=func.now() + bindparam("lease", type_=Interval),
-        worker=bindparam("holder"),
-        started_at=func.coalesce(Run.started_at, func.now()),
-    )
-    .returning(
-        Run.id, Run.agent_id, Run.attempt, Run.cycle_at, Run.created_at, Run.expires_at,
-        func.coalesce(Run.expires_at < func.now(), False), Run.ticket,
-    )
-)  # fmt: skip
-RENEW = Statement(renewing())
-_ENDED = (
-    _HELD.values(
-        state=bindparam("to"), reason=bindparam("why"), finished_at=func.now(), lease_until=None
-    )
-    .returning(Run.agent_id)
-    .cte("ended")
-)
-_SERVED = (
-    update(Agent)
-    .where(Agent.id.in_(select(_ENDED.c.agent_id)), bindparam("to", type_=Text) != RunState.SKIPPED)
-    .values(last_run_at=func.now())
-    .cte("served")
-)
-END = Statement(select(func.count()).select_from(_ENDED).add_cte(_SERVED))
+def claiming() -> Update:
+    """The statement of `claim` as a part of others: what it returns, in this order, is a Claim."""
+    return (
+        update(Run)
+        .where(
+            Run.id == bindparam("run_id"), Run.agent_id.is_not(None), Run.state == RunState.QUEUED
+        )
+        .values(
+            state=RunState.RUNNING,
+            attempt=Run.attempt + 1,
+            lease_until=func.now() + bindparam("lease", type_=Interval),
+            worker=bindparam("holder"),
+            started_at=func.coalesce(Run.started_at, func.now()),
+        )
+        .returning(
+            Run.id, Run.agent_id, Run.attempt, Run.cycle_at, Run.created_at, Run.expires_at,
+            func.coalesce(Run.expires_at < func.now(), False).label("is_expired"), Run.ticket,
+        )
+    )  # fmt: skip
 
 
-def claim(connection: Connection, run_id: UUID, lease: timedelta, worker: str = "") -> Claim | None:
+def ending() -> tuple[CTE, CTE]:
+    """The parts of the statement of `end`: the run, if it is ours, and its agent, served unless skipped."""
+    ended = (
+        _HELD.values(
+            state=bindparam("to"), reason=bindparam("why"), finished_at=func.now(), lease_until=None
+        )
+        .returning(Run.id, Run.agent_id)
+        .cte("ended")
+    )
+    served = (
+        update(Agent)
+        .where(Agent.id == ended.c.agent_id, bindparam("to", type_=Text) != RunState.SKIPPED)
+        .values(last_run_at=func.now())
+        .cte("served")
+    )
+    return ended, served
+
+
+_CLAIM = Statement(claiming())
+_RENEW = Statement(renewing())
+_ENDED, _SERVED = ending()
+_END = Statement(select(func.count()).select_from(_ENDED).add_cte(_SERVED))
+
+
+def claim(
+    connection: AnyConnection, run_id: UUID, lease: timedelta, worker: str = ""
+) -> Claim | None:
     """Take a queued run; None if it is held, snoozed, ended or unknown."""
-    taken = CLAIM.first(connection, run_id=run_id, lease=lease, holder=worker)
+    taken = _CLAIM.first(connection, run_id=run_id, lease=lease, holder=worker)
     return Claim(*taken) if taken else None
 
 
-def renew(connection: Connection, held: Claim, lease: timedelta) -> bool:
+def renew(connection: AnyConnection, held: Claim, lease: timedelta) -> bool:
     """Hold on to a run; False when it is no longer ours."""
-    return RENEW.first(connection, **held_by(held, lease)) is not None
+    return _RENEW.first(connection, **held_by(held, lease)) is not None
 
 
 def renew_all(connection: Connection, held: Sequence[Claim], lease: timedelta) -> None:
@@ -126,14 +139,17 @@ def release(connection: Connection, held: Claim) -> bool:
     return released.rowcount > 0
 
 
-def end(connection: Connection, held: Claim, state: RunState, reason: str | None) -> bool:
-    """Put a held run into a terminal state; False when it is no longer ours. The agent was served, unless
-    it was skipped.
-    """
+def end(connection: AnyConnection, held: Claim, state: RunState, reason: str | None) -> bool:
+    """Put a held run into a terminal state; False when it is no longer ours."""
+    return bool(_END.one(connection, **ended_as(held, state, reason))[0])
+
+
+def ended_as(held: Claim, state: RunState, reason: str | None) -> dict[str, Any]:
+    """The values of a statement that builds on `ending`."""
     assert state in TERMINAL
-    named = {"run_id": held.run_id, "held_attempt": held.attempt}
-    ended = END.one(connection, **named, to=str(state), why=reason)
-    return bool(ended[0])
+    return {
+        "run_id": held.run_id, "held_attempt": held.attempt, "to": str(state), "why": reason,
+    }  # fmt: skip
 
 
 def snooze(connection: Connection, held: Claim, wait: timedelta, ticket: int | None) -> bool:

@@ -41,7 +41,7 @@ class Services:
     settings: Settings
     engine: Engine
     autocommit: Engine
-    """The same connections, where each statement is a transaction of its own."""
+    """For statements that are a transaction of their own, which is nearly all a run does."""
     redis: Redis
     gateway: Gateway
     admission: Admission
@@ -57,3 +57,4 @@ class Services:
         self.sources.close()
         self.redis.close()
         self.engine.dispose()
+        self.autocommit.dispose()

@@ -29,7 +29,9 @@ def cost_micros(
     if price:
         of_cached = price.input if price.cached is None else price.cached
         micros = (
-            (tokens_input - cached) * price.input + cached * of_cached + tokens_output * price.output
+            (tokens_input - cached) * price.input
+            + cached * of_cached
+            + tokens_output * price.output
         )
     else:
         dollars = _listed(model, tokens_input, tokens_output, at, cached)

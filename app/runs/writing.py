@@ -1,21 +1,23 @@
-"""An attempt in the database: one statement before the call, one after it, each a transaction of its own.
+"""What a turn writes: before a call, after it, at its end; one statement each, a transaction of its own.
 
-Both renew the run's lease first and do the rest only if it was ours, so whoever lost the run stores
-nothing; what its call came to is recorded all the same. Put together from what the ledger, the leases
-and those who store effects know, because one statement costs an eighth of a transaction with five.
+All do their part only if the run is ours, so whoever lost it stores nothing; what a call came to is
+recorded all the same. They are put together here from what the ledger, the leases and those who store
+effects know, because one statement costs an eighth of a transaction with five.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, Connection, func, select
+from sqlalchemy import CTE, func, select
 
 from app.agents import profiles
 from app.community import publish
+from app.community.reactions import Reaction
+from app.models import RunState
 from app.runs import leases
 from app.runs.leases import Claim
-from app.statements import Statement
+from app.statements import AnyConnection, Statement
 from app.usage import calls
 from app.usage.calls import OpenedCall, Result
 
@@ -23,6 +25,10 @@ _HELD = leases.renewing().cte("held")
 _CLOSED = calls.closing().cte("closed")
 _OPEN = Statement(calls.opening(_HELD))
 _CLOSE = Statement(calls.closing())
+_ENDED, _SERVED = leases.ending()
+_END = Statement(
+    select(func.count()).select_from(_ENDED).add_cte(_SERVED, publish.storing_votes(_ENDED))
+)
 
 
 def _closing_with(effect: Callable[[CTE], tuple[CTE, ...]]) -> Statement:
@@ -52,7 +58,7 @@ class Stored(NamedTuple):
 
 
 def open_call(
-    connection: Connection, held: Claim, lease: timedelta, **attempt: Any
+    connection: AnyConnection, held: Claim, lease: timedelta, **attempt: Any
 ) -> OpenedCall | None:
     """Renew the lease and insert the attempt's row (app.usage.calls.opening); None if the run is not ours."""
     row = _OPEN.first(connection, **leases.held_by(held, lease), **attempt)
@@ -61,13 +67,13 @@ def open_call(
     return OpenedCall(attempt["request_id"], row[0], attempt["model"], attempt["tokens_reserved"])
 
 
-def close_call(connection: Connection, call: OpenedCall, result: Result) -> bool:
+def close_call(connection: AnyConnection, call: OpenedCall, result: Result) -> bool:
     """Write the outcome into the row; False if it was closed before."""
     return _CLOSE.first(connection, **calls.outcome(call, result)) is not None
 
 
 def store(
-    connection: Connection,
+    connection: AnyConnection,
     held: Claim,
     lease: timedelta,
     call: OpenedCall,
@@ -82,3 +88,15 @@ def store(
         # A run beside this one may have stored the agent's one welcome in the same moment; now it is seen.
         held_runs, stored, note = statement.one(connection, **values)
     return Stored(held_runs > 0, stored > 0, note)
+
+
+def end_run(
+    connection: AnyConnection,
+    held: Claim,
+    state: RunState,
+    reason: str | None,
+    reactions: Sequence[Reaction],
+) -> bool:
+    """Put a held run into a terminal state and store its votes; False when it is no longer ours."""
+    values = leases.ended_as(held, state, reason) | publish.votes_of(reactions)
+    return bool(_END.one(connection, **values)[0])
