@@ -20,6 +20,7 @@ from app.settings import Settings, get_settings
 from app.wiring import find_addresses
 from beat_schedule import BEAT_SCHEDULE
 from workers.alive import Alive
+from workers.consumer import FlushEvents
 from workers.schedule import OnTheClock
 
 KEY_PREFIX = "paceline:"
@@ -90,7 +91,7 @@ def make_app(settings: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
-    celery.steps["worker"].add(Alive)
+    celery.steps["worker"] |= {Alive, FlushEvents}
     return celery
 
 

@@ -4,6 +4,7 @@ Built lazily, so that nothing is shared over a fork, and a shell that only enque
 nothing but the broker.
 """
 
+import gc
 import os
 import sys
 from functools import cache
@@ -11,6 +12,7 @@ from functools import cache
 from celery.signals import (
     worker_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
@@ -43,6 +45,16 @@ def _refuse_to_start_broken(**_: object) -> None:
     except PacelineError as error:
         print(f"paceline: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None
+
+
+@worker_ready.connect
+def _collect_less_garbage(**_: object) -> None:
+    """What is loaded by now stays, so the collector need not look at it; and a turn makes thousands of
+    objects but hardly a cycle, so it need not look every 700. It took a fifth of a worker's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @worker_shutting_down.connect

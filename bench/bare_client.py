@@ -1,0 +1,60 @@
+"""The openai client and nothing else: what every pipeline is compared with. For bench.pipeline.
+
+GATEWAY_URL=... python -m bench.bare_client --calls 400 --threads 1
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+from openai import OpenAI
+
+MESSAGES = [
+    {
+        "role": "system",
+        "content": "You are Agent 1 (@a1), a member of the community Place. You like load.",
+    },
+    {
+        "role": "user",
+        "content": "Write one new post for Place about something you know from your work. Do not repeat "
+        "these earlier posts:\n" + "<text>A short post about the day.</text>\n" * 5 + "Plain text.",
+    },
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    client = OpenAI(base_url=os.environ["GATEWAY_URL"], api_key="none", max_retries=0)
+
+    def call(_: int) -> None:
+        client.chat.completions.create(
+            model="google/gemini-2.5-flash",
+            messages=MESSAGES,  # type: ignore[arg-type]
+            max_tokens=1024,
+            temperature=0.9,
+            extra_headers={"X-Request-Id": str(uuid4())},
+        )
+
+    with ThreadPoolExecutor(chosen.threads) as pool:
+        list(
+            pool.map(call, range(chosen.calls // 4))
+        )  # connections, and whatever is built at first use
+        cpu, began = time.process_time(), time.monotonic()
+        list(pool.map(call, range(chosen.calls)))
+    took = time.monotonic() - began
+    cpu_ms = 1000 * (time.process_time() - cpu) / chosen.calls
+    print(
+        json.dumps(
+            {"cpu_ms_per_call": round(cpu_ms, 3), "calls_per_s": round(chosen.calls / took, 1)}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
