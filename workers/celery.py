@@ -20,6 +20,7 @@ from app.settings import Settings, get_settings
 from app.wiring import find_addresses
 from beat_schedule import BEAT_SCHEDULE
 from workers.alive import Alive
+from workers.broker import use as use_kept_clients
 from workers.consumer import FlushEvents
 from workers.schedule import OnTheClock
 
@@ -30,6 +31,7 @@ KEY_PREFIX = "paceline:"
 def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
     broker, transport = _broker(find_addresses(settings).redis_url)
+    use_kept_clients()
     celery = Celery("paceline", broker=broker, include=["workers.tasks"])
     threads = settings.worker.threads
     # Longer than the longest run, and the same everywhere: the shortest one on a Redis wins, and a
