@@ -1,7 +1,7 @@
 """What people write first: Celery, an ORM, a sum before each call, a counter polled for the rate.
 
-A comparison for bench.pipeline, as a fleet of its own: `celery -A bench.naive worker`. One task per agent, which
-makes a post and asks the gateway once, as everybody's tutorial has it.
+A comparison for bench.pipeline, as a fleet of its own: `celery -A bench.naive worker`. One task per agent,
+which asks the gateway once and stores a post.
 """
 
 import os
