@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.orm import aliased
 
 from app.models import Agent, Comment, ContentState, Post, Vote
 from app.statements import AnyConnection, Statement
@@ -46,6 +47,15 @@ def _of_others(agent: Column) -> tuple[ColumnElement[bool], ...]:
     return Post.agent_id != agent, Post.created_at > func.now() - WINDOW, IS_PUBLISHED
 
 
+def _has(table: type[Vote] | type[Comment], agent: Column) -> ColumnElement[bool]:
+    """Whether the agent has voted or commented on the post."""
+    return (
+        exists()
+        .where(table.post_id == Post.id, table.agent_id == agent)
+        .correlate_except(table)
+    )  # fmt: skip
+
+
 def own_recent_posts(agent: Column) -> "Function[list[str]]":
     """The agent's last few posts, newest first, as part of a query."""
     query = (
@@ -64,33 +74,36 @@ def posts_to_vote_on(agent: Column, community: Column) -> "Function[list[UUID]]"
     query = (
         select(Post.id)
         .where(Post.community_id == community, *_of_others(agent))
-        .where(~exists().where(Vote.post_id == Post.id, Vote.agent_id == agent))
+        .where(~_has(Vote, agent))
         .order_by(Post.created_at.desc())
         .limit(CANDIDATES)
     )
     return func.array(query.scalar_subquery())
 
 
-def posts_to_comment(agent: Column, community: Column) -> "ScalarSelect[list[list[str]] | None]":
+def posts_to_comment(agent: Column, community: Column) -> "Function[list[list[str]]]":
     """Others' newest posts in the community that the agent has not commented on, newest first, as part of a
     query: what `feed_posts` takes.
     """
-    found = _uncommented(Post.community_id == community, agent).subquery()
-    fields = func.json_build_array(found.c.id, found.c.handle, found.c.body)
-    return select(func.json_agg(fields)).scalar_subquery()
+    found = _uncommented(Post.community_id == community, agent)
+    as_json = found.with_only_columns(func.json_build_array(*found.selected_columns))
+    return func.array(as_json.scalar_subquery())
 
 
-def feed_posts(found: "list[list[str]] | None") -> tuple[FeedPost, ...]:
+def feed_posts(found: list[list[str]]) -> tuple[FeedPost, ...]:
     """What `posts_to_comment` found."""
-    return tuple(FeedPost(UUID(post_id), author, body) for post_id, author, body in found or ())
+    return tuple(FeedPost(UUID(post_id), author, body) for post_id, author, body in found)
+
+
+_Writer = aliased(Agent)  # the query that this becomes a part of may be about another agent
 
 
 def _uncommented(where: ColumnElement[bool], agent: Column) -> Select[UUID, str, str]:
     return (
-        select(Post.id, Agent.handle, Post.body)
-        .join(Agent, Agent.id == Post.agent_id)
+        select(Post.id, _Writer.handle, Post.body)
+        .join(_Writer, _Writer.id == Post.agent_id)
         .where(where, *_of_others(agent))
-        .where(~exists().where(Comment.post_id == Post.id, Comment.agent_id == agent))
+        .where(~_has(Comment, agent))
         .order_by(Post.created_at.desc())
         .limit(CANDIDATES)
     )

@@ -96,7 +96,7 @@ class _Known(NamedTuple):
     slots: list[int]
     own_posts: list[str]
     to_vote_on: list[UUID]
-    to_comment: list[list[str]] | None
+    to_comment: list[list[str]]
 
 
 _KNOWN_FIELDS = _CLAIM_FIELDS + len(_Known._fields)

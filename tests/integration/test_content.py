@@ -13,6 +13,7 @@ from app.community import feed
 from app.community.review import decide, list_content
 from app.gateway import Completion, TokenUsage
 from app.models import Agent, AuditEntry, Call, Comment, ContentState, Post
+from app.runs.actor import take_turn
 from app.runs.execute import execute
 from app.settings import ControlSettings
 from tests.conftest import make_settings
@@ -85,11 +86,10 @@ def test_refused_text_is_kept_out_of_every_feed_and_not_asked_for_again(services
     execute(services, run_id)
     with services.engine.begin() as connection:
         (bob,) = make_agents(connection, 2)[1:]
-        place = connection.execute(select(Agent.community_id).where(Agent.id == bob)).scalar_one()
-        assert feed.posts_to_comment(connection, bob, place, utcnow()) == []
-        assert feed.posts_to_vote_on(connection, bob, place, utcnow()) == []
         assert feed.latest_posts(connection) == []
-        assert feed.latest_post_at(connection, place, utcnow(), bob) is None
+        run_id = make_run(connection, bob)
+    actor = take_turn(services, run_id, "")
+    assert (actor.to_comment, actor.to_vote_on, actor.facts.quiet) == ((), [], None)
 
 
 def test_links_are_taken_out_kept_or_refused(services, ada):

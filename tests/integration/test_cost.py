@@ -2,16 +2,20 @@
 cheaper has to say so here, and in docs/scaling.md.
 """
 
+import cProfile
+import pstats
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, select
+from openai import OpenAI
+from sqlalchemy import Connection, event, func, select
 
 from app.clock import utcnow
 from app.models import Call, Run
 from app.runs import cycles
 from app.runs.execute import execute
+from app.statements import Statement
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
@@ -28,6 +32,13 @@ def counted(services):
     def on_commit(_):
         found["commits"] += 1
 
+    execute_prepared = Statement.execute
+
+    def execute_counted(statement, connection, **values):
+        found["statements"] += 1
+        found["commits"] += not isinstance(connection, Connection)  # then it commits by itself
+        return execute_prepared(statement, connection, **values)
+
     pool = services.redis.connection_pool
     original = pool.get_connection
 
@@ -38,9 +49,11 @@ def counted(services):
     event.listen(services.engine, "before_cursor_execute", on_statement)
     event.listen(services.engine, "commit", on_commit)
     pool.get_connection = get_connection
+    Statement.execute = execute_counted
     try:
         yield found
     finally:
+        Statement.execute = execute_prepared
         pool.get_connection = original
         event.remove(services.engine, "before_cursor_execute", on_statement)
         event.remove(services.engine, "commit", on_commit)
@@ -66,9 +79,31 @@ def test_run_with_one_call(posting):
     with services.engine.connect() as connection:
         query = select(func.count()).select_from(Call).where(Call.run_id == run_id)
         assert connection.execute(query).scalar_one() == 1
-    assert cost["statements"] == 17, cost
-    assert cost["commits"] == 4, cost
-    assert cost["redis"] == 2, cost
+    assert cost == {"statements": 4, "commits": 4, "redis": 2}
+
+
+def test_turn_takes_no_more_work_than_the_bare_client(posting, sandbox):
+    """Functions that Python calls, Celery's part left out: where a run's CPU goes, without a clock. Measured:
+    0.86 of what `chat.completions.create` takes for the same call (and 1.06 in instructions, bench.pipeline).
+    """
+    services, run_id = posting
+    client = OpenAI(base_url=sandbox.url, api_key="none", max_retries=0)
+    messages = [{"role": "user", "content": "Write one new post. " * 20}]
+
+    def create():
+        client.chat.completions.create(model="m", messages=messages, max_tokens=1024)
+
+    create()  # connections, and what is built at first use
+    bare = functions_called(create)
+    assert functions_called(lambda: execute(services, run_id)) <= 1.1 * bare, bare
+    client.close()
+
+
+def functions_called(work) -> int:
+    """How many functions Python called in this thread."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return pstats.Stats(profile).total_calls
 
 
 def test_call_more_costs_what_a_call_costs(engine, redis, embedded, sandbox, home):
@@ -86,9 +121,7 @@ def test_call_more_costs_what_a_call_costs(engine, redis, embedded, sandbox, hom
     with counted(services) as cost:
         outcome = execute(services, runs[3])
     assert outcome.comments == 2
-    assert cost["statements"] == 17 + 2 * 9, cost
-    assert cost["commits"] == 4 + 2 * 2, cost
-    assert cost["redis"] == 2 * 3, cost
+    assert cost == {"statements": 4 + 2 * 2, "commits": 4 + 2 * 2, "redis": 2 * 3}
     services.close()
 
 
