@@ -65,6 +65,10 @@ def _missing(settings: Settings, name: str) -> str:
     )
 
 
+CONNECTIONS = 16
+"""To PostgreSQL, however many threads wait for the gateway: each needs one for a millisecond at a time."""
+
+
 def build(settings: Settings) -> Services:
     """Assemble the services. Nothing connects before it is used."""
     addresses = find_addresses(settings)
@@ -79,7 +83,9 @@ def build(settings: Settings) -> Services:
     return Services(
         settings=settings,
         engine=engine,
-        autocommit=make_engine(addresses.database_url, pool_size=threads, autocommit=True),
+        autocommit=make_engine(
+            addresses.database_url, pool_size=min(threads, CONNECTIONS), autocommit=True
+        ),
         redis=redis,
         gateway=OpenAIGateway(
             addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads

@@ -2,9 +2,10 @@
 
     python -m bench.adhoc --out docs/adhoc.json
 
-Real embedded servers, the workers that `paceline up` starts (one for everything, one small one for what people
-start), a gateway with a second of latency, a cap of 4 calls/s that the backlog uses up. Agents are started one
-after another with `run_agent.delay`; from there to when a worker has taken the run, and to its first call.
+Real embedded servers, the workers that `paceline up` starts (one for everything, one small one for what
+people start), a gateway with a second of latency, a cap of 4 calls/s that the backlog uses up. Agents are
+started one after another with `run_agent.delay`; from there to when a worker has taken the run, and to when
+its first call is booked.
 """
 
 import argparse

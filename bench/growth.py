@@ -2,8 +2,8 @@
 
     python -m bench.growth --out docs/growth.json
 
-Agents and rows of the ledger grow together: queries and milliseconds of opening a cycle's slices, of pages over
-HTTP, of reports. Linear is what is done for each agent or call; a page should be flat.
+Agents and rows of the ledger grow together: queries and milliseconds of opening a cycle's slices, of pages
+over HTTP, of reports. Linear is what is done for each agent or call; a page should be flat.
 """
 
 import argparse

@@ -2,10 +2,11 @@
 
     python -m bench.pipeline --rounds 3 --out docs/pipeline.json
 
-Real embedded servers, real workers, one sandbox gateway without a cap for all; once without latency, once with
-a second. CPU is that of the processes that make the calls, user and system, from when a fifth of the work is
-done until all of it is; rounds alternate, the middle one counts. Everything is a ratio to the bare
-client's `chat.completions.create`, sync, in one thread, in the same round.
+Real embedded servers, real workers, one sandbox gateway without a cap for all; once without latency, once
+with a second. CPU is that of the processes that make the calls, user and system, from when a fifth of the
+work is done until all of it is; they have one core to themselves, and the servers another, as if those were
+elsewhere. Rounds alternate, the middle one counts. Everything is a ratio to the bare client's
+`chat.completions.create`, sync, in one thread, in the same round.
 """
 
 import argparse
@@ -35,6 +36,8 @@ from tests.support.program import clean_env, sandbox_process
 WARM = 5
 """A fifth of the work is done before the measurement begins."""
 BARE = "openai client alone"
+CALLERS = ["taskset", "--cpu-list", "0"]
+"""The core of those who call; all else has the others."""
 Count = Callable[[], int]
 
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--latencies", type=float, nargs="*", default=[0, 1])
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
+    os.sched_setaffinity(0, set(range(1, os.cpu_count() or 2)))
     result: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
     for latency in chosen.latencies:
         runs = chosen.runs if latency == 0 else chosen.runs // 3
@@ -73,7 +77,7 @@ def middle(rounds: list[dict[str, dict[str, float]]], name: str) -> dict[str, An
 
 def measure(latency: float, runs: int) -> dict[str, dict[str, float]]:
     """One round of all."""
-    threads = 2 if latency == 0 else 16
+    threads = 16
     with (
         tempfile.TemporaryDirectory(prefix="pl-") as name,
         servers(Path(name) / "servers") as started,
@@ -92,7 +96,7 @@ def measure(latency: float, runs: int) -> dict[str, dict[str, float]]:
             PACELINE_WORKER__THREADS=str(threads),
             PACELINE_LOG__LEVEL="WARNING",
         )
-        # One thread is the strictest comparison; with a second of latency it would take an hour.
+        # One thread is the strictest comparison; with a second of latency it would take too long.
         alone = 1 if latency == 0 else threads
         results = {
             BARE: script("bench.bare_client", env, "--calls", f"{runs}", "--threads", f"{alone}"),
@@ -100,7 +104,9 @@ def measure(latency: float, runs: int) -> dict[str, dict[str, float]]:
             "Paceline without events": paceline(
                 Path(name), started, env, runs, threads, events=False
             ),
-            "Celery, ORM, polled counter": naive(Path(name), started, env, runs, threads),
+            "Celery, ORM, polled counter": naive(
+                Path(name), started, env, runs, 2 if latency == 0 else threads
+            ),
             "asyncio script, same limiter": script(
                 "bench.plain_asyncio", env, "--calls", f"{runs}", "--tasks", f"{threads}"
             ),
@@ -113,7 +119,7 @@ def measure(latency: float, runs: int) -> dict[str, dict[str, float]]:
 def script(module: str, env: dict[str, str], *arguments: str) -> dict[str, float]:
     """A process that measures itself."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [*CALLERS, sys.executable, "-m", module, *arguments],
         env=env,
         check=True,
         stdout=subprocess.PIPE,
@@ -143,9 +149,9 @@ def paceline(
         "from app.settings import CycleSettings\n"
         "from workers.dispatch import publish_runs\n"
         "from workers.process import services\n"
+        "cycle = CycleSettings(slice_s=3600, period_s=3600)\n"
         "with services().engine.begin() as connection:\n"
-        "    opened = open_slice(connection, now=utcnow(), cycle=CycleSettings(slice_s=3600, period_s=3600),\n"
-        f"        capacity={runs})\n"
+        f"    opened = open_slice(connection, now=utcnow(), cycle=cycle, capacity={runs})\n"
         "publish_runs(opened.runs)\n"
     )
 
@@ -161,7 +167,7 @@ def paceline(
                 connection.execute(select(func.count()).where(Call.status == "ok")).scalar_one()
             )
 
-    with worker("workers", ["--concurrency", f"{threads}"], env, folder) as process:
+    with worker("workers", ["--concurrency", f"{threads}"], env, folder, CALLERS) as process:
         subprocess.run([sys.executable, "-c", publish], env=env, check=True, timeout=120)
         found = follow(process, ended, calls, runs)
     engine.dispose()
@@ -171,7 +177,7 @@ def paceline(
 def naive(
     folder: Path, started: Servers, env: dict[str, str], runs: int, threads: int
 ) -> dict[str, float]:
-    """The same number of agents, one call each, by a prefork worker with two children (or sixteen)."""
+    """The same number of agents, one call each, by a prefork worker with so many children."""
     engine = create_engine(
         make_url(started.database_url or "").set(drivername="postgresql+psycopg")
     )
@@ -191,7 +197,9 @@ def naive(
         with engine.connect() as connection:
             return int(connection.execute(text("select count(*) from naive.calls")).scalar_one())
 
-    with worker("bench.naive", ["--concurrency", f"{threads}", "-E"], env, folder) as process:
+    with worker(
+        "bench.naive", ["--concurrency", f"{threads}", "-E"], env, folder, CALLERS
+    ) as process:
         subprocess.run([sys.executable, "-c", publish], env=env, check=True, timeout=300)
         found = follow(process, calls, calls, runs)
     engine.dispose()
@@ -200,11 +208,12 @@ def naive(
 
 @contextmanager
 def worker(
-    app: str, options: list[str], env: dict[str, str], folder: Path
+    app: str, options: list[str], env: dict[str, str], folder: Path, first: list[str] | None = None
 ) -> Iterator[psutil.Process]:
-    """A Celery worker for the block."""
+    """A Celery worker for the block; `first` goes before its command."""
+    first = first or []
     command = [
-        sys.executable, "-m", "celery", "--app", app, "--quiet", "worker", "--loglevel", "WARNING",
+        *first, sys.executable, "-m", "celery", "--app", app, "--quiet", "worker", "--loglevel", "WARNING",
         "--without-gossip", "--without-mingle", *options,
     ]  # fmt: skip
     with (folder / "worker.log").open("a") as log:

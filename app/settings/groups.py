@@ -214,7 +214,7 @@ class WorkerSettings(BaseModel):
 
     processes: int = Field(2, ge=1, le=64)
     threads: int = Field(
-        16, ge=1, le=500, description="Runs that one worker process has in hand at once"
+        16, ge=1, le=1_000, description="Runs that one worker process has in hand at once"
     )
     heartbeat_file: str | None = Field(
         None,
