@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from celery import Celery
 from kombu import Queue
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 
 from app import migrations
 from app.clock import monotonic, sleep
@@ -72,12 +73,15 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
             wait_for(engine, select(in_flight.scalar_subquery() >= 5), True, 60)
             os.killpg(first.pid, signal.SIGKILL)
             killed = monotonic()
+            sleep(1)  # what it had sent last still reaches PostgreSQL, and may close a call
             with engine.connect() as connection:
-                cut = select(Call.run_id, Call.step).where(Call.status == "in_flight")
-                broken = connection.execute(cut).all()
-            assert len(broken) >= 5
+                killed_at = connection.execute(select(func.now())).scalar_one() - timedelta(
+                    seconds=1
+                )
+                cut = select(Call.run_id).where(Call.status == "in_flight")
+                runs = set(connection.execute(cut).scalars())
+            assert runs
             second = start_worker(env, log)
-            runs = {row.run_id for row in broken}
             ended = select(func.count()).where(Run.id.in_(runs), Run.state == "completed")
             wait_for(engine, ended, len(runs), 70)
             with engine.connect() as connection:
@@ -85,17 +89,15 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
                 assert connection.execute(taken.where(Run.id.in_(runs))).one() == (2, 2, 1)
                 posts = select(func.count()).where(Post.run_id.in_(runs)).group_by(Post.run_id)
                 assert set(connection.execute(posts).scalars()) <= {1}
+                # The same step, or another: its agent may have been welcomed by a run beside it.
                 again = (
-                    select(func.max(Call.created_at) - func.min(Call.created_at))
-                    .where(tuple_(Call.run_id, Call.step).in_([tuple(row) for row in broken]))
-                    .group_by(Call.run_id, Call.step)
+                    select(func.min(Call.created_at))
+                    .where(Call.run_id.in_(runs), Call.created_at > killed_at)
+                    .group_by(Call.run_id)
                 )
-                delays = connection.execute(again).scalars().all()
-            assert min(delays).total_seconds() > 0, "each broken call was made once more"
-            limit_s = 45 + 10
-            assert max(delays).total_seconds() <= limit_s, (
-                "call to call; the kill came after the first"
-            )
+                resumed = connection.execute(again).scalars().all()
+            assert len(resumed) == len(runs), "each broken run called once more"
+            assert max(resumed) - killed_at <= timedelta(seconds=45)
             assert monotonic() - killed < 70
         finally:
             for process in (beat, first, second):
