@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
+from openai import APIConnectionError, APIStatusError, APITimeoutError, Omit, OpenAI, OpenAIError
 
 from app.clock import monotonic, utcnow
 from app.gateway import Completion, GatewayDown, NoAnswer, Prompt
@@ -13,6 +13,13 @@ from app.settings import GatewaySettings
 
 ANSWER_MAX = 1_000_000
 
+_OF_THE_CLIENT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+_OF_A_CALL = ("Retry-Count", "Read-Timeout")
+"""What the client tells of this machine and itself, as X-Stainless-...; it is nobody's business, and nine
+headers cost 6 % of the call's CPU.
+"""
+_UNTOLD: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_A_CALL}
+
 
 class OpenAIGateway:
     """Any server that speaks OpenAI's chat completions. Safe to share between threads."""
@@ -20,7 +27,9 @@ class OpenAIGateway:
     def __init__(
         self, base_url: str, key: str | None, settings: GatewaySettings, connections: int
     ) -> None:
-        headers = {"Lovable-API-Key": key} if key and "lovable" in base_url else {}
+        headers: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_THE_CLIENT}
+        if key and "lovable" in base_url:
+            headers["Lovable-API-Key"] = key
         self._settings = settings
         self._client = OpenAI(
             base_url=base_url,
@@ -43,7 +52,7 @@ class OpenAIGateway:
                 "/chat/completions",
                 cast_to=httpx2.Response,
                 body=self._body(prompt),
-                options={"headers": {"X-Request-Id": str(prompt.request_id)}},
+                options={"headers": _UNTOLD | {"X-Request-Id": str(prompt.request_id)}},
             )
         except APIStatusError as error:
             answer = error.response

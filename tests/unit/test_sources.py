@@ -90,8 +90,8 @@ def malformed(rng, face):
 
 
 @contextmanager
-def raw_server(answers):
-    """Serves whatever `answers` gives, byte for byte, request by request."""
+def raw_server(answers, requests=None):
+    """Serves whatever `answers` gives, byte for byte, request by request; notes these if asked to."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -100,7 +100,8 @@ def raw_server(answers):
                 connection, _ = listener.accept()
                 with connection, suppress(ConnectionError):
                     while b"\r\n\r\n" in (seen := _request(connection)):
-                        assert seen
+                        if requests is not None:
+                            requests.append(seen)
                         connection.sendall(next(answers))
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -192,6 +193,20 @@ def test_ten_thousand_malformed_answers_are_a_result_or_a_fault_with_a_reason(
         api.close()
     assert results + faults == EACH
     assert results > 20, "some are right by chance"
+
+
+def test_gateway_is_told_what_it_needs_and_nothing_of_this_machine():
+    body = json.dumps(GOOD["gateway"]).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    requests = []
+    with raw_server(iter([answer]), requests) as url:
+        gateway, ask = ask_gateway(url)
+        assert isinstance(ask(), Completion)
+        gateway.close()
+    lines = requests[0].partition(b"\r\n\r\n")[0].lower().split(b"\r\n")[1:]
+    names = {line.partition(b":")[0].decode() for line in lines}
+    assert {"authorization", "x-request-id", "content-type"} <= names
+    assert not [name for name in names if name.startswith("x-stainless")]
 
 
 def test_endless_answer_is_cut():
