@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up tools screenshots test test-fast lint fmt bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories lock docs revision clean
+.PHONY: help setup up tools screenshots test test-fast lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,28 @@ fmt: $(READY)  ## Put the code into shape
 
 docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
 	@$(BIN)/python -m tests.house.generated
+
+BENCHES := pipeline dispatch adhoc memory growth pages ledger pools sizes flower limiters saturation soak
+
+bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json and their plots
+
+bench-pipeline: $(READY)  ## CPU per call beside the bare client and three others (20 minutes); writes docs/pipeline.json
+	@$(BIN)/python -m bench.pipeline --out docs/pipeline.json
+
+bench-dispatch: $(READY)  ## 100 to 100,000 due agents, Redis near and 2 ms away (10 minutes); writes docs/dispatch.json
+	@$(BIN)/python -m bench.dispatch --out docs/dispatch.json
+
+bench-adhoc: $(READY)  ## How soon a person's run starts behind a backlog (5 minutes); writes docs/adhoc.json
+	@$(BIN)/python -m bench.adhoc --out docs/adhoc.json
+
+bench-memory: $(READY)  ## Memory of a worker, idle and per call in flight (3 minutes); writes docs/memory.json
+	@$(BIN)/python -m bench.memory --out docs/memory.json
+
+bench-growth: $(READY)  ## A cycle, pages, reports at three sizes (20 minutes); writes docs/growth.json
+	@$(BIN)/python -m bench.growth --out docs/growth.json
+
+bench-soak: $(READY)  ## An hour at saturation: is memory flat?; writes docs/soak.json
+	@$(BIN)/python -m bench.soak --out docs/soak.json
 
 bench-limiters: $(READY)  ## Compare limiters side by side (8 minutes); writes docs/limiters.*
 	@$(BIN)/python -m bench.limiters

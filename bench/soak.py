@@ -3,7 +3,8 @@
     python -m bench.soak --seconds 3600 --rate 20 --out docs/soak.json
 
 `paceline up` with two workers, demand at twice the cap, a gateway that enforces the cap. Memory is read every
-ten seconds and told by quarter of the time; the first warms up.
+ten seconds and told by quarter of the time; the first warms up. Latency is the ledger's: from the call to its
+answer, where the gateway always takes the same, and from the row before the call to the row closed.
 """
 
 import argparse
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
 
 from app.clock import monotonic
+from app.db import make_engine
+from app.embedded import servers
 from bench.fleet import run_fleet
 from bench.saturation import report
 
@@ -54,6 +58,7 @@ def measure(folder: Path, rate: float, seconds: int, latency: float) -> dict[str
     finally:
         ended.set()
         sampler.join()
+    latency_ms = latencies(folder)
     at = sorted(request["at_us"] / 1e6 for request in ran.requests)
     quarter = (at[-1] - at[0]) / 4
     counts = [
@@ -65,7 +70,32 @@ def measure(folder: Path, rate: float, seconds: int, latency: float) -> dict[str
         "rate": rate,
         "calls_per_s_by_quarter": [round(counts[n] / quarter, 2) for n in range(4)],
         "memory_mb_by_quarter": {name: quarters(found) for name, found in sorted(memory.items())},
+        "latency_by_quarter": latency_ms,
         **report(ran.requests, ran.summary, rate, seconds),
+    }
+
+
+def latencies(folder: Path) -> dict[str, list[float]]:
+    """Milliseconds by quarter, from the ledger that the fleet left behind."""
+    query = text("""
+        with timed as (
+            select ntile(4) over (order by created_at) as quarter, latency_ms,
+                   1000 * extract(epoch from finished_at - created_at) as open_ms
+            from paceline.ai_request_log where status = 'ok')
+        select quarter, percentile_cont(0.5) within group (order by latency_ms),
+               percentile_cont(0.95) within group (order by latency_ms),
+               percentile_cont(0.5) within group (order by open_ms),
+               percentile_cont(0.95) within group (order by open_ms)
+        from timed group by quarter order by quarter""")
+    with servers(folder / ".paceline", valkey=False) as started:
+        engine = make_engine(started.database_url or "")
+        with engine.connect() as connection:
+            found = connection.execute(query).all()
+        engine.dispose()
+    names = ("answer p50", "answer p95", "row open p50", "row open p95")
+    return {
+        name: [round(float(row[number]), 1) for row in found]
+        for number, name in enumerate(names, start=1)
     }
 
 
