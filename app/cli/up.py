@@ -303,7 +303,7 @@ def _drain(
     slices may take; without, it waits for the next start, as far as it does not expire.
     """
     notes.print("draining ...")
-    grace = settings.gateway.total_timeout_s + 15
+    grace = settings.gateway.longest_call_s + 5
     workers = [part for part in parts if part.name.startswith(("worker", "express"))]
     beat = [part for part in parts if part.name == "beat"]
     try:

@@ -6,9 +6,9 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
-from app.models import Agent, Post, Role, Run
+from app.models import Agent, Alert, AuditEntry, Call, Community, Post, Role, Run
 
 PLACES = (
     "/", "/usage", "/usage?metric=tokens&by=model&period=30d", "/agents", "/agents/ada", "/runs", "/feed",
@@ -175,14 +175,32 @@ def test_hostile_content_does_nothing(look):
     with seen.services.engine.begin() as connection:
         connection.execute(update(Agent).values(display_name=HOSTILE, persona=HOSTILE))
         connection.execute(update(Post).values(body=HOSTILE))
-        connection.execute(update(Run).values(reason=HOSTILE))
+        connection.execute(update(Community).values(name=HOSTILE))
+        connection.execute(update(Run).values(reason=HOSTILE, worker=HOSTILE))
+        connection.execute(update(Call).values(model=HOSTILE, error_code=HOSTILE))
+        names = ("key", "severity", "title", "body", "last_error")
+        connection.execute(insert(Alert).values(dict.fromkeys(names, HOSTILE)))
+        texts = dict.fromkeys(("actor", "action", "subject", "reason"), HOSTILE)
+        connection.execute(insert(AuditEntry).values(before={HOSTILE: HOSTILE}, after={}, **texts))
         run_id = connection.execute(select(Run.id).limit(1)).scalar_one()
     dialogs = []
     seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    for path in ("/", "/agents", "/agents/ada", "/runs", f"/runs/{run_id}", "/feed"):
+    shows = (
+        "/",
+        "/agents",
+        "/agents/ada",
+        "/runs",
+        f"/runs/{run_id}",
+        "/feed",
+        "/alerts",
+        "/audit",
+    )
+    for path in shows:
         page = seen.at(path)
         assert HOSTILE in page.locator("body").inner_text(), path
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    for path in PLACES:
+        seen.at(path)
     assert not dialogs
     assert not seen.problems
 

@@ -23,6 +23,7 @@ from app.acts import Desk, Who
 from app.models import Call, Role
 from app.runs import jobs
 from app.runs.execute import execute
+from app.settings import GatewaySettings
 from app.usage.projection import workers_for
 from tests.support.factories import make_agents, make_run
 from tests.support.history import give_history
@@ -117,6 +118,16 @@ def test_deployment_files_are_readable_and_name_what_exists():
     for path in DEPLOY.glob("systemd/*.service"):
         assert "NoNewPrivileges=yes" in path.read_text()
         assert "EnvironmentFile=/etc/paceline/env" in path.read_text(), "no secret in a unit"
+
+
+def test_worker_that_is_stopped_may_finish_the_longest_call():
+    files = [DEPLOY.parent / "docker-compose.yml", DEPLOY / "kubernetes" / "paceline.yaml"]
+    files += [DEPLOY / "systemd" / f"paceline-{name}.service" for name in ("worker@", "express")]
+    setting = r"(?:stop_grace_period|TimeoutStopSec|terminationGracePeriodSeconds)\W+(\d+)"
+    for path in files:
+        graces = [int(value) for value in re.findall(setting, path.read_text())]
+        assert graces, path
+        assert min(graces) > GatewaySettings().longest_call_s, path
 
 
 @pytest.fixture
