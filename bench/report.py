@@ -50,7 +50,7 @@ def rows(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 def draw(name: str, chart: Any) -> str:
     """Write the chart to docs/images, and return what shows it."""
     (DOCS / "images" / f"{name}.svg").write_bytes(chart.render())
-    return f"\n![{chart.title}](images/{name}.svg)\n"
+    return f"\n![{chart.config.title}](images/{name}.svg)\n"
 
 
 def pipeline(found: Figures) -> str:
