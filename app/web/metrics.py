@@ -1,6 +1,7 @@
 """`/metrics` for Prometheus: computed when it is asked for, from PostgreSQL's rollups and Redis.
 
-Never a label per agent: a hundred thousand series help nobody; that is what the pages are for. Counters are
+Never a label per agent: a hundred thousand series help nobody; that is what the pages are for. And none called
+`job` or `instance`: Prometheus gives these itself. Counters are
 sums of this month, which begin anew with the month, as a counter may. Answers are kept for a few
 seconds, so that several scrapers cost no more than one.
 """
@@ -73,7 +74,7 @@ class Fleet(Collector):
             cut = read_cut(connection, site.settings.zone)
             yield from _calls(connection, site, now, cut)
             yield from _money(connection, site, progress, now, cut)
-            yield from _health(connection)
+            yield from _health(connection, site)
         yield from _admission(site)
 
 
@@ -157,10 +158,12 @@ def _money(
     )
 
 
-def _health(connection: Connection) -> Iterator[Metric]:
+def _health(connection: Connection, site: Site) -> Iterator[Metric]:
+    slice_s = site.settings.cycle.slice_length_s
+    yield from _gauge("slice_seconds", "How often a slice is opened.", slice_s)
     rounds = jobs.last_rounds(connection)
     ages = {job.name: job.age_s for job in rounds}
-    yield _by("job_age_seconds", "How long ago each periodic job did its work.", "job", ages)
+    yield _by("job_age_seconds", "How long ago each periodic task did its work.", "task", ages)
     kinds = [str(incident["kind"]) for incident in list_incidents(connection, is_open=True)]
     counts = {str(kind): float(kinds.count(kind)) for kind in IncidentKind}
     yield _by("incidents_open", "Refusals of the gateway that go on.", "kind", counts)

@@ -84,6 +84,18 @@ def test_every_metric_of_the_alert_rules_and_the_dashboard_exists(scraped):
         assert set(re.findall(r"paceline_\w+", expression)) <= names, expression
 
 
+def test_no_label_is_one_that_prometheus_gives_itself(scraped):
+    labels = {label for sample in samples(scraped) for label in sample.labels}
+    assert not labels & {"job", "instance"}, "it would rename ours to exported_job"
+
+
+def test_every_alert_rule_is_seen_to_fire():
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "alerts_test.yml").read_text())["tests"]
+    fired = {case["alertname"] for case in tests[0]["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules}
+
+
 def test_alert_rules_by_promtool():
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     promtool = shutil.which("promtool", path=beside)
