@@ -25,7 +25,7 @@ setup: $(READY)  ## Prepare ./.venv, where the program is .venv/bin/paceline
 up: $(READY)  ## Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower
 	@$(BIN)/paceline up
 
-tools: $(READY)  ## Install what the tests need from Debian: Chromium (as root), promtool (into .venv)
+tools: $(READY)  ## Install what the tests need from Debian: Chromium (as root), promtool and PgBouncer (into .venv)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
@@ -34,6 +34,12 @@ tools: $(READY)  ## Install what the tests need from Debian: Chromium (as root),
 	  { (cd $$unpacked && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1 && \
 	    cp $$unpacked/usr/bin/promtool $(BIN)/ || \
 	    echo "no promtool, so the alert rules are only parsed: make tools, on Debian" >&2; }; rm -rf $$unpacked; }
+	@test -x $(VENV)/pgbouncer/usr/sbin/pgbouncer || { unpacked=$$(mktemp -d) && \
+	  { (cd $$unpacked && apt-get download -qq pgbouncer \
+	      $$(apt-cache depends pgbouncer | sed -n 's/^ *Depends: //p' | grep -E '^lib(c-?ares|event)') && \
+	    for package in *.deb; do dpkg-deb -x $$package unpacked; done) >/dev/null 2>&1 && \
+	    mv $$unpacked/unpacked $(VENV)/pgbouncer || \
+	    echo "no PgBouncer, so the pooler's test is skipped: make tools, on Debian" >&2; }; rm -rf $$unpacked; }
 
 screenshots: $(READY) tools  ## Take the pictures of the README anew
 	@$(BIN)/python -m pytest -q tests/browser -k clean
@@ -108,9 +114,12 @@ advisories: $(READY)  ## Look the locked packages up in the list of known vulner
 	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check pip-audit && \
 	  $$away/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock; code=$$?; rm -rf $$away; exit $$code
 
-lock: $(READY)  ## Resolve the dependencies anew into requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra dev --extra bench --extra tracing --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --upgrade --quiet -o requirements.lock
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --quiet --extra build --extra tracing
+
+lock: $(READY)  ## Resolve the dependencies anew into requirements.lock, and the image's part of them (needs uv)
+	@$(LOCK) --extra dev --extra bench --upgrade -o requirements.lock
+	@$(LOCK) --constraint requirements.lock -o requirements.image.lock
 
 revision: $(READY)  ## Draft a migration: make revision m="what it does"
 	@$(BIN)/alembic revision --autogenerate -m "$(m)"

@@ -1,15 +1,15 @@
 """The connection to PostgreSQL: URL, engine, naming of constraints."""
 
 from contextlib import AbstractContextManager, closing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from psycopg import Error as DriverError
+from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import (
     DateTime,
     Engine,
     MetaData,
-    NullPool,
     PoolProxiedConnection,
     Text,
     create_engine,
@@ -58,8 +58,9 @@ def make_engine(
     """An engine for any libpq-style URL (`postgres://`, `postgresql://`, `?host=/socket/dir`); `setting` is
     what a person must look at when it is wrong. `autocommit`: each statement is a transaction of its own.
 
-    Behind a transaction pooler (port 6543) server connections change hands between transactions,
-    so nothing is prepared and nothing is pooled here.
+    Behind a transaction pooler (`?pooler=transaction`, or port 6543, which is Supabase's) server connections
+    change hands between transactions, so nothing is prepared there: the next transaction may find another
+    client's statement under the same name.
     """
     try:
         parsed = make_url(url)
@@ -69,13 +70,16 @@ def make_engine(
         raise ConfigError(
             f"{setting} must be PostgreSQL, not {parsed.get_backend_name()}: postgresql://user@host/db"
         )
-    parsed = parsed.set(drivername="postgresql+psycopg")
+    pooler = parsed.query.get("pooler", "")
+    if pooler not in ("", "transaction", "session"):
+        raise ConfigError(f"{setting}: pooler is transaction or session, not {pooler!r}")
+    is_shared = pooler == "transaction" or (not pooler and parsed.port == TRANSACTION_POOLER_PORT)
+    parsed = parsed.difference_update_query(["pooler"]).set(drivername="postgresql+psycopg")
     arguments: dict[str, Any] = {
         "connect_timeout": 5, "application_name": application_name, "autocommit": autocommit,
     }  # fmt: skip
-    if parsed.port == TRANSACTION_POOLER_PORT:
+    if is_shared:
         arguments["prepare_threshold"] = None
-        return create_engine(parsed, connect_args=arguments, poolclass=NullPool)
     engine = create_engine(
         parsed,
         connect_args=arguments,
@@ -84,7 +88,7 @@ def make_engine(
         pool_use_lifo=True,
         pool_reset_on_return=None if autocommit else "rollback",
     )
-    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "connect", _set_up_shared if is_shared else _set_up)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _ask_if_idle)
     return engine
@@ -97,6 +101,22 @@ def _set_up(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute("set jit = off; set timezone = 'UTC'")
     connection.commit()
+
+
+def _set_up_shared(connection: Any, _: object) -> None:
+    """The zone is kept by PgBouncer, which knows that setting, and harms nobody elsewhere; times are read as
+    UTC whatever became of it. JIT is left as it is: it would be off for other clients, too.
+    """
+    connection.adapters.register_loader("timestamptz", _InUtc)
+    with connection.cursor() as cursor:
+        cursor.execute("set timezone = 'UTC'")
+    connection.commit()
+
+
+class _InUtc(TimestamptzLoader):
+    def __init__(self, oid: int, context: Any = None) -> None:
+        super().__init__(oid, context)
+        self._timezone = UTC
 
 
 def borrowed(engine: Engine) -> AbstractContextManager[PoolProxiedConnection]:

@@ -5,6 +5,7 @@ import sys
 from contextlib import AbstractContextManager
 
 import structlog
+from rich.console import Console
 
 from app.settings import LogSettings
 
@@ -18,7 +19,9 @@ def configure(settings: LogSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if json_lines
+        else structlog.dev.ConsoleRenderer(colors=not Console(stderr=True).no_color)
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -33,6 +36,9 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
+    for server in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # what it has set up by itself
+        logging.getLogger(server).handlers.clear()
+        logging.getLogger(server).propagate = True
     for chatty in ("httpx2", "httpcore2", "openai", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(

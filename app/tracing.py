@@ -4,6 +4,8 @@ The names are those of its GenAI conventions as of 1.43, which still may change:
 else. What agents are asked and answer is never in them.
 """
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -49,7 +51,7 @@ def configure(settings: TracingSettings, part: str) -> None:
         ) from None
     about = {
         "service.name": "paceline",
-        "service.instance.id": part,
+        "service.instance.id": f"{part}@{socket.gethostname()}:{os.getpid()}",
         "service.version": version("paceline"),
     }
     provider = TracerProvider(resource=Resource.create(about))

@@ -88,7 +88,7 @@ def make_app(settings: Settings) -> Celery:
         },
         beat_max_loop_interval=1,
         # The schedule is safe to repeat, so beat need not remember: no file to lock or to corrupt.
-        beat_scheduler="celery.beat:Scheduler",
+        beat_scheduler="workers.alive:Scheduler",
         beat_enable_remote_control=True,
         enable_utc=True,
         timezone="UTC",

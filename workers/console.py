@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from app.acts import Desk, Who, start_runs
-from app.admission.controller import State
 from app.admission.limits import Limits, read_limits
+from app.admission.state import State
 from app.agents import roster
 from app.clock import utcnow
 from app.runs import explain as explanations

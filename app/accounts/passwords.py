@@ -1,6 +1,7 @@
 """Passwords: what one must be, and its hash by argon2id."""
 
 import threading
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -12,7 +13,12 @@ SHORTEST, LONGEST = 10, 200
 _hasher = PasswordHasher()
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Each takes 64 MiB and a core for a moment, and anybody may ask."""
-_OF_NOBODY = _hasher.hash("nobody has this password")
+
+
+@cache
+def _of_nobody() -> str:
+    """A hash to compare with where there is no account; made when first needed, because it takes 64 MiB."""
+    return _hasher.hash("nobody has this password")
 
 
 def check_new(password: str, name: str) -> None:
@@ -33,7 +39,7 @@ def is_right(stored: str | None, password: str) -> bool:
     """Whether the password is that of the hash. Takes as long for a name that does not exist (None)."""
     try:
         with _AT_ONCE:
-            _hasher.verify(stored or _OF_NOBODY, password[: LONGEST + 1])
+            _hasher.verify(stored or _of_nobody(), password[: LONGEST + 1])
     except (VerificationError, InvalidHashError):
         return False
     return stored is not None

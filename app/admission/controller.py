@@ -13,6 +13,7 @@ from redis import Redis
 from app.admission.circuit import Circuit, StoreAway
 from app.admission.limits import Limits
 from app.admission.scripts import FLEET, Windows, load, windows
+from app.admission.state import State
 from app.admission.turnstile import Turnstile
 from app.clock import monotonic, sleep, utcnow
 from app.log import get_logger
@@ -82,23 +83,6 @@ class Spend:
 
     day: dict[UUID, int]
     month: dict[UUID, int]
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Admission as it stands."""
-
-    version: int
-    rate: float
-    effective_rate: float
-    paused_until: datetime | None
-    throttled_until: datetime | None
-    breaker: str
-    breaker_until: datetime | None
-    key_refused: bool
-    reserved: int
-    day_micros: int
-    day_reserved_micros: int
 
 
 class Admission:

@@ -25,15 +25,18 @@ def dispatch(
     """Start an agent now, ahead of the cycle's backlog."""
     settings = get_settings()
     with database(settings) as engine:
-        (run_id,) = acts.start_runs(desk(settings, engine), [handle], me(""))
+        at = desk(settings, engine)
+        (run_id,) = acts.start_runs(at, [handle], me(""))
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
+        why = at.admission.state().stopped_by(settings.gateway_key_name)
     if as_json:
         print_json(report)
     else:
         _show(report)
     if wait and report.state not in TERMINAL:
         raise Unreachable(
-            f"run {run_id} is still {report.state} after {timeout:g} s: is a worker running? It goes on"
+            f"run {run_id} is still {report.state} after {timeout:g} s, and goes on: "
+            + (": ".join(why) if why else "is a worker running? `paceline doctor` says")
         )
     if wait and report.state in (RunState.FAILED, RunState.QUARANTINED):
         raise PacelineError(f"run {report.state}: {report.reason}")

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import httpx2
+import psycopg
 import typer
-from redis.exceptions import RedisError, ResponseError
-from sqlalchemy import func, select, text
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, func, select, text
 
 from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
@@ -24,10 +26,12 @@ from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
 from app.runs import jobs, leases
 from app.settings import Settings, get_settings
-from app.wiring import Addresses, find_addresses
+from app.wiring import Addresses, build_admission, find_addresses
 
 DEGRADED = 3
 CLOCK_SKEW_S = 2.0
+UNTAKEN_S = 60.0
+"""A queued run that nobody took for so long, with none at work, has no worker for its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +91,33 @@ def examine() -> list[Finding]:
             f"Celery {version('celery')}, SQLAlchemy {version('sqlalchemy')}, redis-py {version('redis')}",
         ),
         Finding("settings", "ok", "all known"),
-        *_secrets(settings),
     ]
     try:
         addresses = find_addresses(settings)
     except PacelineError as error:
         return [*findings, _blame("servers", error)]
+    findings.append(_secrets(settings, addresses))
     findings += _guarded("postgres", lambda: _postgres(settings, addresses))
     findings += _guarded("redis", lambda: _redis(addresses))
+    if all(finding.level != "error" for finding in findings):
+        findings.append(_admission(settings, addresses))
     findings += _guarded("gateway", lambda: _gateway(settings, addresses))
     return findings
 
 
-def _secrets(settings: Settings) -> list[Finding]:
-    """The one secret that a person thinks up for us; the others are random or somebody else's."""
-    if settings.flower.basic_auth is None:
-        return []
-    password = settings.flower.basic_auth.get_secret_value().partition(":")[2]
-    if len(password) >= SHORTEST:
-        return [Finding("secrets", "ok", "Flower's password is long enough")]
-    mend = f"PACELINE_FLOWER__BASIC_AUTH=user:password with {SHORTEST} characters or more"
-    return [Finding("secrets", "warning", "Flower's password is short, and it can act", mend)]
+def _secrets(settings: Settings, addresses: Addresses) -> Finding:
+    """Passwords that a person thinks up: Flower's, which can act, and those in the servers' addresses."""
+    given = settings.flower.basic_auth
+    passwords = {
+        "PACELINE_FLOWER__BASIC_AUTH": given and given.get_secret_value().partition(":")[2],
+        "DATABASE_URL": urlsplit(addresses.database_url).password,
+        "REDIS_URL": urlsplit(addresses.redis_url).password,
+    }
+    short = [name for name, word in passwords.items() if word is not None and len(word) < SHORTEST]
+    if not short:
+        return Finding("secrets", "ok", "no password is short")
+    said = f"the password in {' and '.join(short)} is short"
+    return Finding("secrets", "warning", said, f"take one of {SHORTEST} characters or more")
 
 
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
@@ -129,22 +139,17 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         with engine.connect() as connection:
             server = connection.execute(text("show server_version")).scalar_one()
             drift = abs(connection.execute(select(func.now())).scalar_one() - utcnow())
-        findings = [Finding("postgres", "ok", f"{server} at {where(engine)}")]
-        if drift > timedelta(seconds=CLOCK_SKEW_S):
-            findings.append(
-                Finding(
-                    "clock",
-                    "warning",
-                    f"this machine and PostgreSQL are {drift.total_seconds():.1f} s apart",
-                    "keep clocks in step (NTP): slices open late otherwise",
-                )
-            )
+        findings = [
+            Finding("postgres", "ok", f"{server} at {where(engine)}"),
+            _clock("clock", "PostgreSQL", drift.total_seconds()),
+        ]
+        findings += _pooler(engine)
         check_migrated(engine)
         findings.append(Finding("migrations", "ok", "schema is current"))
         with engine.connect() as connection:
             agents = count_agents(connection)
             silence = jobs.scheduler_silence(connection)
-            waiting = leases.count_open(connection)
+            lines = leases.lines(connection)
             has_admin = people.has_admin(connection)
             is_invited = invitations.is_admin_invited(connection)
         findings.append(
@@ -154,9 +159,26 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         )
         findings.append(_scheduler(settings, silence, agents))
         findings.append(_accounts(has_admin, is_invited))
-        return findings + _queue(addresses, waiting)
+        findings.append(_queue(addresses, lines))
+        return findings
     finally:
         engine.dispose()
+
+
+def _pooler(engine: Engine) -> list[Finding]:
+    """A connection that comes out at another server process each time has a transaction pooler before it."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        is_prepared = driver.prepare_threshold is not None
+        pids = set()
+        for _ in range(8):
+            pids |= set(driver.execute("select pg_backend_pid()", prepare=False).fetchall())
+            driver.commit()
+    if len(pids) == 1 or not is_prepared:
+        return []
+    mend = "add ?pooler=transaction to DATABASE_URL: prepared statements get mixed up otherwise"
+    return [Finding("pooler", "error", "a transaction pooler is before PostgreSQL", mend)]
 
 
 def _scheduler(settings: Settings, silence: timedelta | None, agents: int) -> Finding:
@@ -181,20 +203,35 @@ def _accounts(has_admin: bool, is_invited: bool) -> Finding:
     return Finding("accounts", "warning", "nobody can sign in to the dashboard", mend)
 
 
-def _queue(addresses: Addresses, open_runs: int) -> list[Finding]:
-    """Workers by what they do: who takes messages has a connection that waits for them."""
+def _clock(check: str, server: str, skew_s: float) -> Finding:
+    if skew_s <= CLOCK_SKEW_S:
+        return Finding(check, "ok", f"in step with {server}")
+    said = f"this machine and {server} are {skew_s:.1f} s apart"
+    return Finding(check, "warning", said, "keep clocks in step (NTP): slices open late otherwise")
+
+
+def _queue(addresses: Addresses, lines: list[leases.Line]) -> Finding:
+    """Workers by what they do: whether runs of each queue are taken. Where none waits, a connection that
+    waits for messages is as good a sign as there is.
+    """
+    left = [line for line in lines if line.oldest_wait_s > UNTAKEN_S and not line.running]
+    if left:
+        queues = " and ".join(line.origin for line in left)
+        longest = max(line.oldest_wait_s for line in left)
+        said = f"nobody takes runs from the queue {queues}, the oldest is due since {longest:.0f} s"
+        mend = "start workers: `make up`, or `celery -A workers worker`"
+        return Finding("queue", "warning", said, mend)
+    said = f"{sum(line.open for line in lines)} runs are open"
     client = make_redis(addresses.redis_url)
     try:
         is_heard = any(entry["cmd"] == "brpop" for entry in client.client_list())
     except RedisError:  # away, which its own check says, or a managed one that does not tell
-        return []
+        return Finding("queue", "ok", said)
     finally:
         client.close()
-    said = f"{open_runs} runs are open, {'workers listen' if is_heard else 'no worker listens'}"
-    if is_heard or not open_runs:
-        return [Finding("queue", "ok", said)]
-    mend = "start workers: `make up`, or `celery -A workers worker`"
-    return [Finding("queue", "warning", said, mend)]
+    return Finding(
+        "queue", "ok", f"{said}, {'workers listen' if is_heard else 'no worker listens'}"
+    )
 
 
 def _redis(addresses: Addresses) -> list[Finding]:
@@ -205,23 +242,34 @@ def _redis(addresses: Addresses) -> list[Finding]:
         name = server.get("valkey_version") and f"Valkey {server['valkey_version']}"
         said = f"{name or 'Redis ' + str(server['redis_version'])} at {redis_where(client)}"
         findings = [Finding("redis", "ok", said)]
-        try:
-            policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-        except ResponseError:
-            policy = "unknown"  # managed servers forbid CONFIG
+        policy = client.info("memory").get(
+            "maxmemory_policy", "unknown"
+        )  # CONFIG is often forbidden
         if policy in ("noeviction", "unknown"):
             findings.append(Finding("eviction", "ok", f"maxmemory-policy is {policy}"))
         else:
-            mend = "CONFIG SET maxmemory-policy noeviction: eviction drops queues and permits"
+            mend = "set maxmemory-policy to noeviction: eviction drops queues and permits"
             findings.append(Finding("eviction", "warning", f"maxmemory-policy is {policy}", mend))
         seconds, micros = client.time()
-        skew = abs(seconds + micros / 1e6 - utcnow().timestamp())
-        if skew > CLOCK_SKEW_S:
-            said = f"this machine and Redis are {skew:.1f} s apart"
-            findings.append(Finding("redis clock", "warning", said, "keep clocks in step (NTP)"))
+        skew_s = abs(seconds + micros / 1e6 - utcnow().timestamp())
+        findings.append(_clock("redis clock", "Redis", skew_s))
         return findings
     finally:
         client.close()
+
+
+def _admission(settings: Settings, addresses: Addresses) -> Finding:
+    """What holds all calls back: a pause, used-up credits, a refused key."""
+    engine, redis = make_engine(addresses.database_url), make_redis(addresses.redis_url)
+    try:
+        state = build_admission(settings, engine, redis, addresses.gateway_url).state()
+    finally:
+        engine.dispose()
+        redis.close()
+    if why := state.stopped_by(settings.gateway_key_name):
+        said, mend = why
+        return Finding("admission", "warning", said, mend)
+    return Finding("admission", "ok", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
 
 
 def _gateway(settings: Settings, addresses: Addresses) -> list[Finding]:
@@ -231,9 +279,12 @@ def _gateway(settings: Settings, addresses: Addresses) -> list[Finding]:
         return [Finding("gateway", "error", "none configured", mend)]
     try:
         with httpx2.Client(timeout=5, trust_env=False) as client:
-            answer = client.get(url)  # any answer will do: no key is sent and nothing is spent
+            answer = client.get(url)  # even a refusal will do: no key is sent and nothing is spent
     except httpx2.HTTPError as error:
         mend = "check PACELINE_GATEWAY__BASE_URL and the network"
         return [Finding("gateway", "error", f"{url} does not answer ({error})", mend)]
+    if answer.status_code >= 500:
+        mend = "the gateway, or a proxy before it, is in trouble: try again, then ask who runs it"
+        return [Finding("gateway", "warning", f"{url} answers {answer.status_code}", mend)]
     key = "with a key" if settings.gateway_key else "without a key"
     return [Finding("gateway", "ok", f"{url} answers ({answer.status_code}), called {key}")]

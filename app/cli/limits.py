@@ -11,8 +11,9 @@ from rich.table import Table
 
 from app import acts
 from app.admission.circuit import StoreAway
-from app.admission.controller import Admission, State
+from app.admission.controller import Admission
 from app.admission.limits import Limits, read_limits
+from app.admission.state import State
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
@@ -150,7 +151,7 @@ def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
         ),
     ]
     if state.paused_until:
-        rows.append(("PAUSED", f"until {_moment(state.paused_until)}; `paceline resume` ends it"))
+        rows.append(("PAUSED", f"{state.pause_said}; `paceline resume` ends it"))
     if state.throttled_until:
         rows.append(("429 pause", f"until {_moment(state.throttled_until)}"))
     if state.key_refused:

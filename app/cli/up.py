@@ -306,8 +306,9 @@ def _drain(
     grace = settings.gateway.longest_call_s + 5
     workers = [part for part in parts if part.name.startswith(("worker", "express"))]
     beat = [part for part in parts if part.name == "beat"]
+    killed: list[str] = []
     try:
-        killed = stop_all(beat, 10)
+        killed += stop_all(beat, 10)
         if finish:
             deadline = monotonic() + 2 * settings.cycle.slice_length_s + grace
             while monotonic() < deadline and not stopping.is_set() and _count_open(engine):
@@ -318,7 +319,7 @@ def _drain(
             with engine.begin() as connection:
                 leases.skip_waiting(connection, "stopped")
     finally:
-        killed = stop_all(parts, 5)
+        killed += stop_all(parts, 5)
     return killed
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, func, select, true
 
 from app.admission.circuit import StoreAway
-from app.admission.controller import State
 from app.admission.scripts import windows
+from app.admission.state import State
 from app.clock import cycle_start
 from app.models import Agent, AgentState, Controls, Limits, Review, Run, RunState
 from app.models.agents import PHASES
@@ -152,15 +152,8 @@ def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> F
 
 
 def _admission(state: State, services: Services) -> Finding:
-    if state.key_refused:
-        name = services.settings.gateway_key_name
-        return Finding("admission", f"the gateway refused the key: set the right {name}", True)
-    if state.paused_until:
-        said = f"the fleet is paused until {state.paused_until:%Y-%m-%d %H:%M:%S} UTC"
-        return Finding("admission", f"{said}: `paceline resume` ends it", True)
-    if state.breaker != "closed" and state.breaker_until:
-        said = f"the gateway's credits are used up, next probe {state.breaker_until:%H:%M:%S} UTC"
-        return Finding("admission", f"{said}: add credits", True)
+    if why := state.stopped_by(services.settings.gateway_key_name):
+        return Finding("admission", ": ".join(why), True)
     if state.throttled_until:
         said = f"the gateway answered 429, all calls wait until {state.throttled_until:%H:%M:%S}"
         return Finding("admission", said, True)

@@ -194,3 +194,29 @@ def count_open(connection: Connection) -> int:
     """Runs not ended yet."""
     query = select(func.count()).select_from(Run).where(Run.state.in_(OPEN))
     return connection.execute(query).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The runs of one origin that are not ended; each origin has its queue."""
+
+    origin: str
+    open: int
+    running: int
+    oldest_wait_s: float
+    """Of those that are queued."""
+
+
+def lines(connection: Connection) -> list[Line]:
+    """What waits and what is at work, by origin."""
+    is_queued, count = Run.state == RunState.QUEUED, func.count()
+    oldest = func.extract("epoch", func.now() - func.min(Run.due_at).filter(is_queued))
+    query = (
+        select(
+            Run.origin, count, count.filter(Run.state == RunState.RUNNING), func.coalesce(oldest, 0)
+        )
+        .where(Run.state.in_(OPEN))
+        .group_by(Run.origin)
+        .order_by(Run.origin)
+    )
+    return [Line(row[0], row[1], row[2], float(row[3])) for row in connection.execute(query)]

@@ -6,7 +6,7 @@ due for a probe, one run is made, which is the probe.
 
 from dataclasses import dataclass
 
-from app.admission.controller import State
+from app.admission.state import State
 from app.agents.activities import expected_calls
 from app.runs.cycles import runs_per_slice
 from app.settings import Settings

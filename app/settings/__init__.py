@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None,
         validation_alias="DATABASE_URL",
-        description="PostgreSQL, any libpq-style URL; default: an embedded server under PACELINE_HOME",
+        description="PostgreSQL, any libpq-style URL, with ?pooler=transaction behind such a pooler; "
+        "default: an embedded server under PACELINE_HOME",
     )
     redis_url: SecretStr | None = Field(
         None,

@@ -15,8 +15,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from app.acts import Who
-from app.admission.controller import State
 from app.admission.limits import Limits, read_limits
+from app.admission.state import State
 from app.agents import roster
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts

@@ -1,9 +1,9 @@
 """`/metrics` for Prometheus: computed when it is asked for, from PostgreSQL's rollups and Redis.
 
-Never a label per agent: a hundred thousand series help nobody; that is what the pages are for. And none called
-`job` or `instance`: Prometheus gives these itself. Counters are
-sums of this month, which begin anew with the month, as a counter may. Answers are kept for a few
-seconds, so that several scrapers cost no more than one.
+Never a label per agent: a hundred thousand series help nobody; that is what the pages are for. And none
+called `job` or `instance`: Prometheus gives these itself. Counters are sums of this month, which begin
+anew with the month, as a counter may. Answers are kept for a few seconds, so that several scrapers cost no
+more than one.
 """
 
 import threading

@@ -83,6 +83,21 @@ def test_lock_names_no_index_and_has_hashes():
     assert all("--hash=sha256:" in requirement for requirement in requirements)
 
 
+def test_image_has_the_same_packages_without_those_of_the_tests():
+    whole, image = (
+        set(
+            re.findall(
+                r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", (ROOT / name).read_text(), re.M | re.S
+            )
+        )
+        for name in ("requirements.lock", "requirements.image.lock")
+    )
+    assert image < whole
+    names = {line.partition("==")[0].partition("[")[0] for line in image}
+    assert {"celery", "sqlalchemy", "openai", "opentelemetry-sdk"} <= names
+    assert not names & {"pytest", "playwright", "mypy", "hypothesis", "schemathesis", "gevent"}
+
+
 LICENSES = (
     "MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla Public", "LGPL",
     "Lesser General Public", "Unlicense", "CC0", "0BSD", "Zlib", "PostgreSQL", "HPND", "ZPL", "Zope",

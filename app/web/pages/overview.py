@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from app.admission.circuit import StoreAway
-from app.admission.controller import State
+from app.admission.state import State
 from app.alerts.incidents import list_incidents
 from app.audit_log import Change, last_change
 from app.clock import utcnow
