@@ -5,7 +5,7 @@ Each is audited with who and why, in the transaction that makes the change.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from app.clock import utcnow
 from app.community.budgets import set_budget
 from app.community.review import decide
 from app.controls import Controls
-from app.errors import ConfigError, NotFound, Unreachable
+from app.errors import ConfigError, NotFound, NotYet, Unreachable
 from app.models import AgentState
 from app.runs import adhoc
 from app.settings import Settings
@@ -57,8 +57,8 @@ def set_limits(
     close_breaker: bool = False,
     version: int | None = None,
 ) -> Limits:
-    """Change the fleet's limits and copy them to where every call sees them; raises Unreachable, and
-    ConfigError when they are no longer of the `version` that was looked at.
+    """Change the fleet's limits and copy them to where every call sees them; raises NotYet when Redis is
+    away, and ConfigError when they are no longer of the `version` that was looked at.
     """
     with desk.engine.begin() as connection:
         limits = change_limits(
@@ -68,15 +68,24 @@ def set_limits(
     try:
         desk.admission.put_in_force(limits, close_breaker=close_breaker)
     except StoreAway:
-        raise Unreachable(
+        raise NotYet(
             "the change is stored and will be in force when Redis answers again: start Redis"
         ) from None
     return limits
 
 
-def pause(desk: Desk, minutes: float | None, who: Who) -> Limits:
-    """Stop all gateway calls and all new runs, for so long or until somebody resumes."""
-    until = utcnow() + (FOR_EVER if minutes is None else timedelta(minutes=minutes))
+def pause(desk: Desk, minutes: float | None, who: Who, *, until: datetime | None = None) -> Limits:
+    """Stop all gateway calls and all new runs: for so long, until that moment, or until somebody resumes.
+    Raises ConfigError when both are given, or the moment is over.
+    """
+    if until is None:
+        until = utcnow() + (FOR_EVER if minutes is None else timedelta(minutes=minutes))
+    elif minutes is not None:
+        raise ConfigError("minutes or a moment, not both")
+    elif until.tzinfo is None:
+        until = until.replace(tzinfo=desk.settings.zone)
+    if until <= utcnow():
+        raise ConfigError(f"{until.isoformat()} is over: give a moment to come, or none")
     return set_limits(desk, {"paused_until": until.replace(microsecond=0)}, who)
 
 
@@ -125,12 +134,18 @@ def set_quota(desk: Desk, handles: Sequence[str], tokens: int | None, who: Who) 
 
 def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
     """Start agents now, each once, ahead of the cycle's backlog; returns the runs. All are known, or none
-    starts.
+    starts. Who asks again while a run waits for its worker gets that run. Raises NotYet when the runs are
+    stored, but Redis does not answer.
     """
-    now, run_ids = utcnow(), []
+    now = utcnow()
+    run_ids: list[UUID] = []
     with desk.engine.begin() as connection:
         found = {roster.find_known(connection, handle): handle for handle in handles}
-        for handle in found.values():
+        waiting = adhoc.waiting_runs(connection, found)
+        run_ids += waiting.values()
+        for agent_id, handle in found.items():
+            if agent_id in waiting:
+                continue
             run_id = uuid7()
             adhoc.request_run(connection, run_id, handle, now)
             note_change(
@@ -138,7 +153,11 @@ def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
                 after={"run": str(run_id)}, reason=who.reason,
             )  # fmt: skip
             run_ids.append(run_id)
-    publish(run_ids)
+    try:
+        publish(run_ids)
+    except Unreachable as why:
+        said = f"{len(run_ids)} runs are stored and start when Redis answers again: {why}"
+        raise NotYet(said, len(run_ids)) from why
     return run_ids
 
 

@@ -28,6 +28,18 @@ class Unreachable(PacelineError):
     exit_code = 75
 
 
+class NotYet(Unreachable):
+    """What was asked is done and stored, and takes effect when a server answers again: nothing to repeat.
+    `done`: to how many.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, done: int = 1) -> None:
+        super().__init__(message)
+        self.done = done
+
+
 class MigrationsPending(PacelineError):
     """The database schema is not the one this program was written for."""
 

@@ -19,8 +19,7 @@ def publish(run_ids: Sequence[UUID]) -> None:
         publish_runs(runs)
     except OperationalError as error:
         raise Unreachable(
-            f"the run is stored, but Redis did not take its message ({error}): "
-            "start Redis, or correct REDIS_URL"
+            f"Redis did not take the message ({error}): start it, or correct REDIS_URL"
         ) from None
 
 

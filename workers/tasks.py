@@ -109,7 +109,7 @@ def reconcile_limits() -> str:
     """Bring Redis in line with Postgres: limits and counters."""
     done = upkeep.reconcile_limits(services())
     with services().engine.begin() as connection:
-        jobs.done(connection, "limits.reconcile", str(done))
+        jobs.done(connection, jobs.RECONCILE, str(done))
     if done.drifted or done.put_in_force:
         log.info("limits.reconciled", did=str(done))
     return str(done)

@@ -303,6 +303,21 @@ class Admission:
         ]
         return Spend(*found)
 
+    def tokens_of(self, agents: Sequence[UUID]) -> dict[UUID, int]:
+        """LLM tokens of these agents today as quotas count them, what is reserved included; raises
+        StoreAway.
+        """
+        key, *_ = windows(utcnow(), self._zone).keys
+        names = [f"{part}:{agent}" for agent in agents for part in ("u", "h")]
+        if not names:
+            return {}
+        found = self._circuit.call(lambda: self._redis.hmget(key, names))
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {
+            agent: int(used or 0) + int(held or 0)
+            for agent, (used, held) in zip(agents, pairs, strict=True)
+        }
+
     def state(self) -> State:
         """Admission as it stands; raises StoreAway. Warms up when there is nothing yet."""
         return self._circuit.call(self._state)

@@ -117,11 +117,13 @@ def list_agents(
     waited_longest: bool = False,
 ) -> list[Listed]:
     """Agents by handle, those behind `after` first come; `search` is part of handle or name. Or those
-    that ran longest ago first.
+    that ran longest ago first, whatever `after` says.
     """
-    query = _listed().where(Agent.handle > after, *_matching(search, state)).limit(limit)
-    order = (Agent.last_run_at.asc().nulls_first(), Agent.handle)
-    query = query.order_by(*order) if waited_longest else query.order_by(Agent.handle)
+    query = _listed().where(*_matching(search, state)).limit(limit)
+    if waited_longest:
+        query = query.order_by(Agent.last_run_at.asc().nulls_first(), Agent.handle)
+    else:
+        query = query.where(Agent.handle > after).order_by(Agent.handle)
     return [Listed(*row) for row in connection.execute(query)]
 
 
@@ -157,10 +159,9 @@ def show_agent(connection: Connection, who: str) -> Shown | None:
     return None if row is None else Shown(*row)
 
 
-def matching_ids(connection: Connection, search: str, state: AgentState | None) -> list[UUID]:
-    """The ids of all agents that `list_agents` would find."""
-    query = select(Agent.id).where(*_matching(search, state))
-    return list(connection.execute(query).scalars())
+def matching(search: str, state: AgentState | None) -> Select[UUID]:
+    """A query of the ids of all agents that `list_agents` would find."""
+    return select(Agent.id).where(*_matching(search, state))
 
 
 def _matching(search: str, state: AgentState | None) -> list[ColumnElement[bool]]:
@@ -172,9 +173,10 @@ def _matching(search: str, state: AgentState | None) -> list[ColumnElement[bool]
     return found
 
 
-def count_agents(connection: Connection) -> int:
-    """How many agents there are."""
-    return connection.execute(select(func.count()).select_from(Agent)).scalar_one()
+def count_agents(connection: Connection, search: str = "", state: AgentState | None = None) -> int:
+    """How many agents there are, or are like that."""
+    query = select(func.count()).select_from(Agent).where(*_matching(search, state))
+    return connection.execute(query).scalar_one()
 
 
 def find_listed(connection: Connection, handles: Sequence[str]) -> list[Listed]:

@@ -84,11 +84,18 @@ def pause(
     minutes: Annotated[
         float | None, typer.Option("--for", help="Minutes; default: until resume", min=0)
     ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"],
+            help="Until that moment, of the business time zone unless it names one",
+        ),
+    ] = None,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Stop all gateway calls and all new runs; calls under way finish."""
-    _act(lambda at, who: acts.pause(at, minutes, who), reason, as_json=as_json)
+    _act(lambda at, who: acts.pause(at, minutes, who, until=until), reason, as_json=as_json)
 
 
 def resume(reason: Reason = "", as_json: AsJson = False) -> None:

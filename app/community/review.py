@@ -22,6 +22,14 @@ DECISIONS = {
 """A decision: what it is about, and what becomes of it. What a dry run wrote stays what it is."""
 
 
+def verbs_by_state() -> dict[ContentState, list[str]]:
+    """What may be decided about a text in each state."""
+    return {
+        state: [name for name, (states, _) in DECISIONS.items() if state in states]
+        for state in ContentState
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A post or a comment, as whoever decides about it sees it."""

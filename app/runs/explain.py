@@ -8,10 +8,22 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, func, select, true
 
 from app.admission.circuit import StoreAway
+from app.admission.controller import Place
 from app.admission.scripts import windows
 from app.admission.state import State
+from app.audit_log import last_change
 from app.clock import cycle_start
-from app.models import Agent, AgentState, Controls, Limits, Review, Run, RunState
+from app.models import (
+    Agent,
+    AgentState,
+    Community,
+    Controls,
+    Limits,
+    OverBudget,
+    Review,
+    Run,
+    RunState,
+)
 from app.models.agents import PHASES
 from app.runs import jobs
 from app.runs.services import Services
@@ -27,17 +39,22 @@ class Finding:
     stops: bool = False
 
 
+CAUSES = ("agent", "admission", "scheduler", "budget", "quota", "run")
+"""What may stop an agent, the cause before its consequences: a paused fleet's runs wait, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer in a line, and what it rests on."""
+    """The answer in a line, and what it rests on. `quota`: LLM tokens a day, 0: no limit."""
 
     agent: str
     answer: str
     findings: list[Finding]
+    quota: int
 
 
 def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
-    """Look at everything between an agent and its next call."""
+    """Look at everything between an agent and its next call. The answer is what has to be mended first."""
     with services.engine.connect() as connection:
         facts = _facts(connection, services, agent_id, now)
         findings = [_agent(facts.agent_state), _scheduler(facts.silence_s, services)]
@@ -50,8 +67,9 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         findings.append(Finding("admission", f"Redis does not answer, so calls wait: {away}", True))
     else:
         findings.append(_admission(state, services))
+        findings.append(_budget(facts, services))
         findings.append(_quota(facts, services))
-    stopping = [finding for finding in findings if finding.stops]
+    stopping = sorted((f for f in findings if f.stops), key=lambda f: CAUSES.index(f.about))
     last = "it never ran"
     if facts.last_run_at:
         at = facts.last_run_at
@@ -61,7 +79,7 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         if stopping
         else f"nothing stops it; {last}, {findings[2].says}"
     )
-    return Explanation(facts.handle, answer, findings)
+    return Explanation(facts.handle, answer, findings, _quota_of(facts, services))
 
 
 def _facts(
@@ -81,7 +99,8 @@ def _facts(
         Agent.handle, Agent.state.label("agent_state"), Agent.phase, Agent.last_run_at,
         Agent.daily_tokens, *run.c, jobs.silence_s().label("silence_s"), used.label("used"),
         Limits.agent_daily_tokens, Controls.dry_run, Controls.paused_activities, Controls.review,
-    ).select_from(Agent)  # fmt: skip
+        Controls.over_budget, Agent.community_id, Community.budget_day_micros, Community.budget_month_micros,
+    ).select_from(Agent).join(Community, Community.id == Agent.community_id)  # fmt: skip
     for table in (run, Limits, Controls):  # one row at most of each
         query = query.join(table, true(), isouter=True)
     return connection.execute(query.where(Agent.id == agent_id)).one()
@@ -153,25 +172,50 @@ def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> F
 
 def _admission(state: State, services: Services) -> Finding:
     if why := state.stopped_by(services.settings.gateway_key_name):
-        return Finding("admission", ": ".join(why), True)
+        said, mend = why
+        if state.paused_until and not state.key_refused:
+            said += _by_whom(services)
+        return Finding("admission", f"{said}: {mend}", True)
     if state.throttled_until:
         said = f"the gateway answered 429, all calls wait until {state.throttled_until:%H:%M:%S}"
         return Finding("admission", said, True)
     return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
 
 
+def _by_whom(services: Services) -> str:
+    with services.engine.connect() as connection:
+        change = last_change(connection, "limits.set", "paused_until")
+    if change is None:
+        return ""
+    return f" by {change.actor}" + (f" ({change.reason})" if change.reason else "")
+
+
+def _budget(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
+    place = Place(facts.community_id, facts.budget_day_micros, facts.budget_month_micros)
+    if not services.admission.is_over_budget(place):
+        return Finding("budget", "none is used up")
+    said = "a budget of the fleet or of its community is used up (`paceline budget show`)"
+    policy = facts.over_budget or services.settings.controls.over_budget
+    if policy == OverBudget.STOP:
+        return Finding("budget", f"{said}: it may call again in the next day or month", True)
+    return Finding("budget", f"{said}: {policy.replace('_', ' ')}")
+
+
 def _quota(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
-    used, limit = int(facts.used or 0), facts.daily_tokens
-    if limit is None:
-        limit = facts.agent_daily_tokens
-    if limit is None:
-        limit = services.settings.limits.agent_daily_tokens
+    used, limit = int(facts.used or 0), _quota_of(facts, services)
     if not limit:
         return Finding("quota", f"{used} tokens used today, no quota")
     said = f"{used} of {limit} tokens used today"
     if used >= limit:
         return Finding("quota", f"{said}: it may call again after midnight", True)
     return Finding("quota", said)
+
+
+def _quota_of(facts: Row[*tuple[Any, ...]], services: Services) -> int:
+    """Its own, the fleet's, or what the fleet's will be; 0: no limit."""
+    settings = services.settings.limits
+    given = (facts.daily_tokens, facts.agent_daily_tokens, settings.agent_daily_tokens)
+    return next((limit for limit in given if limit is not None), 0)
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:

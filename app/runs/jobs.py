@@ -12,6 +12,7 @@ from app.settings import Settings
 
 OPEN_SLICE = "cycles.open"
 CHECK_BOOKS = "books.check"
+RECONCILE = "limits.reconcile"
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,12 @@ def read_progress(
     period = timedelta(seconds=settings.cycle.period_s)
     cycle_at = cycle_start(now, period)
     is_in_cycle, is_recent = Run.cycle_at == cycle_at, Run.created_at >= since
-    by_state = connection.execute(
-        select(Run.state, func.count().filter(is_in_cycle), func.count().filter(is_recent))
+    states = (
+        select(
+            Run.state,
+            func.count().filter(is_in_cycle).label("in_cycle"),
+            func.count().filter(is_recent).label("recent"),
+        )
         # what an index finds: a run is opened within its cycle, an ad-hoc one when it is due
         .where(
             or_(
@@ -61,7 +65,9 @@ def read_progress(
             or_(is_in_cycle, is_recent),
         )
         .group_by(Run.state)
-    ).all()
+        .subquery()
+    )
+    by_state = select(func.json_agg(func.json_build_array(*states.c))).scalar_subquery()
     calls = counts_since(since).subquery()
     is_active = Agent.state == AgentState.ACTIVE
     fleet = select(
@@ -77,6 +83,7 @@ def read_progress(
             select(Limits.rate).scalar_subquery().label("rate"),
             _trouble(cycle_at).label("trouble"),
             jobs.silence_s().label("silence_s"),
+            by_state.label("by_state"),
             *calls.c,
         ).select_from(calls.join(fleet, true()))
     ).one()
@@ -84,10 +91,10 @@ def read_progress(
         at=now,
         since=since,
         cycle_at=cycle_at,
-        cycle_runs={row[0]: row[1] for row in by_state if row[1]},
+        cycle_runs={state: in_cycle for state, in_cycle, _ in facts.by_state or () if in_cycle},
         agents=facts.agents,
         active_agents=facts.active_agents,
-        runs={row[0]: row[2] for row in by_state if row[2]},
+        runs={state: recent for state, _, recent in facts.by_state or () if recent},
         open_runs=facts.open_runs,
         posts=facts.posts,
         comments=facts.comments,

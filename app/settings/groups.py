@@ -332,6 +332,11 @@ class FlowerSettings(ListenSettings):
     basic_auth: SecretStr | None = Field(
         None, description="user:password; unlocks Flower's actions", repr=False
     )
+    public_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where browsers find it, if not at its own address: https://flower.example.org",
+    )
 
 
 class TracingSettings(BaseModel):

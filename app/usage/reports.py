@@ -12,10 +12,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Select, text
+from sqlalchemy.engine.default import DefaultDialect
 
 from app.clock import day_window
 from app.usage.rollups import OUTCOME
+
+_NAMED = DefaultDialect(paramstyle="named")
+"""For queries that become a part of texts: `:name`."""
 
 
 class Group(StrEnum):
@@ -216,14 +220,17 @@ def breakdown(
     limit: int = 50,
     metric: Metric = Metric.COST,
     cut: datetime | None = None,
-    among: Sequence[UUID] | None = None,
+    among: Select[UUID] | None = None,
 ) -> list[tuple[str, Usage]]:
     """Usage by one thing since a midnight, the most expensive (or most of another metric) first. `among`: by
-    agent, of only these.
+    agent, of only those that this query of ids finds.
     """
     columns = "n, ok, rl, ce, other, ti, tout, cost, unpriced"
     rank = _RANK[metric]
-    only = "" if among is None else "where agent_id = any(:among)"
+    only, chosen = "", {}
+    if among is not None:
+        compiled = among.compile(dialect=_NAMED)
+        only, chosen = f"where agent_id in ({compiled})", dict(compiled.params)
     each = f"select agent_id, {_AGENT_SUMS} from ({_AGENTS}) u {only} group by 1"
     if by is Group.AGENT:  # names only of those that are shown
         query = f"""
@@ -242,9 +249,7 @@ def breakdown(
         query = f"""
           select * from (select {_BY[by]}, {_SUMS} from ({_FLEET}) u group by 1) found (name, {columns})
           order by {rank}, name limit :limit"""
-    given = _given(connection, zone, start, until, cut) | {"limit": limit}
-    if among is not None:
-        given["among"] = list(among)
+    given = _given(connection, zone, start, until, cut) | {"limit": limit} | chosen
     rows = connection.execute(text(query), given)
     return [(str(row[0]), _usage(row[1:])) for row in rows]
 

@@ -132,7 +132,7 @@ def _set_budget(desk: Desk, ask: asks.AskBudget, who: Who) -> int:
 
 
 def _pause(desk: Desk, ask: asks.AskPause, who: Who) -> int:
-    acts.pause(desk, ask.minutes, who)
+    acts.pause(desk, ask.minutes, who, until=ask.until)
     return 1
 
 
@@ -155,7 +155,7 @@ _CONTENT: dict[str, Any] = {
 
 DEEDS = (
     Deed("pause", "Pause the fleet", Role.OPERATOR, asks.AskPause, _fleet, _pause, "/",
-         "paceline pause --for MINUTES --reason WHY"),
+         "paceline pause --for MINUTES --until MOMENT --reason WHY"),
     Deed("resume", "Resume the fleet", Role.OPERATOR, asks.AskResume, _fleet, _resume, "/",
          "paceline resume --reason WHY"),
     Deed("limits", "Change limits", Role.ADMIN, asks.AskLimits, _fleet, _set_limits, "/limits",

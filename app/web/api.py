@@ -25,7 +25,7 @@ from app.clock import utcnow
 from app.community.budgets import Budget, list_budgets
 from app.community.review import Item, list_content
 from app.controls import Controls, read_controls
-from app.errors import NotFound
+from app.errors import NotFound, NotYet
 from app.models import AgentState, ContentState, Role
 from app.runs import jobs
 from app.runs.demand import demand_of
@@ -127,6 +127,8 @@ class Done(BaseModel):
     """How many it was done to."""
 
     done: int
+    note: str | None = None
+    """When it takes effect, if that is not now; there is nothing to repeat."""
 
 
 def add(app: FastAPI, site: Site) -> None:
@@ -296,9 +298,15 @@ def _act(site: Site, deed: Deed) -> APIRouter:
     router = APIRouter(dependencies=[api_guard(site, deed.role)], responses=REFUSED, tags=["act"])
 
     def do(request: Request, ask: Ask) -> Done:
-        return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
+        try:
+            return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
+        except NotYet as why:
+            return Done(done=why.done, note=str(why))
 
     do.__annotations__["ask"] = deed.ask
     summary = f"{deed.title} (role {deed.role})"
-    router.post(f"/acts/{deed.name}", summary=summary, description=deed.ask.__doc__ or "")(do)
+    router.post(
+        f"/acts/{deed.name}", summary=summary, description=deed.ask.__doc__ or "",
+        response_model_exclude_none=True,
+    )(do)  # fmt: skip
     return router

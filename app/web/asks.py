@@ -1,5 +1,6 @@
 """What one may ask for in an act: the fields of its form and of its JSON body, with their bounds."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -46,8 +47,13 @@ class AskPause(Ask):
 
     minutes: float | None = Field(
         None, gt=0, le=525_600, allow_inf_nan=False, title="for how many minutes",
-        description="empty: until somebody resumes",
+        description="empty: until that moment, or until somebody resumes",
     )  # fmt: skip
+    until: datetime | None = Field(
+        None,
+        title="or until",
+        description="2026-12-24 18:00, of the business time zone unless it names one",
+    )
 
 
 class AskResume(Ask):

@@ -5,6 +5,7 @@ served from here, and nothing that needs the script.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -42,10 +43,14 @@ STATUS: dict[type[Exception], int] = {
     SQLAlchemyError: 503,
 }
 SAID = {
+    400: ("That was not understood.", "Go back and try again."),
     403: ("You may not do this.", "An administrator can change what you may."),
     404: ("There is no such page.", "The pages are named above."),
     405: ("Not like this.", "Use the buttons of the pages."),
+    413: ("That is too much at once.", "256 KiB are the most; do it in several parts."),
     422: ("That is not possible.", "Go back and look at what was given."),
+    429: ("Too many tries.", "Wait a minute, then try again."),
+    500: ("Something broke here.", "It is in the dashboard's log, with its time. Runs are not affected."),
     503: ("A server does not answer.", "Runs wait, nothing is lost. `paceline doctor` says what is wrong."),
 }  # fmt: skip
 
@@ -66,7 +71,8 @@ def create_app(services: Services) -> FastAPI:
         title="Paceline", docs_url=None, redoc_url=None, openapi_url=None, lifespan=watching(services),
         max_body_size=BODY_MAX, redirect_slashes=False,
     )  # fmt: skip
-    app.add_middleware(Shield, prefix=web.prefix, is_https=web.url.startswith("https://"))
+    is_https = web.url.startswith("https://")
+    app.add_middleware(Shield, prefix=web.prefix, is_https=is_https, broken=partial(broken, site))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     _add_errors(app, site)
     _add_health(app, site)
@@ -89,15 +95,25 @@ def is_for_programs(request: Request) -> bool:
     return route_path(request).startswith((api.PREFIX, "/metrics"))
 
 
+def error_answer(site: Site, request: Request, status: int, detail: str) -> Response:
+    """A page that says what to do, or for programs a line."""
+    said, mend = SAID.get(status, ("That did not work.", "Go back and try again."))
+    if is_for_programs(request):
+        return JSONResponse({"detail": detail or said}, status)
+    return site.page("error.html", request, status, said=said,
+                     mend=f"{detail[:1].upper()}{detail[1:]}. {mend}" if detail else mend)  # fmt: skip
+
+
+def broken(site: Site, request: Request) -> Response:
+    """What nobody thought of; called while its exception is handled."""
+    route = getattr(request.scope.get("route"), "path", "?")  # not the path: it may hold a secret
+    logger.exception("web.broke", route=route)
+    return error_answer(site, request, 500, "")
+
+
 def _add_errors(app: FastAPI, site: Site) -> None:
     """Every error is a page that says what to do, or for programs a line."""
-
-    def answer(request: Request, status: int, detail: str) -> Response:
-        said, mend = SAID.get(status, ("That did not work.", detail))
-        if is_for_programs(request):
-            return JSONResponse({"detail": detail or said}, status)
-        return site.page("error.html", request, status, said=said,
-                         mend=f"{detail[:1].upper()}{detail[1:]}. {mend}" if detail else mend)  # fmt: skip
+    answer = partial(error_answer, site)
 
     @app.exception_handler(SignInNeeded)
     def _sign_in(request: Request, error: Exception) -> Response:

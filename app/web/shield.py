@@ -1,9 +1,11 @@
 """Around every answer: what browsers may do with it. Before every request: the path that all is under."""
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 CONTENT_POLICY = (
@@ -24,8 +26,10 @@ HEADERS = {
 class Shield:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str, is_https: bool) -> None:
-        self._app, self._prefix = app, prefix
+    def __init__(
+        self, app: ASGIApp, *, prefix: str, is_https: bool, broken: Callable[[Request], Response]
+    ) -> None:
+        self._app, self._prefix, self._broken = app, prefix, broken
         self._headers = dict(HEADERS)
         if is_https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -39,7 +43,11 @@ class Shield:
             scope["path"] += "/"
         is_asset = scope["path"].removeprefix(self._prefix).startswith("/static/")
 
+        is_begun = False
+
         async def send_shielded(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_begun
+            is_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
@@ -50,4 +58,9 @@ class Shield:
 
         if self._prefix:
             scope["root_path"] = self._prefix
-        await self._app(scope, receive, send_shielded)
+        try:
+            await self._app(scope, receive, send_shielded)
+        except Exception:
+            if is_begun:
+                raise
+            await self._broken(Request(scope))(scope, receive, send_shielded)

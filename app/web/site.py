@@ -85,6 +85,8 @@ class Site:
             return None
         count = request.query_params.get("of", "")
         said = f", {int(count):,}" if re.fullmatch("[0-9]{1,8}", count) else ""
+        if "late" in request.query_params:
+            return f"{act.title}: stored, and in force when Redis answers again."
         return f"{act.title}: done{said}."
 
 

@@ -2,7 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute
 from sqlalchemy import delete, func, insert, select, update
 
 from app.accounts import invitations, people
-from app.errors import ConfigError, NotFound
-from app.models import Account, Agent, AuditEntry, Invitation, Role, Session, SignInFailure
+from app.errors import ConfigError, NotFound, Unreachable
+from app.models import Account, Agent, AuditEntry, Invitation, Role, Run, Session, SignInFailure
 from app.settings import WebSettings
 from app.web.access import COOKIE, form_token
 from app.web.main import create_app
@@ -165,6 +165,45 @@ def test_form_says_what_is_wrong_and_keeps_what_was_typed(services, base, signed
     assert "valid number" in answer.text
     stale = admin.post("/acts/limits", rate="5", version="99", reason="x")
     assert "somebody changed this meanwhile" in stale.text
+    (version,) = re.findall(r'name="version" value="(\d+)"', stale.text)
+    again = admin.post("/acts/limits", rate="5", version=version, reason="x")
+    assert again.status_code == 303, "looked at anew, it can be sent"
+
+
+def test_pause_lasts_until_the_moment_that_was_given(services, base, signed_in):
+    admin = signed_in(Role.OPERATOR)
+    over = admin.post("/acts/pause", until="2020-01-01 10:00", reason="a drill")
+    assert "is over" in over.text
+    both = admin.post("/acts/pause", until="2099-01-01 10:00", minutes="5", reason="a drill")
+    assert "not both" in both.text
+    assert admin.post("/acts/pause", until="2099-01-01 10:00", reason="a drill").status_code == 303
+    assert services.admission.state().paused_until == datetime(2099, 1, 1, 10, tzinfo=UTC)
+
+
+def test_what_is_done_is_said_so_though_redis_does_not_answer_and_not_done_twice(
+    services, base, signed_in, monkeypatch
+):
+    operator = signed_in(Role.OPERATOR)
+    with services.engine.begin() as connection:
+        make_agents(connection, 1)
+
+    def away(_):
+        raise Unreachable("Redis did not take the message")
+
+    monkeypatch.setattr("app.acts.publish", away)
+    first = operator.post("/acts/agents-run", agents=["a0"], reason="a look")
+    assert first.status_code == 303
+    assert "in force when Redis answers again" in operator.get(first.headers["location"]).text
+    token = api_token(services, Role.OPERATOR)
+    body = {"agents": ["a0"], "reason": "another look"}
+    headers = {"Authorization": f"Bearer {token}"}
+    second = httpx2.post(
+        f"{base}/api/v1/acts/agents-run", json=body, headers=headers, trust_env=False
+    )
+    assert (second.status_code, second.json()["done"]) == (200, 1)
+    assert "start when Redis answers" in second.json()["note"]
+    with services.engine.connect() as connection:
+        assert connection.execute(select(func.count()).select_from(Run)).scalar_one() == 1
 
 
 def test_controls_form_sets_and_clears_lists(services, base, signed_in):

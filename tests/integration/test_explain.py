@@ -9,7 +9,7 @@ from sqlalchemy import func, update
 from app.admission.limits import change_limits
 from app.clock import utcnow
 from app.gateway.tally import SandboxTally
-from app.models import Agent, AgentState, Job, Run
+from app.models import Agent, AgentState, Controls, Job, Run
 from app.runs import jobs, leases
 from app.runs.books import audit
 from app.runs.execute import execute
@@ -70,8 +70,28 @@ def test_pause_of_the_fleet_and_used_up_quota_are_named(services, ada):
         changed = change_limits(
             connection, services.settings.limits, pause, actor="test", reason="test"
         )
+        make_run(connection, ada)
     services.admission.put_in_force(changed)
-    assert "the fleet is paused until" in answer(services, ada)
+    said = answer(services, ada)  # the cause, though a run waits and the quota is used up, too
+    assert "the fleet is paused until" in said
+    assert "by test (test): `paceline resume` ends it" in said
+
+
+def test_used_up_budget_is_named_and_what_follows_from_it(services, ada):
+    with services.engine.begin() as connection:
+        run_id = make_run(connection, ada)
+    execute(services, run_id)
+    with services.engine.begin() as connection:
+        changed = change_limits(
+            connection, services.settings.limits, {"budget_day_micros": 1}, actor="test", reason=""
+        )
+    services.admission.put_in_force(changed)
+    assert answer(services, ada).startswith("budget: a budget of the fleet")
+    with services.engine.begin() as connection:
+        connection.execute(update(Controls).values(over_budget="posts_only"))
+    found = explain(services, ada, utcnow())
+    assert found.answer.startswith("nothing stops it")
+    assert "posts only" in next(f.says for f in found.findings if f.about == "budget")
 
 
 def test_books_are_equal_after_work_and_every_difference_is_a_number(services, sandbox, ada):

@@ -7,6 +7,8 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import event, func, insert, select, update
 
+from app import acts
+from app.acts import Desk, Who
 from app.clock import utcnow
 from app.models import (
     Agent,
@@ -79,6 +81,58 @@ def test_every_page_answers_in_few_queries_under_a_strict_policy(web):
         assert not re.search(r"\son\w+=", answer.text), path
         assert not re.search(r"""(src|action|<link[^>]*href)="https?:""", answer.text), path
     event.remove(web.services.engine, "before_cursor_execute", count)
+
+
+def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
+    services, queries = web.services, []
+    with services.engine.begin() as connection:
+        facts = {
+            "opened_at": utcnow(),
+            "last_at": utcnow(),
+            "calls": 3,
+            "agents": 1,
+            "peak_per_minute": 3,
+        }
+        connection.execute(insert(Incident).values(kind="rate_limited", **facts))
+    desk, who = Desk(services.settings, services.engine, services.admission), Who("eve", "a drill")
+    acts.set_limits(desk, {"budget_day_micros": 1}, who)
+    acts.pause(desk, None, who)
+
+    def count(*args):
+        queries.append(args[2])
+
+    event.listen(services.engine, "before_cursor_execute", count)
+    text = web.get("/").text
+    event.remove(services.engine, "before_cursor_execute", count)
+    assert len(queries) <= 8, queries
+    assert "until somebody resumes it, by eve: a drill" in text
+    assert "A budget of the fleet is used up" in text
+    assert "rate limited since" in text
+
+
+def test_what_nobody_thought_of_is_a_page_under_the_same_policy(web, monkeypatch):
+    def breaks(*_):
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr("app.web.pages.trouble.list_alerts", breaks)
+    answer = web.get("/alerts")
+    assert answer.status_code == 500
+    assert "Something broke here." in answer.text
+    assert "nobody thought" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_tokens_of_the_list_are_those_that_the_quota_counts(web):
+    services = web.services
+    with services.engine.begin() as connection:
+        ids = dict(connection.execute(select(Agent.handle, Agent.id)).all())
+        connection.execute(update(Agent).values(daily_tokens=10_000))
+    key = next(iter(services.redis.scan_iter("*quota:*")))
+    services.redis.hincrby(key, f"h:{ids['a0']}", 1_234)  # reserved for a call under way
+    used = services.admission.tokens_of([ids["a0"]])[ids["a0"]]
+    assert used > 1_234
+    for path in ("/agents", "/agents/a0"):
+        assert f"{used:,} of 10,000" in web.get(path).text, path
 
 
 def test_hostile_text_is_shown_and_does_nothing(web):

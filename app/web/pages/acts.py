@@ -4,7 +4,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.acts import Who
-from app.errors import ConfigError, NotFound, Unreachable
+from app.errors import ConfigError, NotFound, NotYet, Unreachable
 from app.web.access import Form, guard
 from app.web.acts import DEEDS, Deed
 from app.web.forms import inputs, parse
@@ -39,8 +39,11 @@ def _router(site: Site, deed: Deed) -> APIRouter:
         assert isinstance(given, deed.ask)
         try:
             count = deed.do(site.desk, given, Who(request.state.person.name, given.reason))
+        except NotYet:  # done: asking again would do it twice
+            return site.go(f"{deed.back}?done={deed.name}&late=1")
         except (ConfigError, NotFound, Unreachable) as error:
-            return _form(site, deed, request, form, {"": str(error)}, status=422)
+            looked_at_anew = {name: value for name, value in form.items() if name != "version"}
+            return _form(site, deed, request, looked_at_anew, {"": str(error)}, status=422)
         return site.go(f"{deed.back}?done={deed.name}&of={count}")
 
     return router

@@ -1,18 +1,21 @@
 """The agents: searching, sorting, and everything about one of them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
+from app.admission.circuit import StoreAway
 from app.admission.limits import read_limits
 from app.agents import roster
 from app.clock import utcnow
-from app.community.review import list_content
+from app.community.review import list_content, verbs_by_state
 from app.models import AgentState
 from app.runs.explain import explain
 from app.runs.report import runs_of_agent
@@ -38,11 +41,14 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An agent in the list. `quota` 0: no limit."""
+    """An agent in the list. `quota` 0: no limit; `counted`: LLM tokens as the quota counts them, what is
+    reserved included, None while Redis is away.
+    """
 
-    agent: roster.Listed
+    agent: roster.Listed | roster.Shown
     today: Usage
     quota: int
+    counted: int | None
 
 
 def read_rows(
@@ -59,7 +65,7 @@ def read_rows(
             ranked = read_ranking(connection, Span.TODAY, Group.AGENT, metric, now, zone)
         top = ranked.rows[:PAGE] if ranked else breakdown(
             connection, span_start(Span.TODAY, now, zone), now, Group.AGENT, zone, PAGE, metric,
-            among=roster.matching_ids(connection, search, state) if is_filtered else None,
+            among=roster.matching(search, state) if is_filtered else None,
         )  # fmt: skip
         used = dict(top)
         agents = roster.find_listed(connection, list(used))
@@ -71,14 +77,23 @@ def read_rows(
         )  # fmt: skip
         by_id = usage_of_agents(connection, [agent.id for agent in agents], now, zone)
     fleet = read_limits(connection, site.settings.limits).agent_daily_tokens
+    counted = count_tokens(site, [agent.id for agent in agents])
     return [
         Row(
             agent,
             by_id.get(agent.id, Usage()),
             fleet if agent.daily_tokens is None else agent.daily_tokens,
+            counted.get(agent.id),
         )
         for agent in agents
     ]
+
+
+def count_tokens(site: Site, agents: list[UUID]) -> dict[UUID, int]:
+    """LLM tokens of today as quotas count them; nothing while Redis is away."""
+    with suppress(StoreAway):
+        return site.services.admission.tokens_of(agents)
+    return {}
 
 
 def add(router: APIRouter, site: Site) -> None:
@@ -97,12 +112,13 @@ def add(router: APIRouter, site: Site) -> None:
             rows = read_rows(
                 site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after
             )
-            total = roster.count_agents(connection)
-        is_full = len(rows) == PAGE and sort is Sort.HANDLE
+            total = roster.count_agents(connection, search, wanted)
+        is_full = len(rows) == PAGE
         return site.page(
             "agents.html", request, rows=rows, total=total, search=search, state=wanted, sort=sort,
             sorts=list(Sort), states=list(AgentState), after=after,
-            next_after=rows[-1].agent.handle if is_full else None,
+            is_cut=is_full and sort is not Sort.HANDLE and total > PAGE,
+            next_after=rows[-1].agent.handle if is_full and sort is Sort.HANDLE else None,
         )  # fmt: skip
 
     @router.get("/agents/{handle}")
@@ -116,9 +132,12 @@ def add(router: APIRouter, site: Site) -> None:
             runs = runs_of_agent(connection, shown.id, RUNS)
             texts = list_content(connection, agent_id=shown.id, limit=POSTS)
             days = days_of_agent(connection, shown.id, DAYS, now, zone)
+            today = usage_of_agents(connection, [shown.id], now, zone).get(shown.id, Usage())
+        why = explain(site.services, shown.id, now)
+        row = Row(shown, today, why.quota, count_tokens(site, [shown.id]).get(shown.id))
         chart = Chart(
             f"Cost per day, the last {DAYS} days", "dollars",
             [Bar(f"{day:%m-%d}", cost / 1e6) for day, cost in days],
         )  # fmt: skip
-        return site.page("agent.html", request, agent=shown, runs=runs, content=texts, chart=chart,
-                         found=explain(site.services, shown.id, now))  # fmt: skip
+        return site.page("agent.html", request, agent=shown, row=row, runs=runs, content=texts, chart=chart,
+                         possible=verbs_by_state(), found=why)  # fmt: skip

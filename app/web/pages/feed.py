@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from app.community.review import DECISIONS, count_by_state, list_content
+from app.community.review import count_by_state, list_content, verbs_by_state
 from app.models import ContentState
 from app.web.site import Site
 
@@ -24,9 +24,5 @@ def add(router: APIRouter, site: Site) -> None:
             found = list_content(connection, state=wanted, before=before, limit=PAGE)
             counts = count_by_state(connection)
         older = found[-1].id if len(found) == PAGE else None
-        possible = {
-            state: [name for name, (states, _) in DECISIONS.items() if state in states]
-            for state in ContentState
-        }
         return site.page("feed.html", request, content=found, counts=counts, state=wanted, older=older,
-                         states=list(ContentState), possible=possible)  # fmt: skip
+                         states=list(ContentState), possible=verbs_by_state())  # fmt: skip

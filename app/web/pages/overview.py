@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from app.admission.circuit import StoreAway
+from app.admission.controller import Place
 from app.admission.state import State
 from app.alerts.incidents import list_incidents
 from app.audit_log import Change, last_change
@@ -24,15 +26,20 @@ from app.usage.reports import Step, measure, read_cut, series
 from app.web.charts import Bar, Chart
 from app.web.site import Site
 
+FLEET_ALONE = Place(UUID(int=0), 0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why."""
+    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why;
+    `is_over_budget`: of the fleet, not of communities.
+    """
 
     as_of: datetime
     progress: Progress
     admission: State | None
     paused_by: Change | None
+    is_over_budget: bool
     periods: list[Period]
     forecast: Forecast
     incidents: list[dict[str, object]]
@@ -58,6 +65,7 @@ def read_overview(
         progress=progress,
         admission=state,
         paused_by=paused_by,
+        is_over_budget=site.services.admission.is_over_budget(FLEET_ALONE),
         periods=as_periods(now, zone, found[: len(wanted)]),
         forecast=as_forecast(settings.usage, demand, now, zone, found[len(wanted) :]),
         incidents=list_incidents(connection, 5, is_open=True),

@@ -5,11 +5,12 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
 from app.alerts.rules import RULES
 from app.audit_log import list_changes
-from app.runs import jobs
+from app.runs import jobs, leases
 from app.web.pages.overview import read_state
 from app.web.site import Site
 
@@ -43,12 +44,20 @@ def add(router: APIRouter, site: Site) -> None:
 
     @router.get("/health")
     def health(request: Request) -> HTMLResponse:
+        settings = site.settings
         with site.engine.connect() as connection:
             rounds = jobs.last_rounds(connection)
-            silence = jobs.scheduler_silence(connection)
-        flower = site.settings.flower
+            lines = leases.lines(connection)
+            limits = read_limits(connection, settings.limits)
+        by_name = {job.name: job for job in rounds}
+        slice_job = by_name.get(jobs.OPEN_SLICE)
+        longest = jobs.longest_silence(settings).total_seconds()
+        flower = settings.flower
         return site.page(
-            "health.html", request, jobs=rounds, state=read_state(site),
-            is_silent=silence is not None and silence > jobs.longest_silence(site.settings),
-            flower=f"http://{flower.host}:{flower.port}",
+            "health.html", request, jobs=rounds, lines=lines, state=read_state(site),
+            version=limits.version, slice_age_s=slice_job and slice_job.age_s,
+            slice_s=settings.cycle.slice_length_s,
+            is_silent=slice_job is not None and slice_job.age_s > longest,
+            drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),
+            flower=flower.public_url or f"http://{flower.host}:{flower.port}",
         )  # fmt: skip
