@@ -59,7 +59,9 @@ def _agents(_: Desk, connection: Connection, given: Given) -> str:
         found.add(agent_id) if agent_id else unknown.append(handle)
     query = select(Agent.handle).where(Agent.id.in_(found)).order_by(Agent.handle).limit(SHOWN)
     names = list(connection.execute(query).scalars())
-    said = f"{len(found):,} agents: {', '.join(names)}{' ...' if len(found) > SHOWN else ''}."
+    noun = "agent" if len(found) == 1 else "agents"
+    more = " ..." if len(found) > SHOWN else ""
+    said = f"{len(found):,} {noun}{': ' if names else ''}{', '.join(names)}{more}."
     return said + (f" Unknown: {', '.join(unknown[:SHOWN])}." if unknown else "")
 
 

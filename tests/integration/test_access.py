@@ -507,7 +507,7 @@ def test_acts_at_the_same_time_and_on_the_same_agent(services, base, signed_in, 
     assert answer.json() == {"done": 1}
     assert len(started) == 1
     asked = "&".join(f"agents={name}" for name in who["agents"][:3]).replace("@", "%40")
-    assert "Affects 1 agents: a1." in signed_in().get(f"/acts/agents-pause?{asked}").text
+    assert "Affects 1 agent: a1." in signed_in().get(f"/acts/agents-pause?{asked}").text
 
 
 def test_odd_requests_get_a_page_and_tell_strangers_nothing(anybody, signed_in):

@@ -60,8 +60,10 @@ def _form(
     with site.engine.begin() as connection:
         values = {**deed.present(site.desk, connection), **given}
         affects = deed.affects(site.desk, connection, given)
+    chosen = [name for name in deed.hidden if name != "version"]
     return site.page(
         "act.html", request, status, deed=deed, affects=affects,
+        is_empty=bool(chosen) and not any(given.get(name) for name in chosen),
         inputs=inputs(deed.ask, values, problems, deed.hidden),
         problem=problems.get("") or next((problems[n] for n in deed.hidden if n in problems), ""),
     )  # fmt: skip
