@@ -287,6 +287,7 @@ def _converse(
         tracing.tell(span, _told(result), fault.code)
         with borrowed(services.autocommit) as connection:
             writing.close_call(connection, call, result)
+        log.info("call.ended", model=call.model, error=fault.code, latency_ms=result.latency_ms)
         asked = fault.retry_after_s if isinstance(fault, Throttled) else None
         pause_s = max(asked or 0.0, min(4.0, 2.0**failures))
         _settle(services, permit, OUTCOMES.get(type(fault), "failed"), result, pause_s)
@@ -297,6 +298,9 @@ def _converse(
     effect = question.values(answer)
     with borrowed(services.autocommit) as connection:
         stored = writing.store(connection, held, lease, call, result, question.store, effect)
+    log.info(
+        "call.ended", model=call.model, tokens=result.tokens_used, latency_ms=result.latency_ms
+    )
     _settle(services, permit, "ok", result, 0)
     if not stored.is_ours:  # its spend is recorded, but the effect was not ours to store
         raise LeaseLost

@@ -189,6 +189,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings, or raise ConfigError with one line that names the setting and the mend."""
     names = set(os.environ if environ is None else environ)
     names |= {name for name in dotenv_values(".env") if name}
+    names |= {file.name for folder in secret_folders() for file in folder.iterdir()}
     _refuse_unknown(names)
     try:
         return Settings()

@@ -11,6 +11,7 @@ import pytest
 
 from app.models import RunState
 from app.runs.states import TRANSITIONS
+from app.settings import variables
 from tests.house import generated, plan
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +120,18 @@ def test_every_dependency_may_be_used():
         if not any(license in text for license in LICENSES for text in said):
             unclear[name] = said
     assert not unclear
+
+
+def test_every_setting_that_is_named_anywhere_exists():
+    known = {name for name, _, _ in variables()}
+    files = [ROOT / "README.md", ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
+    files += [
+        *ROOT.glob("docs/*.md"),
+        *(path for path in ROOT.glob("deploy/**/*") if path.is_file()),
+    ]
+    for path in files:
+        for name in re.findall(r"PACELINE_[A-Z0-9_]*[A-Z0-9]", path.read_text()):
+            assert name in known or any(k.startswith(f"{name}__") for k in known), f"{path}: {name}"
 
 
 def test_states_chart_is_the_table():
