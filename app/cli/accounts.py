@@ -70,6 +70,14 @@ def set_role(
     data.print(f"{name}: {role}", markup=False)
 
 
+@app.command("sign-out")
+def sign_out(name: Name, reason: Reason = "") -> None:
+    """End somebody's sessions, API tokens and links at once; the account stays."""
+    with database(get_settings()) as engine, engine.begin() as connection:
+        people.sign_out(connection, name, actor=getpass.getuser(), reason=reason)
+    data.print(f"{name}: signed out everywhere", markup=False)
+
+
 @app.command("remove")
 def remove(name: Name, reason: Reason = "") -> None:
     """Remove an account with its sessions and API tokens."""

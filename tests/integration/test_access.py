@@ -361,6 +361,20 @@ def test_password_can_be_changed_and_reset(services, base, anybody, signed_in):
     assert ">viewer</span>" in anybody.get("/account").text, "a reset does not raise the role"
 
 
+def test_change_of_an_account_is_asked_about_first_with_what_it_affects(services, base, signed_in):
+    admin = signed_in()
+    signed_in(Role.VIEWER)
+    asked = admin.get("/accounts/change?name=viewer&what=remove")
+    assert "Affects viewer, viewer: 1 browsers that are signed in, 0 API tokens." in asked.text
+    assert "paceline accounts remove viewer --reason WHY" in asked.text
+    assert "Make viewer admin" in admin.get("/accounts/change?name=viewer&what=admin").text
+    assert admin.get("/accounts/change?name=nobody&what=remove").status_code == 404
+    assert admin.get("/accounts/change?name=viewer&what=king").status_code == 422
+    assert (
+        signed_in(Role.OPERATOR).get("/accounts/change?name=viewer&what=remove").status_code == 403
+    )
+
+
 def test_admin_invites_changes_and_removes_but_never_the_last_admin(services, base, signed_in):
     admin, viewer = signed_in(), signed_in(Role.VIEWER)
     assert (

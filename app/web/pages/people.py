@@ -13,6 +13,13 @@ from app.models import Role
 from app.web.access import COOKIE, address_of, form_token, guard, open_form, safe_next, set_cookie
 from app.web.site import Site
 
+CHANGES = {
+    "remove": ("Remove {}", "All of them end at once, and the account is gone.", "remove {}"),
+    "sign_out": ("Sign {} out", "All of them end at once, and links that were given; the account stays.",
+                 "sign-out {}"),
+    "reset": ("Make a link for a new password of {}", "They end when the link is used.", "reset {}"),
+}  # fmt: skip
+"""What may be done to an account: title, what follows, the verb on the command line. All else is a role."""
 GONE = "This link was used, or is too old."
 
 
@@ -116,6 +123,19 @@ def add(router: APIRouter, site: Site) -> None:
             )  # fmt: skip
         return _account(site, request, link=f"{site.settings.web.url}/invitation/{secret}")
 
+    @router.get("/accounts/change", dependencies=[guard(site, Role.ADMIN)])
+    def ask_change(request: Request, name: str = "", what: str = "") -> HTMLResponse:
+        said, follows, verb = CHANGES.get(what) or _role_change(_as_role(what))
+        with site.engine.connect() as connection:
+            person = people.find_account(connection, name)
+            account = next(a for a in people.list_accounts(connection) if a.name == person.name)
+            count = len(tokens.list_tokens(connection, person))
+        return site.page(
+            "account_change.html", request, account=account, tokens=count, what=what,
+            title=said.format(account.name), follows=follows,
+            cli=f"paceline accounts {verb.format(account.name)} --reason WHY",
+        )  # fmt: skip
+
     @router.post("/accounts/change", dependencies=[guard(site, Role.ADMIN)])
     def change(request: Request) -> Response:
         name, what = _field(request, "name"), _field(request, "what")
@@ -139,6 +159,11 @@ def add(router: APIRouter, site: Site) -> None:
         if secret is None:
             return site.go("/account")
         return _account(site, request, link=f"{site.settings.web.url}/invitation/{secret}")
+
+
+def _role_change(role: Role) -> tuple[str, str, str]:
+    follows = "They stay, and may do what the new role may, from now on."
+    return f"Make {{}} {role}", follows, f"role {{}} {role}"
 
 
 def _field(request: Request, name: str) -> str:
