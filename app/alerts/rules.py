@@ -17,18 +17,24 @@ from app.settings import Settings
 
 RECENT = timedelta(days=2)
 FAILING_CALLS = 10
-RULES = (
-    ("budgets", "50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
-    ("runway", "the credits last fewer days than PACELINE_ALERTS__RUNWAY_DAYS"),
-    ("balance", "twitterapi.io has fewer credits than PACELINE_SOURCES__LOW_BALANCE_CREDITS"),
-    ("credits", "the gateway answers 402, and when it is over"),
-    ("429", "the gateway answers 429 for longer than PACELINE_ALERTS__LONG_INCIDENT_MIN"),
-    ("models", "none of the calls of a model is answered"),
-    ("scheduler", "no slice is opened for too long"),
-    ("quarantine", "a run brought down three workers"),
-    ("books", "ledger, rollups and Redis differ"),
-)
-"""What is told, for people."""
+
+
+def rules(settings: Settings) -> list[tuple[str, str]]:
+    """What is told, for people, with the values in force and the settings that they come from."""
+    alerts, sources = settings.alerts, settings.sources
+    return [
+        ("budgets", "50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
+        ("runway", f"the credits last fewer than {alerts.runway_days:g} days (PACELINE_ALERTS__RUNWAY_DAYS)"),
+        ("balance", f"twitterapi.io has fewer than {sources.low_balance_credits:,} credits "
+                    "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)"),
+        ("credits", "the gateway answers 402, and when it is over"),
+        ("429", f"the gateway answers 429 for longer than {alerts.long_incident_min:g} minutes "
+                "(PACELINE_ALERTS__LONG_INCIDENT_MIN)"),
+        ("models", "none of the calls of a model is answered"),
+        ("scheduler", "no slice is opened for too long"),
+        ("quarantine", "a run brought down three workers"),
+        ("books", "ledger, rollups and Redis differ"),
+    ]  # fmt: skip
 
 
 def evaluate(connection: Connection, settings: Settings) -> list[Message]:

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
-from app.alerts.rules import RULES
+from app.alerts.rules import rules
 from app.audit_log import list_changes
 from app.runs import jobs, leases
 from app.web.pages.overview import read_state
@@ -30,7 +30,8 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.connect() as connection:
             found = list_alerts(connection)
         settings = site.settings.alerts
-        return site.page("alerts.html", request, alerts=found, rules=RULES, channels=len(settings.urls),
+        told = rules(site.settings)
+        return site.page("alerts.html", request, alerts=found, rules=told, channels=len(settings.urls),
                          quiet_hours=settings.quiet_hours)  # fmt: skip
 
     @router.get("/audit")
