@@ -31,6 +31,8 @@ PAGES = (
     "/", "/usage", "/usage?period=week", "/usage?period=month", "/usage?period=90d",
     "/usage?by=community&period=month", "/usage?by=model&period=month", "/agents",
     "/agents?search=agent+77", "/agents?sort=waited", "/agents?sort=cost", "/agents?after=a5",
+    "/agents?sort=cost&state=active", "/agents?search=agent+77&sort=tokens",
+    "/usage?metric=tokens&period=week", "/feed?state=pending",
     "/agents/a77", "/runs", "/runs?which=open", "/runs?which=came+to+nothing", "/feed", "/limits",
     "/incidents", "/alerts", "/audit", "/health", "/account", "/acts/pause",
 )  # fmt: skip
