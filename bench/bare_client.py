@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from openai import OpenAI
 
+from bench.figures import each_of
+
 MESSAGES = [
     {
         "role": "system",
@@ -48,12 +50,7 @@ def main() -> None:
         cpu, began = time.process_time(), time.monotonic()
         list(pool.map(call, range(chosen.calls)))
     took = time.monotonic() - began
-    cpu_ms = 1000 * (time.process_time() - cpu) / chosen.calls
-    print(
-        json.dumps(
-            {"cpu_ms_per_call": round(cpu_ms, 3), "calls_per_s": round(chosen.calls / took, 1)}
-        )
-    )
+    print(json.dumps(each_of(chosen.calls, time.process_time() - cpu, took)))
 
 
 if __name__ == "__main__":

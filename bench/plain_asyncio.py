@@ -21,6 +21,7 @@ from app.admission.scripts import FLEET, source, windows
 from app.clock import utcnow
 from app.settings import Settings
 from bench.bare_client import MESSAGES
+from bench.figures import each_of
 
 TABLES = """
 create schema if not exists plain;
@@ -92,12 +93,7 @@ async def main() -> None:
     cpu, began = time.process_time(), time.monotonic()
     await work(databases, chosen.calls)
     took = time.monotonic() - began
-    cpu_ms = 1000 * (time.process_time() - cpu) / chosen.calls
-    print(
-        json.dumps(
-            {"cpu_ms_per_call": round(cpu_ms, 3), "calls_per_s": round(chosen.calls / took, 1)}
-        )
-    )
+    print(json.dumps(each_of(chosen.calls, time.process_time() - cpu, took)))
 
 
 if __name__ == "__main__":

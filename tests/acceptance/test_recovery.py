@@ -107,6 +107,42 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
             services.close()
 
 
+def test_worker_and_beat_touch_their_file_from_their_loops(
+    engine, redis, embedded, sandbox, tmp_path
+):
+    env = {
+        **os.environ,
+        "DATABASE_URL": embedded.database_url, "REDIS_URL": embedded.redis_url,
+        "PACELINE_HOME": str(tmp_path), "PACELINE_GATEWAY__BASE_URL": sandbox.url,
+    }  # fmt: skip
+    files = {name: tmp_path / name for name in ("worker", "beat")}
+    own = {
+        name: {**env, "PACELINE_WORKER__HEARTBEAT_FILE": str(file)} for name, file in files.items()
+    }
+    beat = [sys.executable, "-m", "celery", "--app", "workers", "--quiet", "beat"]
+    with (tmp_path / "log").open("w") as log:
+        processes = [
+            start_worker(own["worker"], log),
+            subprocess.Popen(beat, env=own["beat"], stdout=log, stderr=log),
+        ]
+        try:
+            for file in files.values():
+                wait_until(file.exists, 30)
+                before = file.stat().st_mtime
+                wait_until(lambda f=file, t=before: f.stat().st_mtime > t, 15)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def wait_until(is_so, seconds):
+    deadline = monotonic() + seconds
+    while not is_so():
+        assert monotonic() < deadline, f"not within {seconds} s"
+        sleep(0.2)
+
+
 PID_FILES = {"postgres": "postgres/data/postmaster.pid", "valkey": "valkey/pid"}
 
 

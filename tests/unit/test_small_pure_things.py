@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.agents.roster import phase_of
+from app.cli import shell
 from app.clock import cycle_start
+from app.errors import NotFound
 from app.gateway.sandbox.state import StrictLimit
 from app.gateway.sandbox.writer import write
 from app.models import RunState
@@ -84,3 +86,16 @@ def test_schedule_keeps_to_the_clock(offset_s, waited_s, seconds):
     assert ((now + timedelta(seconds=next_s)).timestamp() / seconds) % 1 in (0.0, 1.0)
     boundary = now.timestamp() // seconds * seconds
     assert is_due == (last.timestamp() < boundary)
+
+
+def test_shell_says_what_a_person_can_mend_in_one_line(capsys):
+    def dispatch(agent):
+        raise NotFound(f"unknown agent {agent!r}")
+
+    console = shell._Console({"dispatch": dispatch})
+    console.push('dispatch("nobody")')
+    console.push("1 / 0")
+    said = capsys.readouterr().err
+    assert said.startswith("paceline: unknown agent 'nobody'\n")
+    assert "Traceback" in said, "what only a developer can mend is shown whole"
+    assert said.count("Traceback") == 1
