@@ -156,7 +156,7 @@ def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
     try:
         publish(run_ids)
     except Unreachable as why:
-        said = f"{len(run_ids)} runs are stored and start when Redis answers again: {why}"
+        said = f"stored, and begins when Redis answers again: {why}"
         raise NotYet(said, len(run_ids)) from why
     return run_ids
 

@@ -201,7 +201,7 @@ def test_what_is_done_is_said_so_though_redis_does_not_answer_and_not_done_twice
         f"{base}/api/v1/acts/agents-run", json=body, headers=headers, trust_env=False
     )
     assert (second.status_code, second.json()["done"]) == (200, 1)
-    assert "start when Redis answers" in second.json()["note"]
+    assert "begins when Redis answers again" in second.json()["note"]
     with services.engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(Run)).scalar_one() == 1
 
