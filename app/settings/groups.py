@@ -225,7 +225,7 @@ class WorkerSettings(BaseModel):
     )
     events: bool = Field(
         True,
-        description="Task events for Flower; they cost a worker about 7 % of its CPU",
+        description="Task events for Flower; they cost a worker a few percent of its CPU",
     )
 
 
