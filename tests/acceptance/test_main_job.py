@@ -54,6 +54,8 @@ class Fleet:
     requests: list[dict[str, Any]]
     rows: dict[str, list[tuple[Any, ...]]]
     left_running: list[str]
+    logs: str
+    secrets: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,9 @@ def fleet() -> Iterator[Fleet]:
 
 def run_fleet(folder: Path, gateway: str) -> Fleet:
     web, flower = free_port(), free_port()
+    key = "sk-never-to-be-seen-" + os.urandom(4).hex()
     env = {
+        "PACELINE_GATEWAY__API_KEY": key,
         "PACELINE_CYCLE__PERIOD_S": "50",
         "PACELINE_GATEWAY__BASE_URL": f"{gateway}/v1",
         "PACELINE_WEB__PORT": str(web),
@@ -127,9 +131,12 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
             "comments": connection.execute("select 1 from paceline.comments").fetchall(),
         }
     lines = get(f"{gateway}/sandbox/requests").text.splitlines()
+    password = (home / "valkey" / "identity").read_text().split()[1]
+    secrets = [key, password, flower_auth(home)[1], *re.findall(r"/invitation/(\S+)", err)]
+    logs = "".join(log.read_text() for log in (home / "logs").iterdir())
     return Fleet(
         err, json.loads(out), shell, dispatched, status, doctor, tasks, workers, refusals,
-        page, ran, [json.loads(line) for line in lines], rows, left,
+        page, ran, [json.loads(line) for line in lines], rows, left, logs, secrets,
     )  # fmt: skip
 
 
@@ -315,6 +322,22 @@ def test_nothing_is_left_running(fleet):
     assert fleet.left_running == []
     assert fleet.summary["killed"] == []
     assert fleet.summary["restarts"] == {}
+
+
+def test_no_log_of_the_whole_run_holds_a_secret(fleet):
+    assert len(fleet.secrets) == 4
+    for secret in fleet.secrets:
+        assert len(secret) >= 10
+        assert secret not in fleet.logs
+
+
+def test_every_call_is_a_line_of_the_log_that_names_its_run_agent_and_request(fleet):
+    lines = [
+        json.loads(line) for line in fleet.logs.splitlines() if '"event": "call.ended"' in line
+    ]
+    assert {line["request_id"] for line in lines} == {row[0] for row in fleet.rows["calls"]}
+    agents = {row[0]: row[1] for row in fleet.rows["runs"]}
+    assert all(agents[line["run_id"]] == line["agent"] for line in lines)
 
 
 def test_secrets_are_in_no_log(tmp_path_factory):

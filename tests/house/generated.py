@@ -21,7 +21,7 @@ EXIT_CODES = """\
 | 0 | done |
 | 1 | failed: the last line on standard error says why and what to do |
 | 2 | wrong usage, a setting that is missing, unknown or impossible, or a `plan` that the cap cannot serve |
-| 3 | works, but something is not as it should be: migrations pending, a warning of `doctor`, an act that is stored and in force later |
+| 3 | works, but not as it should: a warning of `doctor`, migrations pending, an act in force only later |
 | 4 | no such agent or file |
 | 75 | a server does not answer; trying again later may help |
 | 130 | interrupted |
