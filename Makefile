@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup up tools screenshots test test-fast lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories lock docs revision clean
 
 help:  ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -65,7 +65,8 @@ docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, do
 
 BENCHES := pipeline dispatch adhoc memory growth pages ledger pools sizes flower limiters saturation soak
 
-bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json and their plots
+bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json, tables and plots
+	@$(BIN)/python -m bench.report
 
 bench-pipeline: $(READY)  ## CPU per call beside the bare client and three others (20 minutes); writes docs/pipeline.json
 	@$(BIN)/python -m bench.pipeline --out docs/pipeline.json
