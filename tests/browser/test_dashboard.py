@@ -166,6 +166,25 @@ def test_pages_keep_fresh_and_leave_the_reader_alone(look):
     assert not seen.problems
 
 
+def test_alert_that_stays_is_left_alone_while_numbers_move(look):
+    seen = look()
+    page = seen.at("/acts/pause")
+    page.get_by_label("reason").fill("a drill")
+    page.get_by_role("button", name="Pause the fleet").click()
+    page = seen.at("/")
+    page.evaluate("document.querySelector('#now [role=alert]').isTheSame = true")
+    with seen.services.engine.begin() as connection:
+        connection.execute(update(Agent).where(Agent.handle == "ada").values(state="paused"))
+    expect(page.locator("#now")).to_contain_text("of 11 agents", timeout=15_000)
+    assert page.evaluate("document.querySelector('#now [role=alert]').isTheSame")
+    page.get_by_role("link", name="Resume…").first.click()
+    page.get_by_label("reason").fill("it is over")
+    page.get_by_role("button", name="Resume the fleet").click()
+    other = seen.at("/")
+    expect(other.locator("#now [role=alert]")).to_have_count(0)
+    assert not seen.problems
+
+
 def test_hostile_content_does_nothing(look):
     seen = look()
     with seen.services.engine.begin() as connection:

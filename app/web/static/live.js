@@ -18,12 +18,33 @@ function isSelecting(part) {
   return selection !== null && !selection.isCollapsed && part.contains(selection.anchorNode);
 }
 
+// Only what differs, so that an alert that stays is not announced again with every number that moves.
+function exchange(part, fresh) {
+  let at = part.firstElementChild;
+  const drop = () => { const gone = at; at = at.nextElementSibling; gone.remove(); };
+  for (const node of [...fresh.children]) {
+    let same = at;
+    while (same !== null && same.outerHTML !== node.outerHTML) same = same.nextElementSibling;
+    if (same !== null) {
+      while (at !== same) drop();
+      at = at.nextElementSibling;
+    } else if (at !== null && at.tagName === node.tagName) {
+      const old = at;
+      at = at.nextElementSibling;
+      old.replaceWith(node);
+    } else {
+      part.insertBefore(node, at);
+    }
+  }
+  while (at !== null) drop();
+}
+
 function swap(part, fresh) {
   if (part.innerHTML === fresh.innerHTML || isBusy(part)) return;
   const open = [...part.querySelectorAll("details")].map((details) => details.open);
   const scrolled = [...part.querySelectorAll(".wide")].map((wide) => wide.scrollLeft);
   const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  part.replaceChildren(...fresh.childNodes);
+  exchange(part, fresh);
   part.querySelectorAll("details").forEach((details, n) => { details.open = open[n] ?? false; });
   part.querySelectorAll(".wide").forEach((wide, n) => { wide.scrollLeft = scrolled[n] ?? 0; });
   if (focused !== null) {
