@@ -132,6 +132,21 @@ def test_deployment_files_are_readable_and_name_what_exists():
         assert "EnvironmentFile=/etc/paceline/env" in path.read_text(), "no secret in a unit"
 
 
+def test_units_are_what_systemd_understands(tmp_path):
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("no systemd-analyze: install systemd")
+    for unit in (DEPLOY / "systemd").iterdir():
+        text = re.sub(r"/opt/paceline/\.venv/bin/\w+", "/bin/true", unit.read_text())
+        (tmp_path / unit.name.replace("@", "@1")).write_text(text)
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    ended = subprocess.run(
+        [program, "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    ours = [line for line in ended.stderr.splitlines() if "paceline" in line]
+    assert not ours, ended.stderr
+
+
 def test_worker_that_is_stopped_may_finish_the_longest_call():
     files = [DEPLOY.parent / "docker-compose.yml", DEPLOY / "kubernetes" / "paceline.yaml"]
     files += [DEPLOY / "systemd" / f"paceline-{name}.service" for name in ("worker@", "express")]
