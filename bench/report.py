@@ -157,6 +157,15 @@ def per_agent(cycle: Figures) -> str:
     return f"{cycle['queries']} queries, {1000 * cycle['cpu_ms'] / cycle['runs']:.0f} µs"
 
 
+def pages(found: Figures) -> str:
+    """Every page over the largest fleet and ledger."""
+    lines = (
+        [f"`{path}`", at["queries"], at["p50_ms"], at["p95_ms"]]
+        for path, at in found["pages"].items()
+    )
+    return rows(["page", "queries", "p50", "p95"], lines)
+
+
 def soak(found: Figures) -> str:
     """Memory, calls and latency by quarter of the time."""
     head = ["", *(f"quarter {number}" for number in range(1, 5))]
@@ -174,6 +183,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "adhoc": adhoc,
     "memory": memory,
     "growth": growth,
+    "pages": pages,
     "soak": soak,
 }
 

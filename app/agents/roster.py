@@ -179,11 +179,19 @@ def count_agents(connection: Connection, search: str = "", state: AgentState | N
     return connection.execute(query).scalar_one()
 
 
-def find_listed(connection: Connection, handles: Sequence[str]) -> list[Listed]:
-    """The agents with these handles, in that order; unknown ones are left out."""
-    rows = connection.execute(_listed().where(Agent.handle.in_(handles)))
+def find_listed(
+    connection: Connection, handles: Sequence[str], state: AgentState | None = None
+) -> list[Listed]:
+    """The agents with these handles, in that order; unknown ones are left out, and those in another state."""
+    rows = connection.execute(_listed().where(Agent.handle.in_(handles), *_matching("", state)))
     found = {row[1]: Listed(*row) for row in rows}
     return [found[handle] for handle in handles if handle in found]
+
+
+def find_listed_by_id(connection: Connection, ids: Sequence[UUID]) -> list[Listed]:
+    """The agents with these ids, in that order."""
+    found = {row[0]: Listed(*row) for row in connection.execute(_listed().where(Agent.id.in_(ids)))}
+    return [found[agent_id] for agent_id in ids if agent_id in found]
 
 
 def find_agent(connection: Connection, who: str) -> UUID | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
@@ -27,6 +28,7 @@ from app.web.site import Site
 
 PAGE = 50
 RUNS, POSTS, DAYS = 30, 10, 30
+FEW = 2_000
 Text = Annotated[str, Query(max_length=80)]
 
 
@@ -53,23 +55,14 @@ class Row:
 
 def read_rows(
     site: Site, connection: Connection, now: datetime, *, search: str, state: AgentState | None,
-    sort: Sort, after: str,
+    sort: Sort, after: str, total: int,
 ) -> list[Row]:  # fmt: skip
-    """A page of agents with what they used today."""
+    """A page of agents, of `total` that are like that, with what they used today."""
     zone = site.settings.zone
     if sort in (Sort.TOKENS, Sort.COST):
         metric = Metric.TOKENS if sort is Sort.TOKENS else Metric.COST
-        is_filtered = bool(search) or state is not None
-        ranked = None
-        if not is_filtered:
-            ranked = read_ranking(connection, Span.TODAY, Group.AGENT, metric, now, zone)
-        top = ranked.rows[:PAGE] if ranked else breakdown(
-            connection, span_start(Span.TODAY, now, zone), now, Group.AGENT, zone, PAGE, metric,
-            among=roster.matching(search, state) if is_filtered else None,
-        )  # fmt: skip
-        used = dict(top)
-        agents = roster.find_listed(connection, list(used))
-        by_id = {agent.id: used[agent.handle] for agent in agents}
+        used = used_most(connection, now, zone, metric, search, state, total)
+        agents, by_id = [agent for agent, _ in used], {agent.id: usage for agent, usage in used}
     else:
         agents = roster.list_agents(
             connection, after=after, limit=PAGE, search=search, state=state,
@@ -87,6 +80,36 @@ def read_rows(
         )
         for agent in agents
     ]
+
+
+def used_most(
+    connection: Connection, now: datetime, zone: ZoneInfo, metric: Metric, search: str,
+    state: AgentState | None, total: int,
+) -> list[tuple[roster.Listed, Usage]]:  # fmt: skip
+    """The first page of those that used most today: a few are asked about one by one; of many, the ranking
+    that is ready, as far as it has enough of them; else all are summed up.
+    """
+    is_filtered = bool(search) or state is not None
+    if is_filtered and total <= FEW:
+        ids = list(connection.execute(roster.matching(search, state)).scalars())
+        usage = usage_of_agents(connection, ids, now, zone)
+        first = sorted(usage, key=lambda one: (-getattr(usage[one], metric), -usage[one].requests))[
+            :PAGE
+        ]
+        return [(agent, usage[agent.id]) for agent in roster.find_listed_by_id(connection, first)]
+    if not search:
+        ranked = read_ranking(connection, Span.TODAY, Group.AGENT, metric, now, zone)
+        used = dict(ranked.rows if ranked else ())
+        found = roster.find_listed(connection, list(used), state=state) if used else []
+        if len(found) >= PAGE:
+            return [(agent, used[agent.handle]) for agent in found[:PAGE]]
+    used = dict(
+        breakdown(
+            connection, span_start(Span.TODAY, now, zone), now, Group.AGENT, zone, PAGE, metric,
+            among=roster.matching(search, state) if is_filtered else None,
+        )
+    )  # fmt: skip
+    return [(agent, used[agent.handle]) for agent in roster.find_listed(connection, list(used))]
 
 
 def count_tokens(site: Site, agents: list[UUID]) -> dict[UUID, int]:
@@ -109,10 +132,11 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.connect() as connection:
             if search and not after and roster.find_agent(connection, search):
                 return site.go(f"/agents/{search.removeprefix('@').lower()}")
-            rows = read_rows(
-                site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after
-            )
             total = roster.count_agents(connection, search, wanted)
+            rows = read_rows(
+                site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after,
+                total=total,
+            )  # fmt: skip
         is_full = len(rows) == PAGE
         return site.page(
             "agents.html", request, rows=rows, total=total, search=search, state=wanted, sort=sort,
