@@ -1,5 +1,6 @@
 """`paceline dispatch`: start one agent now."""
 
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -7,6 +8,7 @@ import typer
 from sqlalchemy import Engine
 
 from app import acts
+from app.admission.circuit import StoreAway
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import PacelineError, Unreachable
@@ -28,7 +30,10 @@ def dispatch(
         at = desk(settings, engine)
         (run_id,) = acts.start_runs(at, [handle], me(""))
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
-        why = at.admission.state().stopped_by(settings.gateway_key_name)
+        why = None
+        if report.state not in TERMINAL:
+            with suppress(StoreAway):
+                why = at.admission.state().stopped_by(settings.gateway_key_name)
     if as_json:
         print_json(report)
     else:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, select, text
 
 from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
+from app.admission.circuit import StoreAway
 from app.agents.roster import count_agents
 from app.cli.output import data, print_json
 from app.clock import utcnow
@@ -242,9 +243,8 @@ def _redis(addresses: Addresses) -> list[Finding]:
         name = server.get("valkey_version") and f"Valkey {server['valkey_version']}"
         said = f"{name or 'Redis ' + str(server['redis_version'])} at {redis_where(client)}"
         findings = [Finding("redis", "ok", said)]
-        policy = client.info("memory").get(
-            "maxmemory_policy", "unknown"
-        )  # CONFIG is often forbidden
+        # of INFO, because CONFIG is often forbidden
+        policy = client.info("memory").get("maxmemory_policy", "unknown")
         if policy in ("noeviction", "unknown"):
             findings.append(Finding("eviction", "ok", f"maxmemory-policy is {policy}"))
         else:
@@ -263,6 +263,8 @@ def _admission(settings: Settings, addresses: Addresses) -> Finding:
     engine, redis = make_engine(addresses.database_url), make_redis(addresses.redis_url)
     try:
         state = build_admission(settings, engine, redis, addresses.gateway_url).state()
+    except StoreAway as away:
+        return Finding("admission", "warning", f"Redis does not answer: {away}", "start Redis")
     finally:
         engine.dispose()
         redis.close()
