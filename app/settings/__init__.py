@@ -182,7 +182,9 @@ def secret_folders() -> list[Path]:
     """Where secrets may lie as files: systemd's credentials, and where containers mount theirs."""
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     folders = [Path("/run/secrets"), *([Path(given)] if given else [])]
-    return [folder for folder in folders if folder.is_dir()]
+    return [
+        folder for folder in folders if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    ]
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -93,9 +93,8 @@ def used_most(
     if is_filtered and total <= FEW:
         ids = list(connection.execute(roster.matching(search, state)).scalars())
         usage = usage_of_agents(connection, ids, now, zone)
-        first = sorted(usage, key=lambda one: (-getattr(usage[one], metric), -usage[one].requests))[
-            :PAGE
-        ]
+        most = sorted(usage, key=lambda one: (-getattr(usage[one], metric), -usage[one].requests))
+        first = most[:PAGE]
         return [(agent, usage[agent.id]) for agent in roster.find_listed_by_id(connection, first)]
     if not search:
         ranked = read_ranking(connection, Span.TODAY, Group.AGENT, metric, now, zone)
