@@ -26,7 +26,7 @@ from app.runs.heartbeat import Heartbeat
 from app.runs.outside import credits_left
 from app.runs.services import Services, Sources
 from app.settings import Settings
-from app.sources import Pace, SourceDown, SourceThrottled
+from app.sources import Pace, SourceDown, SourceRateLimited
 from app.sources.twitterapi import TwitterApi, requests_per_s
 from app.sources.x import XApi
 from app.usage import calls
@@ -115,7 +115,7 @@ def build_sources(settings: Settings, engine: Engine, redis: Redis) -> Sources:
             except (RedisError, SQLAlchemyError) as error:
                 raise SourceDown(f"not asked: {type(error).__name__}") from None
             if not is_our_turn:
-                raise SourceThrottled("not asked: others are before us", retry_after_s=60)
+                raise SourceRateLimited("not asked: others are before us", retry_after_s=60)
 
         return wait
 

@@ -42,6 +42,7 @@ class Ask:
     lane: int = 1
     est: int = 0
     cost: int = 0
+    """Micro-dollars at most; -1: the model has no known price."""
     ticket: int = 0
     quota: int = -1
     day_left: int = 1
@@ -54,6 +55,18 @@ class Ask:
     place_month: int = 0
     obeys: bool = True
     """Budgets refuse; else they are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gateway's answer means for others: `effect` is ok, failed, void, pause, stop or drop_model."""
+
+    effect: str
+    span: int = 0
+    """Microseconds to pause, or until a stop's limit begins anew; 0: unknown."""
+    reason: str = ""
+    is_of_key: bool = False
+    runs_to_confirm: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +100,17 @@ class Bucket:
     rc: int = 0
     sleeping: int = 0
     open: int = 0
+    """When the next probe may go; 0: nothing is stopped."""
+    why: str = ""
+    stop_key: str = ""
+    """The key that the stop is about; empty: all."""
+    resets: int = 0
     trips: int = 0
     probe: str = ""
-    bad_key: str = ""
+    suspect: str = ""
+    """The run that saw a stop which a second run has to confirm."""
+    seen: dict[str, str] = field(default_factory=dict)
+    """The run that saw a model gone, by model."""
     gone: dict[str, int] = field(default_factory=dict)
     lane: int = 0
     vq: list[int] = field(default_factory=lambda: [0, 0])
@@ -138,8 +159,22 @@ class Bucket:
         self.movable.clear()
         self.free.clear()
 
-    def configure(self, config: Config, now: int) -> None:
-        """Put another configuration in force."""
+    def is_stopped(self, key: str) -> bool:
+        """Whether calls with this key are stopped."""
+        return self.open > 0 and self.stop_key in ("", key)
+
+    def _end_stop(self) -> None:
+        self.open = self.trips = self.resets = 0
+        self.probe = self.why = self.stop_key = self.suspect = ""
+
+    def configure(self, config: Config, now: int, *, resumes: bool = False) -> None:
+        """Put another configuration in force. `resumes`: end what the gateway's answers stopped."""
+        if resumes:
+            self._end_stop()
+            self.gone.clear()
+        if self.pend > now + (0 if resumes else self.config.horizon):  # a long pause ends
+            self.pend = now
+            self.restart(now, now)
         self.config = config
         self.rate0 = config.rate
         self.ran = min(self.ran, now + self.pace())  # counted at the old rate
@@ -199,17 +234,15 @@ class Bucket:
     def _refusal(self, ask: Ask, now: int) -> tuple[int, str] | None:
         """What no waiting in line helps against."""
         config = self.config
-        if self.bad_key == ask.key:
-            return 60_000_000, "key_refused"
+        if self.is_stopped(ask.key):
+            if now < self.open:
+                return self.open - now, self.why
+            if self.probe in self.reservations:
+                return 5_000_000, "probing"
         if self.gone.get(ask.model, 0) > now:
             return self.gone[ask.model] - now, "model_gone"
         if config.paused > now:
             return config.paused - now, "paused"
-        if self.open:
-            if now < self.open:
-                return self.open - now, "credits_exhausted"
-            if self.probe in self.reservations:
-                return 5_000_000, "credits_probing"
         limit = config.quota if ask.quota < 0 else ask.quota
         if limit and self.used[ask.agent] + self.held[ask.agent] + ask.est > limit:
             return ask.day_left, "quota"
@@ -219,8 +252,11 @@ class Bucket:
             (ask.place, ask.place_day, ask.day_left, "community_budget_day"),
             (ask.place, ask.place_month, ask.month_left, "community_budget_month"),
         ):
-            total = self.spent[whose] + self.spending[whose] + ask.cost
-            if ask.obeys and most and whose != "-" and total > most:
+            if not (ask.obeys and most) or whose == "-":
+                continue
+            if ask.cost < 0:
+                return 60_000_000, "no_price"
+            if self.spent[whose] + self.spending[whose] >= most:
                 return left, reason
         return None
 
@@ -256,11 +292,12 @@ class Bucket:
         self.te[line] = self.te[line] + (gap - self.te[line]) // 8 if wait > horizon / 2 else step
         self.la[line] = now
         self.held[ask.agent] += ask.est
-        self._count(self.spending, ask.place, ask.cost)
-        if self.open:
+        cost = max(0, ask.cost)
+        self._count(self.spending, ask.place, cost)
+        if self.is_stopped(ask.key):
             self.probe = ask.rid
         booked = Reservation(
-            ask.agent, ask.est, ask.cost, slot, self.gen, False, 0, 0, slot + GRACE, ask.place
+            ask.agent, ask.est, cost, slot, self.gen, False, 0, 0, slot + GRACE, ask.place
         )
         wait = max(0, slot - now)
         if wait <= INSTANT:
@@ -331,14 +368,14 @@ class Bucket:
         return held
 
     def settle(
-        self, rid: str, outcome: str, used: int, cost: int, now: int, *, pause: int = 0,
-        key: str = "key", model: str = "model",
+        self, rid: str, verdict: Verdict, used: int, cost: int, now: int, *, key: str = "key",
+        model: str = "model", run: str = "run",
     ) -> int:  # fmt: skip
         """End a reservation; 0 when there is none, so settling twice counts once."""
         held = self.reservations.get(rid)
         if held is None:
             return 0
-        if outcome == "void":
+        if verdict.effect == "void":
             used = cost = 0
         held = self._release(
             rid, held.est if used < 0 else used, held.cost if cost < 0 else cost, now
@@ -346,27 +383,51 @@ class Bucket:
         is_probe = self.probe == rid
         if is_probe:
             self.probe = ""
-        if outcome == "void":
-            if not held.started and held.gen == self.gen and held.slot > now:
-                self.free[f"{held.slot}:{rid}"] = held.slot
-        elif outcome == "throttled":
-            self._throttled(held, now + pause, now)
-        elif outcome == "broke":
-            if not self.open or is_probe:
-                self.trips = min(self.trips + 1, 7)
-                self.open = now + min(3600, 60 * 2 ** (self.trips - 1)) * 1_000_000
-                self.restart(now, now)
-        elif outcome == "key_refused":
-            self.bad_key = key
-            self.restart(now, now)
-        elif outcome == "model_gone":
-            self.gone[model] = now + 600_000_000
-        elif outcome == "ok" and is_probe:
-            self.open = self.trips = 0
-            self.pend, self.rate0 = now, max(1, self.config.rate // 4)
+        match verdict.effect:
+            case "void":
+                if not held.started and held.gen == self.gen and held.slot > now:
+                    self.free[f"{held.slot}:{rid}"] = held.slot
+            case "pause":
+                self._pause(held, now + verdict.span, now)
+            case "stop":
+                self._stop(verdict, now, key, run, is_probe=is_probe)
+            case "drop_model":
+                if self._is_confirmed(verdict, self.seen.get(model, ""), run):
+                    self.gone[model] = now + 600_000_000
+                else:
+                    self.seen[model] = run
+            case "ok":
+                self.seen.pop(model, None)
+                self.suspect = ""
+                if is_probe:
+                    self._end_stop()
+                    self.pend, self.rate0 = now, max(1, self.config.rate // 4)
         return 1
 
-    def _throttled(self, held: Reservation, until: int, now: int) -> None:
+    def _is_confirmed(self, verdict: Verdict, seen_by: str, run: str) -> bool:
+        return verdict.runs_to_confirm < 2 or seen_by not in ("", run)
+
+    def _stop(self, verdict: Verdict, now: int, key: str, run: str, *, is_probe: bool) -> None:
+        """Stop all calls until a probe is answered; of several refusals under way one counts."""
+        is_stopped = self.is_stopped(key)
+        if is_stopped and not is_probe:
+            return
+        if not self._is_confirmed(verdict, self.suspect, run):
+            self.suspect = run
+            return
+        self.trips = min(self.trips + 1, 7) if is_stopped else 1
+        wait = min(3600, 60 * 2 ** (self.trips - 1)) * 1_000_000
+        if verdict.span:
+            wait = min(verdict.span, 3_600_000_000)
+        self.open = now + wait
+        self.resets = now + verdict.span if verdict.span else 0
+        self.why = verdict.reason
+        self.stop_key = key if verdict.is_of_key else ""
+        if not is_stopped:
+            self.probe = ""
+        self.restart(now, now)
+
+    def _pause(self, held: Reservation, until: int, now: int) -> None:
         """One 429 of a generation cuts the rate and pauses; the others only prolong the pause."""
         if held.gen == self.gen:
             cut = max(self.config.rate // 10, self.rate(now) * 7 // 10, 1)

@@ -2,42 +2,51 @@
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
-LONGEST = 280
-ELLIPSIS = "…"
+from app.models.content import BODY_MAX
+from app.text import cut, show, shows_something
+
+LONGEST = BODY_MAX
+PAIRS = {'"': '"', "“": "”", "«": "»", "„": "“", "‘": "’", "'": "'", "「": "」", "『": "』"}
+FENCE = re.compile(r"\s*(`{3,}|~{3,})[ \t]*[\w+-]*[ \t]*\n(.*?)\n?\s*\1\s*", re.S)
+FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[ \t]*[\w+-]*[ \t]*$", re.M)
 
 
-def tidy(answer: str) -> str:
-    """One clean line of at most 280 characters, cut at a word; empty when nothing is left.
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """A text to publish, empty when nothing is left; `dropped` are the invisible characters it held."""
 
-    Control and invisible formatting characters go, white space folds, quotation marks around the
-    whole go, because models add them.
+    text: str
+    dropped: str = ""
+
+
+def tidy(answer: str) -> Tidied:
+    """One clean line of at most 280 characters, cut at a word.
+
+    Code fences go, invisible characters go, white space folds. Quotation marks go when one pair encloses the
+    whole, because models add them.
     """
-    visible = answer if answer.isascii() and answer.isprintable() else _visible(answer)
-    line = re.sub(r" +", " ", visible).strip()
-    if len(line) >= 2 and line[0] in "\"'“«" and line[-1] in "\"'”»":
-        line = line[1:-1].strip()
-    return cut(line)
+    shown = show(unicodedata.normalize("NFC", without_fences(answer)))
+    line = without_quotes(re.sub(r" +", " ", shown.text).strip())
+    return Tidied(cut(line, LONGEST) if shows_something(line) else "", shown.dropped)
 
 
-def _visible(answer: str) -> str:
-    return "".join(
-        " " if char.isspace() else char
-        for char in unicodedata.normalize("NFC", answer)
-        if char.isspace()
-        or (
-            unicodedata.category(char) not in ("Cc", "Cs", "Cn", "Co")
-            and char not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\u200b"
-        )
-    )
+def without_fences(answer: str) -> str:
+    """The text within a code fence that encloses it, or without the lines of fences."""
+    if whole := FENCE.fullmatch(answer):
+        return whole[2]
+    return FENCE_LINE.sub("", answer)
 
 
-def cut(line: str) -> str:
-    """At most 280 characters, ending at a word where one ends in the last third."""
-    if len(line) <= LONGEST:
+def without_quotes(line: str) -> str:
+    """The text within one pair of quotation marks that encloses it; `"A" and "B"` stays as it is."""
+    if len(line) < 2 or PAIRS.get(line[0]) != line[-1]:
         return line
-    head = line[: LONGEST - len(ELLIPSIS)]
-    at_word = head.rfind(" ")
-    if at_word > LONGEST * 2 // 3:
-        head = head[:at_word]
-    return head.rstrip(" ,;:-") + ELLIPSIS
+    opening, closing, inner = line[0], line[-1], line[1:-1]
+    marks = inner
+    if opening in "'‘":  # an apostrophe within a word is no quotation mark
+        marks = re.sub(r"(?<=\w)['’](?=\w)", "", inner)
+    if opening in marks or closing in marks:
+        return line
+    return inner.strip()

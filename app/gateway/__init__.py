@@ -1,14 +1,17 @@
-"""The LLM gateway: HTTP only. What comes back is a Completion or a GatewayFault, nothing else."""
+"""The LLM gateway: HTTP only. A call ends with a Completion or a GatewayFault, nothing else."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
+
+from app.gateway.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """LLM tokens as the gateway counted them. `cached` is a part of the input, `reasoning` of the output;
-    None when it did not say.
+    None when the gateway did not say.
     """
 
     input: int
@@ -18,18 +21,33 @@ class TokenUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer says of its cost. `tokens` and `cost_micros` are None when it does not say, `problem`
+    names numbers that contradict each other or cannot be true.
+    """
+
+    tokens: TokenUsage | None = None
+    cost_micros: int | None = None
+    problem: str | None = None
+
+
+UNKNOWN_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """A usable answer. `usage` is None when the gateway did not say."""
+    """A whole, final answer."""
 
     text: str
-    usage: TokenUsage | None
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One question to the gateway; `request_id` goes with it and names it in both ledgers.
 
-    `reasoning` is how much the model may think; None: it is not told. `is_json` asks for a JSON object.
+    `reasoning` is how much the model may think; None sends nothing about it. `is_json` asks for a JSON
+    object.
     """
 
     request_id: UUID
@@ -41,68 +59,33 @@ class Prompt:
 
 
 class GatewayFault(Exception):
-    """An attempt that gave no usable answer. `usage` is what it cost all the same, if known."""
+    """An attempt that gave no usable answer. `kind` says what follows (app.gateway.kinds).
 
-    code = "gateway_fault"
+    `usage` is what the attempt cost all the same. `retry_after_s` and `resets_at` are what the gateway said
+    about its end; None when it said nothing.
+    """
 
     def __init__(
-        self, detail: str, *, http_status: int | None = None, usage: TokenUsage | None = None
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        http_status: int | None = None,
+        usage: Usage = UNKNOWN_USAGE,
+        retry_after_s: float | None = None,
+        resets_at: datetime | None = None,
     ) -> None:
         super().__init__(detail)
+        self.kind = kind
         self.http_status = http_status
         self.usage = usage
-
-
-class Throttled(GatewayFault):
-    """429: too many calls. `retry_after_s` is what the gateway asked for, if it did."""
-
-    code = "rate_limited"
-
-    def __init__(self, detail: str, *, http_status: int, retry_after_s: float | None) -> None:
-        super().__init__(detail, http_status=http_status)
         self.retry_after_s = retry_after_s
+        self.resets_at = resets_at
 
-
-class CreditsExhausted(GatewayFault):
-    """402: nothing will work until somebody pays. Never retried."""
-
-    code = "credits_exhausted"
-
-
-class KeyRefused(GatewayFault):
-    """401 or 403: the key is wrong. Never retried."""
-
-    code = "key_refused"
-
-
-class ModelGone(GatewayFault):
-    """400 or 404 about the model: this model will not answer, another may."""
-
-    code = "model_gone"
-
-
-class RequestRefused(GatewayFault):
-    """Another 4xx: this very request will never work."""
-
-    code = "request_refused"
-
-
-class GatewayDown(GatewayFault):
-    """5xx or no connection."""
-
-    code = "gateway_down"
-
-
-class NoAnswer(GatewayFault):
-    """The question was sent and no whole answer came: it may have been paid for."""
-
-    code = "no_answer"
-
-
-class BadAnswer(GatewayFault):
-    """200 with nothing to publish: empty, cut off by thinking, or not what the API promises."""
-
-    code = "bad_answer"
+    @property
+    def code(self) -> str:
+        """The kind's name, as the ledger stores it."""
+        return self.kind.code
 
 
 class Gateway(Protocol):

@@ -1,17 +1,22 @@
 """The real gateway: the openai client, one attempt per call, bounded in time."""
 
-from collections.abc import Iterator
+import logging
 from typing import Any
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, Omit, OpenAI, OpenAIError
 
-from app.clock import monotonic, utcnow
-from app.gateway import Completion, GatewayDown, NoAnswer, Prompt
-from app.gateway.answers import read_answer, read_fault
-from app.settings import GatewaySettings
+from app.bounded_http import PLAIN, BoundedTransport
+from app.clock import utcnow
+from app.gateway import Completion, GatewayFault, Prompt, kinds
+from app.gateway.answers import read_answer, read_fault, refused_parameter
+from app.gateway.parameters import Parameters
+from app.settings import GatewaySettings, is_lovable
 
 ANSWER_MAX = 1_000_000
+
+# OPENAI_LOG=debug would write keys and prompts into the log.
+logging.getLogger("openai").setLevel(logging.WARNING)
 
 _OF_THE_CLIENT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
 _OF_A_CALL = ("Retry-Count", "Read-Timeout")
@@ -28,20 +33,29 @@ class OpenAIGateway:
         self, base_url: str, key: str | None, settings: GatewaySettings, connections: int
     ) -> None:
         headers: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_THE_CLIENT}
-        if key and "lovable" in base_url:
+        headers |= PLAIN
+        if key and is_lovable(base_url):
             headers["Lovable-API-Key"] = key
-        self._settings = settings
+        self._parameters = Parameters(settings.temperature)
+        self._context_tokens = settings.context_tokens
         self._client = OpenAI(
             base_url=base_url,
             api_key=key or "none",
+            admin_api_key="none",
             max_retries=0,  # every attempt needs a permit and a ledger row of its own
             default_headers=headers,
             http_client=httpx2.Client(
-                transport=_Bounded(settings.total_timeout_s, connections),
+                transport=BoundedTransport(
+                    total_s=settings.total_timeout_s, bytes_max=ANSWER_MAX, connections=connections
+                ),
                 timeout=httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
                 trust_env=False,
             ),
         )
+        # The client reads OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, which may even replace
+        # the key. Only what was given here goes to the gateway.
+        self._client.organization = self._client.project = None
+        self._client._custom_headers = headers
 
     def complete(self, prompt: Prompt) -> Completion:
         """Make exactly one attempt; raises GatewayFault."""
@@ -51,83 +65,36 @@ class OpenAIGateway:
             response = self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
-                body=self._body(prompt),
+                body=self._parameters.body(prompt),
                 options={"headers": _UNTOLD | {"X-Request-Id": str(prompt.request_id)}},
             )
         except APIStatusError as error:
-            answer = error.response
-            raise read_fault(answer.status_code, answer.headers, answer.content, utcnow()) from None
+            raise self._fault(prompt, error.response) from None
         except APITimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-                raise GatewayDown("no connection in time") from None
-            raise NoAnswer("no answer in time") from None
+                raise GatewayFault(kinds.GATEWAY_DOWN, "no connection in time") from None
+            raise GatewayFault(kinds.NO_ANSWER, "no answer in time") from None
         except APIConnectionError as error:
-            if isinstance(error.__cause__, httpx2.ConnectError):
-                raise GatewayDown(f"no connection: {error.__cause__}") from None
-            raise NoAnswer(f"connection lost: {error.__cause__ or error}") from None
+            cause = error.__cause__
+            if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
+                raise GatewayFault(kinds.GATEWAY_DOWN, f"no connection: {cause}") from None
+            raise GatewayFault(kinds.NO_ANSWER, f"connection lost: {cause or error}") from None
         except (OpenAIError, httpx2.HTTPError) as error:
-            raise NoAnswer(f"no usable answer: {error}") from None
-        return read_answer(response.content)
+            raise GatewayFault(kinds.NO_ANSWER, f"no usable answer: {error}") from None
+        tokens_max = self._context_tokens + prompt.max_tokens
+        return read_answer(response.content, utcnow(), tokens_max)
 
-    def _body(self, prompt: Prompt) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": prompt.model,
-            "messages": prompt.messages,
-            "max_tokens": prompt.max_tokens,
-            "temperature": self._settings.temperature,
-        }
-        if prompt.reasoning is not None:
-            body["reasoning"] = {"effort": prompt.reasoning}
-        if prompt.is_json:
-            body["response_format"] = {"type": "json_object"}
-        return body
+    def _fault(self, prompt: Prompt, answer: httpx2.Response) -> GatewayFault:
+        fault = read_fault(answer.status_code, answer.headers, answer.content, utcnow())
+        if fault.kind is kinds.PARAMETER_REFUSED:
+            parameter = refused_parameter(fault)
+            is_new = self._parameters.learn(prompt.model, parameter)
+            if not is_new and parameter not in self._parameters.body(prompt):
+                # It was left out and is refused all the same, so leaving it out is no mend.
+                return GatewayFault(kinds.REQUEST_REFUSED, str(fault), http_status=fault.http_status)
+        return fault
 
     def close(self) -> None:
         """Close connections."""
         self._client.close()
 
-
-class _Bounded(httpx2.BaseTransport):
-    """Adds what httpx lacks: an end to an answer that trickles for ever, or never stops growing."""
-
-    def __init__(self, total_s: float, connections: int) -> None:
-        self._total_s = total_s
-        self._inner = httpx2.HTTPTransport(
-            limits=httpx2.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=30,  # a new connection would make a call late
-            )
-        )
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        deadline = monotonic() + self._total_s
-        response = self._inner.handle_request(request)
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _BoundedStream(response.stream, deadline, request)
-        return response
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _BoundedStream(httpx2.SyncByteStream):
-    def __init__(
-        self, inner: httpx2.SyncByteStream, deadline: float, request: httpx2.Request
-    ) -> None:
-        self._inner = inner
-        self._deadline = deadline
-        self._request = request
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for chunk in self._inner:
-            size += len(chunk)
-            if monotonic() > self._deadline:
-                raise httpx2.ReadTimeout("answer took too long", request=self._request)
-            if size > ANSWER_MAX:
-                raise httpx2.ReadError("answer too long", request=self._request)
-            yield chunk
-
-    def close(self) -> None:
-        self._inner.close()

@@ -21,7 +21,7 @@ from app.runs.actor import Actor
 from app.runs.calling import Question
 from app.runs.services import Services
 from app.settings.groups import GatewaySettings
-from app.sources import SourceDown, SourceFault, SourceThrottled
+from app.sources import SourceDown, SourceFault, SourceRateLimited
 
 log = get_logger(__name__)
 
@@ -149,7 +149,7 @@ def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
     except SourceFault as fault:
         log.warning("style.not_learned", username=username, error=str(fault))
         again = STYLE_AGAIN
-        if isinstance(fault, SourceThrottled | SourceDown):  # it passes, and cost nothing
+        if isinstance(fault, SourceRateLimited | SourceDown):  # it passes, and cost nothing
             again = max(STYLE_LATER, timedelta(seconds=fault.retry_after_s))
         return _give_up_style(services, username, str(fault), again)
     if len(texts) < style.TWEETS_MIN:

@@ -11,7 +11,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -61,6 +63,7 @@ __all__ = [
     "WebSettings",
     "WorkerSettings",
     "get_settings",
+    "is_lovable",
     "load_settings",
     "variables",
 ]
@@ -165,17 +168,46 @@ class Settings(BaseSettings):
 
     @property
     def gateway_key(self) -> str | None:
-        """What to call with. The Lovable key goes to no other gateway unless it is given twice."""
+        """What to call with. LOVABLE_API_KEY goes to Lovable, and to a gateway on this machine; any other
+        gateway needs PACELINE_GATEWAY__API_KEY.
+        """
         if self.gateway.api_key:
             return self.gateway.api_key.get_secret_value()
-        if self.lovable_api_key:
+        if self.lovable_api_key and self._may_have_lovable_key:
             return self.lovable_api_key.get_secret_value()
         return None
 
     @property
+    def _may_have_lovable_key(self) -> bool:
+        return is_lovable(self.gateway_url or "") or _is_on_this_machine(self.gateway_url or "")
+
+    @property
+    def withheld_key(self) -> str | None:
+        """Why LOVABLE_API_KEY is set and not sent; None when it is sent, or not needed."""
+        if self.gateway.api_key or not self.lovable_api_key or self._may_have_lovable_key:
+            return None
+        host = urlsplit(self.gateway_url or "").hostname
+        return f"LOVABLE_API_KEY is not sent to {host}, which is not Lovable's"
+
+    @property
     def gateway_key_name(self) -> str:
         """The setting a person must look at when the key is refused."""
-        return "PACELINE_GATEWAY__API_KEY" if self.gateway.api_key else "LOVABLE_API_KEY"
+        is_own = self.gateway.api_key or self.withheld_key or not self._may_have_lovable_key
+        return "PACELINE_GATEWAY__API_KEY" if is_own else "LOVABLE_API_KEY"
+
+
+def is_lovable(url: str) -> bool:
+    """Whether a gateway is Lovable's, by its host."""
+    host = (urlsplit(url).hostname or "").lower()
+    return host == "lovable.dev" or host.endswith(".lovable.dev")
+
+
+def _is_on_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def secret_folders() -> list[Path]:

@@ -45,6 +45,13 @@ class GatewaySettings(BaseModel):
         ge=512,
         description="Ceiling of an answer, thinking included; under 512 thinking eats it",
     )
+    context_tokens: int = Field(
+        2_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="LLM tokens that the largest prompt of your models has; a usage above this and "
+        "max_tokens together is implausible, and the estimate counts",
+    )
     temperature: float = Field(0.8, ge=0, le=2)
     reasoning: dict[str, Literal["none", "low", "medium", "high"]] = Field(
         {},
@@ -53,12 +60,16 @@ class GatewaySettings(BaseModel):
     )
     connect_timeout_s: float = Field(5, gt=0)
     read_timeout_s: float = Field(30, gt=0, description="Longest silence within one answer")
-    total_timeout_s: float = Field(60, gt=0, description="Longest whole call")
+    total_timeout_s: float = Field(
+        60, gt=0, description="Longest whole call: connect, headers and body together"
+    )
 
     @property
     def longest_call_s(self) -> float:
-        """No call lasts longer: a silence may begin just before the total time is up."""
-        return self.connect_timeout_s + self.total_timeout_s + self.read_timeout_s
+        """No call lasts longer: the total time holds for connect, headers and body together, and two seconds
+        are for looking up the gateway's name.
+        """
+        return self.total_timeout_s + 2
 
     def models(self, first: str) -> tuple[str, ...]:
         """A model, and what to ask in its place when it is gone."""

@@ -41,13 +41,13 @@ class SourceFault(Exception):
         self.retry_after_s = retry_after_s
 
 
-class SourceThrottled(SourceFault):
+class SourceRateLimited(SourceFault):
     """429: too many requests."""
 
-    code = "source_throttled"
+    code = "source_rate_limited"
 
 
-class SourceBroke(SourceFault):
+class SourceCreditsExhausted(SourceFault):
     """402, or a usage cap: nothing will work until somebody pays."""
 
     code = "source_credits_exhausted"

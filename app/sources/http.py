@@ -6,15 +6,16 @@ from typing import Any
 
 import httpx2
 
+from app.bounded_http import PLAIN, BoundedTransport
 from app.clock import utcnow
 from app.sources import (
     NoSuchUser,
     Pace,
-    SourceBroke,
+    SourceCreditsExhausted,
     SourceDown,
     SourceFault,
     SourceKeyRefused,
-    SourceThrottled,
+    SourceRateLimited,
 )
 from app.sources.tweets import clean
 
@@ -31,26 +32,26 @@ class SourceHttp:
     ) -> None:
         self._pace = pace
         self._client = httpx2.Client(
-            base_url=base_url, headers=headers, timeout=timeout_s, trust_env=False
+            base_url=base_url,
+            headers=headers | PLAIN,
+            transport=BoundedTransport(total_s=timeout_s, bytes_max=ANSWER_MAX),
+            timeout=timeout_s,
+            trust_env=False,
         )
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """The JSON object that is answered with 200; raises SourceFault for everything else."""
         self._pace()
-        body = bytearray()
         try:
-            with self._client.stream("GET", path, params=query) as response:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > ANSWER_MAX:
-                        raise SourceDown("the answer does not end")
+            response = self._client.get(path, params=query)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise SourceDown(clean(f"{type(error).__name__}: {error}")[:DETAIL_MAX]) from None
-        data = _object(bytes(body))
+        body = response.content
+        data = _object(body)
         if response.status_code != 200:
-            raise read_fault(response.status_code, response.headers, data, bytes(body), utcnow())
+            raise read_fault(response.status_code, response.headers, data, body, utcnow())
         if data is None:
-            raise SourceDown(f"not a JSON object: {_shorten(bytes(body))}")
+            raise SourceDown(f"not a JSON object: {_shorten(body)}")
         return data
 
     def close(self) -> None:
@@ -66,10 +67,10 @@ def read_fault(
     if status == 429:
         # X spells a used-up budget as 429, too: no window opens by waiting for it.
         if data and "usage-capped" in str(data.get("type")):
-            return SourceBroke(detail, retry_after_s=RETRY_MAX_S)
-        return SourceThrottled(detail, retry_after_s=_reset(headers, now))
+            return SourceCreditsExhausted(detail, retry_after_s=RETRY_MAX_S)
+        return SourceRateLimited(detail, retry_after_s=_reset(headers, now))
     if status == 402:
-        return SourceBroke(detail, retry_after_s=RETRY_MAX_S)
+        return SourceCreditsExhausted(detail, retry_after_s=RETRY_MAX_S)
     if status == 401:
         return SourceKeyRefused(detail, retry_after_s=RETRY_MAX_S)
     if status in (403, 404):

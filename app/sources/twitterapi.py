@@ -6,7 +6,7 @@ It answers in several envelopes, and with errors inside HTTP 200; see `tweets_in
 from datetime import datetime
 from typing import Any
 
-from app.sources import NoSuchUser, Pace, Page, SourceBroke, SourceDown, Tweet
+from app.sources import NoSuchUser, Pace, Page, SourceCreditsExhausted, SourceDown, Tweet
 from app.sources.http import SourceHttp, message
 from app.sources.tweets import make_tweet
 
@@ -74,7 +74,7 @@ def _check(data: dict[str, Any]) -> None:
         return
     said = message(data) or "an error without a message"
     if "credit" in said.lower():
-        raise SourceBroke(said, retry_after_s=3_600)
+        raise SourceCreditsExhausted(said, retry_after_s=3_600)
     if any(word in said.lower() for word in ("not found", "suspended", "protected", "private")):
         raise NoSuchUser(said, retry_after_s=3_600)
     raise SourceDown(said)

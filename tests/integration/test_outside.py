@@ -12,7 +12,7 @@ from app.clock import utcnow
 from app.models import Agent, Call, Mention, MentionScan, Post, Run, SourceState, StyleProfile
 from app.runs.execute import execute
 from app.runs.outside import check_balance, scan_mentions
-from app.sources import SourceBroke, SourceFault
+from app.sources import SourceCreditsExhausted, SourceFault
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
 
@@ -214,7 +214,7 @@ def test_when_both_fail_the_reason_is_kept_and_nothing_is_left_out_afterwards(ou
     sandbox.fault("status", status=429, face="x", headers=headers)
     done = scan_mentions(outside)
     assert "source_credits_exhausted" in done.problems["ada"]
-    assert "source_throttled" in done.problems["ada"]
+    assert "source_rate_limited" in done.problems["ada"]
     with outside.engine.connect() as connection:
         left = func.extract("epoch", SourceState.blocked_until - func.now())
         waits = dict(connection.execute(select(SourceState.name, left)).all())
@@ -298,5 +298,5 @@ def test_requests_of_all_processes_keep_their_distance(outside, sandbox, redis):
 def test_used_up_budget_of_x_is_not_a_window(outside, sandbox):
     body = '{"title":"UsageCapExceeded","type":"https://api.twitter.com/2/problems/usage-capped"}'
     sandbox.fault("status", status=429, face="x", body=body)
-    with pytest.raises(SourceBroke):
+    with pytest.raises(SourceCreditsExhausted):
         outside.sources.x.mentions("ada", None, None)

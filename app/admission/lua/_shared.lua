@@ -60,6 +60,16 @@ local function spare()
   return math.floor(math.max((math.max(2, math.floor(num('rate') / 10000)) - 1) / 2, num('burst') - 1) * pace())
 end
 
+-- Whether calls with this key are stopped: a stop may be about one key, then `stopkey` holds its fingerprint.
+local function is_stopped(fingerprint)
+  local whose = st.stopkey or ''
+  return num('open') > 0 and (whose == '' or whose == 'k' .. fingerprint)
+end
+local function end_stop()
+  for _, name in ipairs({'open', 'opened', 'trips', 'resets'}) do put(name, 0) end
+  for _, name in ipairs({'probe', 'why', 'stopkey', 'suspect'}) do put(name, '') end
+end
+
 -- After a pause or a change: the bucket is empty and no sleeper's booking counts any more.
 local function restart(at)
   local T = step()

@@ -6,7 +6,7 @@
 -- KEYS[7]  D, hash, two days: micro-dollars of the day, u and h of the fleet, u:PLACE and h:PLACE
 -- KEYS[8]  M, hash, 40 days: the same of the month
 -- ARGV  1 request id, 2 agent, 3 lane (0 ad hoc, 1 cycle), 4 estimated LLM tokens, 5 estimated
---       micro-dollars, 6 ticket of an earlier refusal or 0, 7 agent's own daily quota in LLM tokens
+--       micro-dollars or -1 (the model has no known price), 6 ticket of an earlier refusal or 0, 7 agent's own daily quota in LLM tokens
 --       or -1, 8 the day's name, 9 microseconds to the end of the day, 10 of the month, 11 microseconds
 --       a started call may take, 12 fingerprint of the gateway key, 13 model, 14 place (a community) or -,
 --       15 its micro-dollars per day, 16 per month (0: no limit), 17 whether budgets refuse (1) or
@@ -15,11 +15,13 @@
 --          microseconds from now; 'cold' when the configuration or the day's counters are not there
 --
 -- Invariant: slots in any window w <= burst + rate * w, starts as they happen <= 1 + spare + rate * w; a refusal books nothing (only the virtual
--- queue moves); a request id holds at most one reservation; used + held never passes a limit here.
+-- queue moves); a request id holds at most one reservation; used + held never passes a quota here, and
+-- a budget by one call's estimate at most: a budget is used up when used + held has reached it.
 local Q, D, M = KEYS[6], KEYS[7], KEYS[8]
 local rid, agent, lane = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local est, cost, ticket = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local place, obeys = ARGV[14], ARGV[17] == '1'
+local place, obeys, is_priced = ARGV[14], ARGV[17] == '1', cost >= 0
+cost = math.max(0, cost)
 local day, day_left, month_left, lease = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 if not st.version or redis.call('HEXISTS', Q, 'seeded') == 0 or redis.call('HEXISTS', M, 'seeded') == 0 then
   return {'cold'}
@@ -64,33 +66,41 @@ end
 sweep(2, day, Q, D, M)
 
 -- What no waiting in line helps against.
-if st.badkey == 'k' .. ARGV[12] then return no(60000000, 'key_refused') end
+local stopped = is_stopped(ARGV[12])
+if stopped then
+  if now < num('open') then return no(num('open') - now, st.why or 'credits_exhausted') end
+  local probe = st.probe
+  if probe and probe ~= '' and redis.call('HEXISTS', R, string.sub(probe, 2)) == 1 then
+    return no(5000000, 'probing')
+  end
+end
 local gone = num('gone:' .. ARGV[13])
 if gone > now then return no(gone - now, 'model_gone') end
 if num('paused') > now then return no(num('paused') - now, 'paused') end
-if num('open') > 0 then
-  if now < num('open') then return no(num('open') - now, 'credits_exhausted') end
-  local probe = st.probe
-  if probe and probe ~= '' and redis.call('HEXISTS', R, string.sub(probe, 2)) == 1 then
-    return no(5000000, 'credits_probing')
-  end
-end
 local limit = tonumber(ARGV[7])
 if limit < 0 then limit = num('quota') end
 if limit > 0 then
   local had = redis.call('HMGET', Q, 'u:' .. agent, 'h:' .. agent)
   if (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + est > limit then return no(day_left, 'quota') end
 end
-local function beyond(key, most, of)
-  if most == 0 or not obeys then return false end
+-- The rule of budgets, the same as in app/community/budgets.py: used up when used + held has reached it.
+local function refused(key, most, of, left, reason)
+  if most == 0 or not obeys then return nil end
+  if not is_priced then return no(60000000, 'no_price') end
   local had = redis.call('HMGET', key, 'u' .. of, 'h' .. of)
-  return (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + cost > most
+  if (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) >= most then return no(left, reason) end
 end
-if beyond(D, num('day_budget'), '') then return no(day_left, 'budget_day') end
-if beyond(M, num('month_budget'), '') then return no(month_left, 'budget_month') end
+local budgets = {
+  {D, num('day_budget'), '', day_left, 'budget_day'},
+  {M, num('month_budget'), '', month_left, 'budget_month'},
+}
 if place ~= '-' then
-  if beyond(D, tonumber(ARGV[15]), ':' .. place) then return no(day_left, 'community_budget_day') end
-  if beyond(M, tonumber(ARGV[16]), ':' .. place) then return no(month_left, 'community_budget_month') end
+  budgets[3] = {D, tonumber(ARGV[15]), ':' .. place, day_left, 'community_budget_day'}
+  budgets[4] = {M, tonumber(ARGV[16]), ':' .. place, month_left, 'community_budget_month'}
+end
+for _, budget in ipairs(budgets) do
+  local answer = refused(unpack(budget))
+  if answer then return answer end
 end
 
 -- The slot: the earliest moment that every rate allows.
@@ -149,7 +159,7 @@ put(LA, now)
 redis.call('HINCRBY', Q, 'h:' .. agent, text(est))
 hold(D, place, cost)
 hold(M, place, cost)
-if num('open') > 0 then put('probe', 'p' .. rid) end
+if stopped then put('probe', 'p' .. rid) end
 rec = {
   agent = agent, est = est, cost = cost, slot = slot, gen = num('gen'), started = 0,
   vf = 0, rc = 0, day = day, lane = lane, exp = slot + GRACE, place = place,

@@ -3,20 +3,26 @@
 -- KEYS[1..5]  S R X W F, see _shared.lua
 -- ARGV  1 version, 2 thousandths of a call per second, 3 burst, 4 horizon in microseconds, 5 LLM tokens
 --       per minute, 6 LLM tokens per agent and day, 7 micro-dollars per day, 8 per month (0: no limit),
---       9 epoch microseconds until which all is paused, 0 for not, 10 'close' to close the breaker
+--       9 epoch microseconds until which all is paused, 0 for not, 10 'close' to end what a gateway's
+--       answers stopped: a stop, a pause after 429, dropped models
 -- returns  1 when it took effect, 0 when a configuration at least as new is in force
 --
 -- Invariant: bookings made under the old configuration are void, and the new one begins with an empty
 -- bucket: a change lets no more calls through than the stricter of the two.
 local version = tonumber(ARGV[1])
-if ARGV[10] == 'close' then
-  put('open', 0)
-  put('opened', 0)
-  put('trips', 0)
-  put('probe', '')
-  put('badkey', '')
-  save()
+local resumes = ARGV[10] == 'close'
+if resumes then
+  end_stop()
+  for name in pairs(st) do
+    if string.sub(name, 1, 5) == 'gone:' then put(name, 0) end
+  end
 end
+-- A short pause after a 429 holds through a change. A long one ends: somebody looked, and one call will tell.
+if num('pend') > now + (resumes and 0 or num('horizon')) then
+  put('pend', now)
+  restart(now)
+end
+save()
 if st.version and version <= st.version then return 0 end
 local names = {'version', 'rate', 'burst', 'horizon', 'tpm', 'quota', 'day_budget', 'month_budget'}
 for i, name in ipairs(names) do put(name, tonumber(ARGV[i])) end

@@ -1,0 +1,163 @@
+"""HTTP with an end: one deadline for connect, headers and body, and a bound on the decoded size.
+
+httpx has a timeout for each read, so a server that sends one byte a second, or `102 Processing` for ever, holds
+a thread without end. And it decodes a compressed answer without a bound: 1 MB of gzip can become a gigabyte.
+"""
+
+import ssl
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpcore2
+import httpx2
+from httpcore2 import SOCKET_OPTION, NetworkBackend, NetworkStream
+
+from app.clock import monotonic
+
+PLAIN = {"Accept-Encoding": "identity"}
+"""Headers that ask for an answer without compression; a gzip answer is read all the same."""
+
+
+class BoundedTransport(httpx2.HTTPTransport):
+    """A transport for clients that are shared between threads. Raises ReadTimeout (or ConnectTimeout) when a
+    whole request takes longer than `total_s`, and ReadError when more than `bytes_max` come.
+    """
+
+    def __init__(self, *, total_s: float, bytes_max: int, connections: int = 10) -> None:
+        super().__init__(trust_env=False)
+        self._pool.close()
+        self._total_s = total_s
+        self._bytes_max = bytes_max
+        self._deadline = _Deadline()
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=30,  # a new connection would make a call late
+            network_backend=_Backend(self._deadline),
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send it; the deadline of this thread begins now."""
+        self._deadline.at = at = monotonic() + self._total_s
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "", "gzip", "deflate"):
+            response.close()
+            raise httpx2.DecodingError(f"answer in {encoding[:40]!r}, not in plain", request=request)
+        is_packed = encoding in ("gzip", "deflate")
+        if is_packed:  # decoded here, where it has a bound
+            del response.headers["content-encoding"]
+        stream = _Bounded(response.stream, request, self._bytes_max, is_packed)
+        response.stream = _Timed(stream, self._deadline, at)
+        return response
+
+
+class _Deadline(threading.local):
+    """When the request of this thread must be over, on the monotonic clock."""
+
+    at: float = float("inf")
+
+    def left(self, timeout: float | None, error: type[Exception]) -> float:
+        """The timeout of one operation; raises `error` when there is no time left."""
+        left = self.at - monotonic()
+        if left <= 0:
+            raise error("the whole answer took too long")
+        return left if timeout is None else min(timeout, left)
+
+
+class _Stream(NetworkStream):
+    """A connection whose every read and write ends at the deadline."""
+
+    def __init__(self, inner: NetworkStream, deadline: _Deadline) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._deadline.left(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._deadline.left(timeout, httpcore2.WriteTimeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> NetworkStream:
+        left = self._deadline.left(timeout, httpcore2.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(NetworkBackend):
+    """Opens connections that know the deadline."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        self._inner = httpcore2.SyncBackend()
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> NetworkStream:
+        left = self._deadline.left(timeout, httpcore2.ConnectTimeout)
+        stream = self._inner.connect_tcp(host, port, left, local_address, socket_options)
+        return _Stream(stream, self._deadline)
+
+
+class _Timed(httpx2.SyncByteStream):
+    """Sets the deadline again for whoever reads the body, and lifts it afterwards."""
+
+    def __init__(self, inner: httpx2.SyncByteStream, deadline: _Deadline, at: float) -> None:
+        self._inner = inner
+        self._deadline = deadline
+        self._at = at
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._deadline.at = self._at
+        yield from self._inner
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body of at most so many decoded bytes."""
+
+    def __init__(
+        self, inner: httpx2.SyncByteStream, request: httpx2.Request, bytes_max: int, is_packed: bool
+    ) -> None:
+        self._inner = inner
+        self._request = request
+        self._bytes_max = bytes_max
+        self._is_packed = is_packed
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self._bytes_max
+        unpack = zlib.decompressobj(47) if self._is_packed else None  # 47: gzip or zlib, by its header
+        for chunk in self._inner:
+            if unpack is not None:
+                try:
+                    chunk = unpack.decompress(chunk, left + 1)
+                except zlib.error as error:
+                    raise httpx2.DecodingError(str(error), request=self._request) from None
+            left -= len(chunk)
+            if left < 0:
+                raise httpx2.ReadError("answer too long", request=self._request)
+            yield chunk
+
+    def close(self) -> None:
+        self._inner.close()

@@ -1,0 +1,150 @@
+"""Every kind of gateway answer that gives no text: whom it stops, whether it is retried, what it costs, and
+what ends it. One row each; code, ledger, incidents, pages and alerts use the same name.
+
+docs/gateway-answers.md is generated from this table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reach(StrEnum):
+    """Whom an answer stops."""
+
+    REQUEST = "request"
+    MODEL = "model"
+    KEY = "key"
+    FLEET = "fleet"
+
+
+class Effect(StrEnum):
+    """What admission does about it."""
+
+    NONE = "failed"
+    PAUSE = "pause"
+    """All calls wait until a moment, then go on more slowly."""
+    STOP = "stop"
+    """All calls stop; single probes look whether the cause is gone."""
+    DROP_MODEL = "drop_model"
+    """The model is not asked for ten minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of answer. `attempts`: calls in all; `is_billable`: may cost although no usage was sent;
+    `runs_to_confirm`: how many runs must see it before it reaches further than its own request.
+    """
+
+    code: str
+    title: str
+    reach: Reach
+    ends: str
+    mend: str = ""
+    effect: Effect = Effect.NONE
+    attempts: int = 1
+    is_billable: bool = False
+    is_denial: bool = False
+    """Not the run's fault: the run is skipped, not failed."""
+    runs_to_confirm: int = 1
+
+
+RATE_LIMITED = Kind(
+    "rate_limited", "the gateway answers 429: too many calls", Reach.FLEET,
+    "Retry-After, or 1, 2, 4 s; then the rate climbs back within 30 s",
+    "The fleet slows down by itself; `paceline limits set --rate` lowers the cap for good.",
+    effect=Effect.PAUSE, attempts=4, is_denial=True,
+)  # fmt: skip
+DAILY_LIMIT = Kind(
+    "daily_limit", "the gateway's quota of the day is used up", Reach.FLEET,
+    "the end of the quota's day; a probe looks once an hour",
+    "Wait for the quota's reset, or raise the quota at the gateway and then run `paceline resume`.",
+    effect=Effect.STOP, is_denial=True,
+)  # fmt: skip
+CREDITS_EXHAUSTED = Kind(
+    "credits_exhausted", "the gateway's credits are used up", Reach.FLEET,
+    "a probe that is answered: after 1, 2, 4 ... 60 min",
+    "Add credits, then run `paceline resume`.",
+    effect=Effect.STOP, is_denial=True,
+)  # fmt: skip
+KEY_LIMIT = Kind(
+    "key_limit", "the gateway key has reached its spending limit", Reach.KEY,
+    "the limit's reset, or a probe that is answered: at most 60 min apart",
+    "Raise the key's limit at the gateway or wait for its reset; then run `paceline resume`.",
+    effect=Effect.STOP, is_denial=True,
+)  # fmt: skip
+KEY_REFUSED = Kind(
+    "key_refused", "the gateway refused the key", Reach.KEY,
+    "another key, or a probe that is answered: after 1, 2, 4 ... 60 min",
+    "Set the right key; calls resume by themselves when a probe is answered.",
+    effect=Effect.STOP, is_denial=True,
+)  # fmt: skip
+FORBIDDEN = Kind(
+    "forbidden", "the gateway forbids calls without saying why (403)", Reach.KEY,
+    "a probe that is answered: after 1, 2, 4 ... 60 min",
+    "Look at the key's rights and the account at the gateway; then run `paceline resume`.",
+    effect=Effect.STOP, is_denial=True, runs_to_confirm=2,
+)  # fmt: skip
+MODEL_GONE = Kind(
+    "model_gone", "the gateway no longer has the model", Reach.MODEL,
+    "ten minutes; then one run asks again",
+    "The fallback models are asked meanwhile; set PACELINE_GATEWAY__POST_MODEL and its like.",
+    effect=Effect.DROP_MODEL, runs_to_confirm=2,
+)  # fmt: skip
+PARAMETER_REFUSED = Kind(
+    "parameter_refused", "the model does not take a parameter", Reach.REQUEST,
+    "the retry, which leaves the parameter out; the model is remembered",
+    attempts=4,
+)  # fmt: skip
+PROMPT_FLAGGED = Kind(
+    "prompt_flagged", "the gateway's content policy refused this prompt", Reach.REQUEST,
+    "the end of this request",
+)  # fmt: skip
+REQUEST_REFUSED = Kind(
+    "request_refused", "the gateway refused this request", Reach.REQUEST, "the end of this request"
+)
+GATEWAY_DOWN = Kind(
+    "gateway_down", "the gateway is out of order or cannot be reached", Reach.REQUEST,
+    "one retry after 1 s or Retry-After", attempts=2,
+)  # fmt: skip
+NO_ANSWER = Kind(
+    "no_answer", "the request was sent and no whole answer came", Reach.REQUEST,
+    "one retry after 1 s", attempts=2, is_billable=True,
+)  # fmt: skip
+BAD_ANSWER = Kind(
+    "bad_answer", "the answer is not what the API promises", Reach.REQUEST,
+    "the end of this request", is_billable=True,
+)  # fmt: skip
+EMPTY_ANSWER = Kind(
+    "empty_answer", "the answer holds no text", Reach.REQUEST, "the end of this request",
+    is_billable=True,
+)  # fmt: skip
+CUT_OFF = Kind(
+    "cut_off", "the answer ended at max_tokens", Reach.REQUEST,
+    "one retry with twice as many tokens", attempts=2, is_billable=True,
+)  # fmt: skip
+FILTERED = Kind(
+    "filtered", "the gateway's content filter cut the answer", Reach.REQUEST,
+    "the end of this request", is_billable=True,
+)  # fmt: skip
+MODEL_REFUSED = Kind(
+    "model_refused", "the model refused to answer", Reach.REQUEST, "the end of this request",
+    is_billable=True,
+)  # fmt: skip
+NOT_STORED = Kind(
+    "not_stored", "the answer came, and PostgreSQL refused to store it", Reach.REQUEST,
+    "the end of the run, which asks for nothing again",
+    "The run's reason has the SQLSTATE; look at triggers and constraints on Paceline's tables.",
+    is_billable=True,
+)  # fmt: skip
+
+KINDS = (
+    RATE_LIMITED, DAILY_LIMIT, CREDITS_EXHAUSTED, KEY_LIMIT, KEY_REFUSED, FORBIDDEN, MODEL_GONE,
+    PARAMETER_REFUSED, PROMPT_FLAGGED, REQUEST_REFUSED, GATEWAY_DOWN, NO_ANSWER, BAD_ANSWER,
+    EMPTY_ANSWER, CUT_OFF, FILTERED, MODEL_REFUSED, NOT_STORED,
+)  # fmt: skip
+BY_CODE = {kind.code: kind for kind in KINDS}
+BILLABLE = tuple(kind.code for kind in KINDS if kind.is_billable)
+"""Codes of answers that may have cost something although they sent no usage."""
+STOPPING = tuple(kind for kind in KINDS if kind.effect is Effect.STOP)
+FLEET_WIDE = tuple(kind for kind in KINDS if kind.effect in (Effect.STOP, Effect.PAUSE))
+"""Kinds that stop every call. Each has incidents and an alert."""

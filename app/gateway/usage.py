@@ -1,0 +1,123 @@
+"""What an answer says of its cost, as gateways really send it. Pure.
+
+Gateways differ: some leave thinking tokens out of `completion_tokens`, some send numbers as text, some send
+only a total. Numbers that contradict each other are read as the larger cost and named in `problem`.
+"""
+
+import math
+from typing import Any
+
+from app.gateway import TokenUsage, Usage
+
+COST_MAX_USD = 10_000.0
+INPUT = ("prompt_tokens", "input_tokens")
+OUTPUT = ("completion_tokens", "output_tokens")
+TOTAL = ("total_tokens",)
+PROBLEM_MAX = 300
+
+
+def read_usage(data: Any, tokens_max: int) -> Usage:
+    """Read the usage of an answer. `tokens_max` is the most that input and output together can be."""
+    usage = data.get("usage") if isinstance(data, dict) else None
+    if not isinstance(usage, dict):
+        return Usage()
+    told: list[str] = []
+    tokens = _tokens(usage, told)
+    if tokens and not 0 < tokens.input + tokens.output <= tokens_max:
+        told.append("implausible")
+        tokens = None
+    cost = _cost(usage.get("cost"), told)
+    problem = None
+    if told:
+        sent = {
+            name: usage[name] for name in (*INPUT, *OUTPUT, *TOTAL, "cost") if name in usage
+        } | {
+            part: value
+            for group, part in (_CACHED, _REASONING)
+            if (value := _part_as_sent(usage, group, part)) is not None
+        }
+        problem = _storable(f"{', '.join(dict.fromkeys(told))}: {sent}")
+    return Usage(tokens, cost, problem)
+
+
+_CACHED = ("prompt_tokens_details", "cached_tokens")
+_REASONING = ("completion_tokens_details", "reasoning_tokens")
+
+
+def _tokens(usage: dict[str, Any], told: list[str]) -> TokenUsage | None:
+    sent, answered, total = (_count_of(usage, names, told) for names in (INPUT, OUTPUT, TOTAL))
+    cached = _count(_part_as_sent(usage, *_CACHED), told)
+    reasoning = _count(_part_as_sent(usage, *_REASONING), told)
+    if sent is None and answered is not None and total is not None and total >= answered:
+        sent = total - answered
+    if sent is None:
+        if answered is not None or total is not None:
+            told.append("incomplete")
+        return None
+    if answered is None:
+        if total is None or total < sent:
+            told.append("incomplete" if total is None else "contradictory")
+            return None
+        output = total - sent
+    else:
+        output = answered
+        if total is not None and total - sent > answered:
+            output = total - sent
+            if reasoning is None:
+                reasoning = output - answered
+            elif reasoning not in (output, output - answered):
+                told.append("contradictory")
+        elif total is not None and total < sent + answered:
+            told.append("contradictory")
+        if reasoning is not None and reasoning > output:  # counted beside the answer
+            output = answered + reasoning
+            if total is not None:
+                told.append("contradictory")
+    if cached is not None and cached > sent:
+        told.append("contradictory")
+        cached = None
+    return TokenUsage(sent, output, cached, reasoning)
+
+
+def _count_of(usage: dict[str, Any], names: tuple[str, ...], told: list[str]) -> int | None:
+    for name in names:
+        if usage.get(name) is not None:
+            return _count(usage[name], told)
+    return None
+
+
+def _count(value: Any, told: list[str]) -> int | None:
+    """A whole number that is not negative: 100, 100.0 or "100". None when it is nothing of that."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = int(value.strip()[:30])
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    told.append("unreadable")
+    return None
+
+
+def _part_as_sent(usage: dict[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _cost(value: Any, told: list[str]) -> int | None:
+    """Dollars that the gateway itself reports, in micro-dollars."""
+    if value is None:
+        return None
+    try:
+        dollars = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        dollars = math.nan
+    if isinstance(value, bool) or not 0 <= dollars <= COST_MAX_USD:
+        told.append("unreadable")
+        return None
+    return round(dollars * 1e6)
+
+
+def _storable(text: str) -> str:
+    return text[:PROBLEM_MAX].encode("utf-8", "replace").decode().replace("\x00", " ")

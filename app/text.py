@@ -1,0 +1,100 @@
+"""Text that shows everything it says: without invisible characters, cut between graphemes.
+
+Unicode classes come from the `regex` package, which is newer than the interpreter's own tables: characters
+that the interpreter does not know yet (a new emoji) are not taken for unassigned.
+"""
+
+from dataclasses import dataclass
+
+import regex
+
+ELLIPSIS = "…"
+
+_ELEMENT = r"(?:\p{Extended_Pictographic}(?:\uFE0F|\p{Emoji_Modifier})?)"
+_EMOJI = (
+    "(?:"
+    # England, Scotland and Wales are the only flags that are spelt with tag characters.
+    r"\U0001F3F4(?:\U000E0067\U000E0062\U000E0065\U000E006E\U000E0067"
+    r"|\U000E0067\U000E0062\U000E0073\U000E0063\U000E0074"
+    r"|\U000E0067\U000E0062\U000E0077\U000E006C\U000E0073)\U000E007F"
+    r"|\p{Regional_Indicator}{2}"
+    r"|[0-9#*]\uFE0F\u20E3"
+    rf"|{_ELEMENT}(?:\u200D{_ELEMENT}){{0,8}}"
+    ")"
+)
+"""A well-formed emoji sequence (UTS 51). Only within one do ZWJ, variation selectors and tags mean something."""
+
+_HIDDEN = (
+    r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cs}\p{Cn}\p{Co}\u2800\U0001D159\uFFF9-\uFFFB]"
+)
+"""What shows nothing: formatting, control, unassigned and private characters, and the blanks that pass for
+letters (Braille blank, null notehead).
+"""
+_SCAN = regex.compile(rf"(?P<emoji>{_EMOJI})|(?P<space>\s)|(?P<hidden>{_HIDDEN})")
+_SHOWS = regex.compile(r"[\p{L}\p{N}\p{S}\p{P}]")
+_GRAPHEME = regex.compile(r"\X")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A text as everybody sees it, and the characters that were dropped from it, in order."""
+
+    text: str
+    dropped: str = ""
+
+
+def show(text: str) -> Shown:
+    """Drop what is invisible; any white space becomes a space. Emoji sequences stay whole."""
+    if text.isascii() and text.isprintable():
+        return Shown(text)
+    dropped: list[str] = []
+
+    def keep(found: "regex.Match[str]") -> str:
+        match found.lastgroup:
+            case "emoji":
+                return str(found[0])
+            case "space":
+                return " "
+        dropped.append(found[0])
+        return ""
+
+    # Twice: where something was dropped, its neighbours may combine into another sequence.
+    once = _SCAN.sub(keep, text)
+    return Shown(_SCAN.sub(keep, once) if dropped else once, "".join(dropped))
+
+
+def shows_something(text: str) -> bool:
+    """Whether a reader sees a letter, a digit, a sign or a symbol in it."""
+    return _SHOWS.search(text) is not None
+
+
+def name_characters(dropped: str, most: int = 12) -> str:
+    """Dropped characters for a person: `U+E0041`; tag characters also as the text that they hide."""
+    names = [f"U+{ord(char):04X}" for char in dropped[:most]]
+    more = f" and {len(dropped) - most} more" if len(dropped) > most else ""
+    said = "".join(chr(ord(c) - 0xE0000) for c in dropped if 0xE0020 <= ord(c) <= 0xE007E)
+    hidden = f", which spell {said[:120]!r}" if said else ""
+    return " ".join(names) + more + hidden
+
+
+def cut(text: str, longest: int) -> str:
+    """At most so many code points, ending at a word where one ends in the last third, never within a
+    grapheme (a flag, a family, a letter with its accents).
+    """
+    if len(text) <= longest:
+        return text
+    room, end = longest - len(ELLIPSIS), 0
+    for grapheme in _GRAPHEME.finditer(text):
+        if grapheme.end() > room:
+            break
+        end = grapheme.end()
+    head = text[:end]
+    at_word = head.rfind(" ")
+    if at_word > longest * 2 // 3:
+        head = head[:at_word]
+    return head.rstrip(" ,;:-") + ELLIPSIS
+
+
+def storable(text: str, longest: int) -> str:
+    """At most so many characters, without what a database refuses: NUL and lone surrogates."""
+    return text[:longest].encode("utf-8", "replace").decode().replace("\x00", " ")
