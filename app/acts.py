@@ -24,8 +24,9 @@ from app.community.budgets import set_budget
 from app.community.review import decide
 from app.controls import Controls
 from app.errors import ConfigError, NotFound, NotYet, Unreachable
-from app.models import AgentState
-from app.runs import adhoc
+from app.models import AgentState, RunState
+from app.runs import adhoc, leases
+from app.runs.budgets import price_problem
 from app.settings import Settings
 from app.wiring import publish
 
@@ -60,11 +61,13 @@ def set_limits(
     """Change the fleet's limits and copy them to where every call sees them; raises NotYet when Redis is
     away, and ConfigError when they are no longer of the `version` that was looked at.
     """
+    _refuse_budget_without_prices(desk, changes)
     with desk.engine.begin() as connection:
         limits = change_limits(
             connection, desk.settings.limits, changes, actor=who.name, reason=who.reason,
             version=version,
         )  # fmt: skip
+        leases.wake_all(connection)  # what they wait for may have changed
     try:
         desk.admission.put_in_force(limits, close_breaker=close_breaker)
     except StoreAway:
@@ -72,6 +75,15 @@ def set_limits(
             "the change is stored and will be in force when Redis answers again: start Redis"
         ) from None
     return limits
+
+
+def _refuse_budget_without_prices(desk: Desk, changes: dict[str, Any]) -> None:
+    """A budget that cannot hold is not set: raises ConfigError that names the setting."""
+    sets_one = any(value for name, value in changes.items() if name.startswith("budget_"))
+    if not sets_one or desk.settings.usage.unknown_prices != "refuse":
+        return
+    if problem := price_problem(desk.settings, utcnow()):
+        raise ConfigError(problem)
 
 
 def pause(desk: Desk, minutes: float | None, who: Who, *, until: datetime | None = None) -> Limits:
@@ -90,7 +102,7 @@ def pause(desk: Desk, minutes: float | None, who: Who, *, until: datetime | None
 
 
 def resume(desk: Desk, who: Who) -> Limits:
-    """End a pause, close the breaker after 402, and forget a refused key."""
+    """End a pause, a stop by the gateway (credits, key, quota) and the wait after a 429."""
     return set_limits(desk, {"paused_until": None}, who, close_breaker=True)
 
 
@@ -99,7 +111,9 @@ def set_budgets(desk: Desk, community: str | None, changes: dict[str, int], who:
     if community is None:
         set_limits(desk, changes, who)
         return
+    _refuse_budget_without_prices(desk, changes)
     with desk.engine.begin() as connection:
+        leases.wake_all(connection)
         if not set_budget(connection, community, changes, actor=who.name, reason=who.reason):
             raise NotFound(
                 f"no community {community!r}: `paceline usage --by community` shows them"
@@ -159,6 +173,23 @@ def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
         said = f"stored, and begins when Redis answers again: {why}"
         raise NotYet(said, len(run_ids)) from why
     return run_ids
+
+
+def cancel_runs(desk: Desk, run_ids: Sequence[UUID], who: Who) -> int:
+    """Cancel open runs; returns how many there were. One that is going on stops before its next call. Raises
+    NotFound when none of them is open.
+    """
+    said = f"cancelled by {who.name}" + (f": {who.reason}" if who.reason else "")
+    with desk.engine.begin() as connection:
+        done = leases.cancel(connection, run_ids, said[:500])
+        for run_id in done:
+            note_change(
+                connection, actor=who.name, action="runs.cancel", subject=str(run_id), before={},
+                after={"state": RunState.SKIPPED}, reason=who.reason,
+            )  # fmt: skip
+    if not done:
+        raise NotFound("no such run is open: `paceline runs list --open` shows those that are")
+    return len(done)
 
 
 def decide_content(desk: Desk, decision: str, ids: Sequence[UUID], who: Who) -> int:

@@ -47,7 +47,9 @@ class BoundedTransport(httpx2.HTTPTransport):
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip", "deflate"):
             response.close()
-            raise httpx2.DecodingError(f"answer in {encoding[:40]!r}, not in plain", request=request)
+            raise httpx2.DecodingError(
+                f"answer in {encoding[:40]!r}, not in plain", request=request
+            )
         is_packed = encoding in ("gzip", "deflate")
         if is_packed:  # decoded here, where it has a bound
             del response.headers["content-encoding"]
@@ -147,7 +149,9 @@ class _Bounded(httpx2.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         left = self._bytes_max
-        unpack = zlib.decompressobj(47) if self._is_packed else None  # 47: gzip or zlib, by its header
+        unpack = (
+            zlib.decompressobj(47) if self._is_packed else None
+        )  # 47: gzip or zlib, by its header
         for chunk in self._inner:
             if unpack is not None:
                 try:

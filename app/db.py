@@ -17,7 +17,15 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase
 
 from app.clock import monotonic
@@ -137,6 +145,40 @@ def _ask_if_idle(connection: Any, record: Any, _: object) -> None:
         connection.rollback()  # nothing for one that commits by itself
     except DriverError as error:
         raise DisconnectionError("dropped while idle") from error
+
+
+PASSING = ("08", "40001", "40P01", "25006", "57P", "53300", "53400")
+"""SQLSTATEs of trouble that ends by itself, by their beginnings: a connection that is lost, a transaction that
+lost a race, a server that takes no writes or no more connections, one that is shutting down.
+"""
+
+
+def is_passing(error: SQLAlchemyError) -> bool:
+    """Whether the same statement may work later. A row that the database refuses is no such trouble: asking
+    again would cost again and be refused again.
+    """
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    code = sqlstate(error)
+    if code is None:  # the server said nothing, so it was not reached
+        return isinstance(error, OperationalError | InterfaceError)
+    return code.startswith(PASSING)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five characters by which PostgreSQL names an error; None when it was not PostgreSQL's."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def describe(error: SQLAlchemyError) -> str:
+    """An error in one line: SQLSTATE and what PostgreSQL said, without the statement."""
+    said = str(getattr(error, "orig", None) or error).strip().splitlines()
+    code = sqlstate(error)
+    return f"{code or type(error).__name__}: {said[0] if said else 'no message'}"[:300]
 
 
 def check_database(engine: Engine, setting: str = "DATABASE_URL") -> None:

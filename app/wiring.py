@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import entry_points
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +31,7 @@ from app.sources import Pace, SourceDown, SourceRateLimited
 from app.sources.twitterapi import TwitterApi, requests_per_s
 from app.sources.x import XApi
 from app.usage import calls
-from app.usage.reports import cost_by_community
+from app.usage.reports import spent_by_community
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def build(settings: Settings) -> Services:
             "no gateway to call: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL, "
             "or use the sandbox of `make up`"
         )
-    threads = settings.worker.threads
+    threads, stopping = settings.worker.threads, Event()
     redis = make_redis(addresses.redis_url, max_connections=threads + 10)
     engine = make_engine(addresses.database_url)
     return Services(
@@ -92,7 +93,8 @@ def build(settings: Settings) -> Services:
         ),
         admission=build_admission(settings, engine, redis, addresses.gateway_url),
         heartbeat=Heartbeat(engine, timedelta(seconds=settings.worker.lease_s)),
-        sources=build_sources(settings, engine, redis),
+        sources=build_sources(settings, engine, redis, stopping),
+        stopping=stopping,
     )
 
 
@@ -100,7 +102,7 @@ X_INTERVAL_S = 2.0
 """450 requests in 15 minutes is what X allows an app."""
 
 
-def build_sources(settings: Settings, engine: Engine, redis: Redis) -> Sources:
+def build_sources(settings: Settings, engine: Engine, redis: Redis, stopping: Event) -> Sources:
     """The sources there are keys for, each at its own pace."""
     given = settings.sources
 
@@ -111,7 +113,7 @@ def build_sources(settings: Settings, engine: Engine, redis: Redis) -> Sources:
     def pace(name: str, interval_s: Callable[[], float]) -> Pace:
         def wait() -> None:
             try:
-                is_our_turn = wait_for_turn(redis, name, interval_s())
+                is_our_turn = wait_for_turn(redis, name, interval_s(), stopping)
             except (RedisError, SQLAlchemyError) as error:
                 raise SourceDown(f"not asked: {type(error).__name__}") from None
             if not is_our_turn:
@@ -148,8 +150,8 @@ def build_admission(
         with engine.connect() as connection:
             return Spent(
                 calls.tokens_by_agent(connection, window.day_start),
-                cost_by_community(connection, window.day_start, now, settings.zone),
-                cost_by_community(connection, window.month_start, now, settings.zone),
+                spent_by_community(connection, window.day_start, now, settings.zone),
+                spent_by_community(connection, window.month_start, now, settings.zone),
             )
 
     return Admission(

@@ -61,7 +61,7 @@ def open_slice() -> str:
 
 
 def _open_slice(settings: Settings, span: Span) -> str:
-    allowed = allowance(services().admission.state(), settings)
+    allowed = allowance(services().admission.state(), settings, utcnow())
     with services().engine.begin() as connection:
         opened = cycles.open_slice(
             connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs

@@ -4,17 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from threading import Event
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from redis import Redis
 
+from app.admission.bucket import Verdict
 from app.admission.circuit import Circuit, StoreAway
 from app.admission.limits import Limits
 from app.admission.scripts import FLEET, Windows, load, windows
-from app.admission.state import State
-from app.admission.turnstile import Turnstile
+from app.admission.state import FleetBudget, State
+from app.admission.turnstile import Stopping, Turnstile, pause
+from app.budget_rule import is_used_up
 from app.clock import monotonic, sleep, utcnow
 from app.log import get_logger
 
@@ -37,13 +40,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt that wants to be made; tokens and cost are what it may take at most."""
+    """One attempt that wants to be made; tokens and cost are what it may take at most. `cost_micros` None: the
+    model has no known price, so no budget can hold it.
+    """
 
     id: UUID
+    run_id: UUID
     agent_id: UUID
     is_adhoc: bool
     tokens: int
-    cost_micros: int
+    cost_micros: int | None
     model: str
     quota: int | None = None
     ticket: int = 0
@@ -112,13 +118,16 @@ class Admission:
         self.turnstile = Turnstile()
         """Where this process's scheduled runs wait before they begin."""
 
-    def acquire(self, request: Request, prepare: Callable[[], None]) -> Permit | Refusal:
+    def acquire(
+        self, request: Request, prepare: Callable[[], None], stopping: Event | None = None
+    ) -> Permit | Refusal:
         """Wait for a permit, for no longer than the horizon, or say why not.
 
         One round trip when the call may start at once; two when it has to wait, whatever the number
         of others: the first says how long to sleep, the second confirms on waking. `prepare` is called
         once, when there is a booking and before the call's time, so that what takes time (the ledger
-        row) does not make the call late. After an error of `prepare` the booking is given back.
+        row) does not make the call late. After an error of `prepare` the booking is given back. Raises
+        Stopping when the process is told to end meanwhile.
         """
         began = monotonic()
         is_prepared = False
@@ -129,7 +138,7 @@ class Admission:
             except StoreAway as away:
                 if monotonic() - began > AWAY_S:
                     return Refusal("store_away", 5.0)
-                sleep(away.retry_after_s)
+                pause(away.retry_after_s, stopping)
                 continue
             wait_s = int(wait_us) / 1e6
             due = monotonic() + wait_s
@@ -147,7 +156,11 @@ class Admission:
                     self.void(permit)
                     raise
                 is_prepared = True
-            sleep(due - monotonic())
+            try:
+                pause(due - monotonic(), stopping)
+            except Stopping:
+                self.void(permit)
+                raise
             if code == "go":
                 return permit
 
@@ -157,7 +170,7 @@ class Admission:
             str(request.agent_id),
             0 if request.is_adhoc else 1,
             request.tokens,
-            request.cost_micros,
+            -1 if request.cost_micros is None else request.cost_micros,
             request.ticket,
             -1 if request.quota is None else request.quota,
             window.day,
@@ -179,24 +192,23 @@ class Admission:
         raise StoreAway(1.0)
 
     def settle(
-        self,
-        permit: Permit,
-        outcome: str,
-        *,
-        tokens: int | None,
-        cost_micros: int | None,
-        pause_s: float = 0,
+        self, permit: Permit, verdict: Verdict, *, tokens: int | None, cost_micros: int | None
     ) -> bool:
         """Turn the reservation into what was used; None keeps the estimate. Counts once."""
+        request = permit.request
         arguments: list[str | int | float] = [
-            str(permit.request.id),
-            outcome,
+            str(request.id),
+            verdict.effect,
             -1 if tokens is None else tokens,
             -1 if cost_micros is None else cost_micros,
             permit.windows.day,
-            int(pause_s * 1e6),
+            verdict.span,
             self._fingerprint,
-            permit.request.model,
+            request.model,
+            verdict.reason,
+            int(verdict.is_of_key),
+            verdict.runs_to_confirm,
+            str(request.run_id),
         ]
         keys = [*FLEET, *permit.windows.keys]
         try:
@@ -208,7 +220,7 @@ class Admission:
 
     def void(self, permit: Permit) -> None:
         """Give a permit back that no call was made with."""
-        self.settle(permit, "void", tokens=0, cost_micros=0)
+        self.settle(permit, Verdict("void"), tokens=0, cost_micros=0)
 
     def sweep(self) -> int:
         """End reservations whose callers died, when no question does it; returns how many."""
@@ -273,32 +285,34 @@ class Admission:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hmget(FLEET[0], ["day_budget", "month_budget"])
         for key in (day, month):
-            pipeline.hmget(key, ["u", f"u:{place.id}"])
+            pipeline.hmget(key, ["u", "h", f"u:{place.id}", f"h:{place.id}"])
         try:
-            budgets, *spent = self._circuit.call(pipeline.execute)
+            budgets, *found = self._circuit.call(pipeline.execute)
         except StoreAway:
             return False
-        limits = [
-            (int(budgets[0] or 0), place.day_micros),
-            (int(budgets[1] or 0), place.month_micros),
-        ]
-        return any(
-            most and int(used or 0) >= most
-            for pair, money in zip(limits, spent, strict=True)
-            for most, used in zip(pair, money, strict=True)
-        )
+        own = (place.day_micros, place.month_micros)
+        for fleet, community, money in zip(budgets, own, found, strict=True):
+            used, held, of_place, held_of_place = (int(value or 0) for value in money)
+            if is_used_up(used + held, int(fleet or 0)) or is_used_up(
+                of_place + held_of_place, community
+            ):
+                return True
+        return False
 
     def spent_by(self, places: Sequence[UUID]) -> Spend:
-        """What these communities have spent; raises StoreAway."""
+        """What these communities have spent, with what is reserved; raises StoreAway."""
         if not places:
             return Spend({}, {})
         _, day, month = windows(utcnow(), self._zone).keys
-        names = [f"u:{place}" for place in places]
+        names = [f"{part}:{place}" for place in places for part in ("u", "h")]
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hmget(day, names)
         pipeline.hmget(month, names)
         found = [
-            {place: int(value or 0) for place, value in zip(places, values, strict=True)}
+            {
+                place: int(used or 0) + int(held or 0)
+                for place, used, held in zip(places, values[::2], values[1::2], strict=True)
+            }
             for values in self._circuit.call(pipeline.execute)
         ]
         return Spend(*found)
@@ -336,30 +350,39 @@ class Admission:
             at = EPOCH + timedelta(microseconds=us) if us else None
             return at if at and at > now else None
 
-        opened = number.get("open", 0)
-        due = EPOCH + timedelta(microseconds=opened)
-        spend = _read_hash(self._redis, window.keys[1])
-        full = number.get("rate", 0)
+        is_stopped = number.get("open", 0) > 0 and fields.get("stopkey", "") in (
+            "",
+            f"k{self._fingerprint}",
+        )
+        probe_at = EPOCH + timedelta(microseconds=number["open"]) if is_stopped else None
+        day, month = (_read_hash(self._redis, key) for key in window.keys[1:])
         return State(
             version=number.get("version", 0),
-            rate=full / 1000,
+            rate=number.get("rate", 0) / 1000,
             effective_rate=_effective_rate(number, now) / 1000,
             paused_until=moment("paused"),
-            throttled_until=moment("pend"),
-            breaker="closed" if not opened else "open" if due > now else "half_open",
-            breaker_until=due if opened else None,
-            key_refused=fields.get("badkey") == f"k{self._fingerprint}",
+            rate_limited_until=moment("pend"),
+            stop_reason=fields.get("why", "") if is_stopped else None,
+            probe_at=probe_at,
+            resets_at=moment("resets") if is_stopped else None,
+            is_probe_due=probe_at is not None and probe_at <= now,
             reserved=int(self._redis.hlen(FLEET[1])),
-            day_micros=int(spend.get("u", 0)),
-            day_reserved_micros=int(spend.get("h", 0)),
+            budgets=(
+                FleetBudget("day", number.get("day_budget", 0), *_used_and_held(day)),
+                FleetBudget("month", number.get("month_budget", 0), *_used_and_held(month)),
+            ),
         )
+
+
+def _used_and_held(money: dict[str, str]) -> tuple[int, int]:
+    return int(money.get("u", 0)), int(money.get("h", 0))
 
 
 EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def key_fingerprint(gateway_url: str, key: str | None) -> str:
-    """Of a key only this is stored; another key or gateway has another, so mending it resumes calls."""
+    """Hash of gateway URL and key. Only the hash is stored. A new key gives a new hash, so calls resume."""
     return sha256(f"{gateway_url} {key}".encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,11 @@ from app.admission.scripts import Windows
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One counter that differs from the ledger; LLM tokens of an agent, micro-dollars of the fleet."""
+    """One counter that differs from the ledger; LLM tokens of an agent, micro-dollars of the fleet.
+
+    `redis` is what was used and what is held for calls under way, as the ledger counts both; `counted` is the
+    used part alone.
+    """
 
     counter: str
     redis: int
@@ -23,30 +27,43 @@ class Drift:
     key: str
     used: str
     held: str
+    counted: int
 
 
-def read_counters(redis: Redis, window: Windows) -> dict[tuple[str, str, str, str], int]:
-    """Every counter as (name, key, field of used, field of held) -> value. Read it before the ledger."""
+Counters = dict[tuple[str, str, str, str], tuple[int, int]]
+
+
+def read_counters(redis: Redis, window: Windows) -> Counters:
+    """Every counter as (name, key, field of used, field of held) -> (used, held). Read it before the ledger."""
     quota, day, month = window.keys
-    found = {}
-    for field, value in redis.hgetall(quota).items():
-        if str(field).startswith("u:"):
-            agent = str(field).removeprefix("u:")
-            found[f"tokens of {agent} today", quota, f"u:{agent}", f"h:{agent}"] = int(value)
+    found: Counters = {}
+    tokens = _numbers(redis, quota)
+    for name in _whose(tokens):
+        found[f"tokens of {name} today", quota, f"u:{name}", f"h:{name}"] = _pair(
+            tokens, f":{name}"
+        )
     for when, key in (("today", day), ("this month", month)):
-        found[f"micro-dollars {when}", key, "u", "h"] = int(redis.hget(key, "u") or 0)
-        for field, value in redis.hgetall(key).items():
-            if str(field).startswith("u:"):
-                place = str(field).removeprefix("u:")
-                found[f"micro-dollars of {place} {when}", key, f"u:{place}", f"h:{place}"] = int(
-                    value
-                )
+        money = _numbers(redis, key)
+        found[f"micro-dollars {when}", key, "u", "h"] = _pair(money, "")
+        for name in _whose(money):
+            about = f"micro-dollars of {name} {when}"
+            found[about, key, f"u:{name}", f"h:{name}"] = _pair(money, f":{name}")
     return found
 
 
-def find_drift(
-    counters: dict[tuple[str, str, str, str], int], spent: Spent, window: Windows
-) -> list[Drift]:
+def _numbers(redis: Redis, key: str) -> dict[str, int]:
+    return {str(field): int(value) for field, value in redis.hgetall(key).items()}
+
+
+def _whose(fields: dict[str, int]) -> list[str]:
+    return sorted({name[2:] for name in fields if name[:2] in ("u:", "h:")})
+
+
+def _pair(fields: dict[str, int], name: str) -> tuple[int, int]:
+    return fields.get(f"u{name}", 0), fields.get(f"h{name}", 0)
+
+
+def find_drift(counters: Counters, spent: Spent, window: Windows) -> list[Drift]:
     """The counters that differ from the ledger. While calls are under way some differ for a moment."""
     quota, day, month = window.keys
     ledger = {
@@ -55,10 +72,10 @@ def find_drift(
         month: _money(spent.month_micros),
     }
     drifts = []
-    for (name, key, used, held), value in counters.items():
+    for (name, key, used, held), (counted, reserved) in counters.items():
         right = ledger[key].get(used, 0)
-        if value != right:
-            drifts.append(Drift(name, value, right, key, used, held))
+        if counted + reserved != right:
+            drifts.append(Drift(name, counted + reserved, right, key, used, held, counted))
     return drifts
 
 
@@ -69,4 +86,6 @@ def _money(by_place: dict[UUID, int]) -> dict[str, int]:
 def repair(redis: Redis, drifts: list[Drift]) -> int:
     """Set drifted counters right where nothing is under way; returns how many."""
     script = redis.register_script((files("app.admission") / "lua" / "repair.lua").read_text())
-    return sum(int(script(keys=[d.key], args=[d.used, d.held, d.redis, d.ledger])) for d in drifts)
+    return sum(
+        int(script(keys=[d.key], args=[d.used, d.held, d.counted, d.ledger])) for d in drifts
+    )

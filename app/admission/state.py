@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.budget_rule import is_used_up
 from app.clock import utcnow
 
 LONG = timedelta(days=365)
@@ -10,20 +11,47 @@ LONG = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
+class FleetBudget:
+    """A budget of the fleet in micro-dollars, as admission counts it; a limit of 0 is none."""
+
+    period: str
+    limit: int
+    used: int
+    held: int
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it refuses calls."""
+        return is_used_up(self.used + self.held, self.limit)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """Admission as it stands."""
+    """Admission as it stands.
+
+    `stop_reason` is the kind of answer that stops all calls (app.kinds), None when none does. Then
+    `probe_at` is when the next single call may look whether the cause is gone, and `resets_at` when a limit
+    by the calendar begins anew, where that is known.
+    """
 
     version: int
     rate: float
     effective_rate: float
     paused_until: datetime | None
-    throttled_until: datetime | None
-    breaker: str
-    breaker_until: datetime | None
-    key_refused: bool
+    rate_limited_until: datetime | None
+    stop_reason: str | None
+    probe_at: datetime | None
+    resets_at: datetime | None
+    is_probe_due: bool
     reserved: int
-    day_micros: int
-    day_reserved_micros: int
+    budgets: tuple[FleetBudget, ...]
+
+    @property
+    def breaker(self) -> str:
+        """`closed`, `open`, or `half_open` when a probe is due."""
+        if self.stop_reason is None:
+            return "closed"
+        return "half_open" if self.is_probe_due else "open"
 
     @property
     def pause_said(self) -> str:
@@ -32,17 +60,3 @@ class State:
         if self.paused_until - utcnow() > LONG:
             return "until somebody resumes it"
         return f"until {self.paused_until:%Y-%m-%d %H:%M:%S} UTC"
-
-    def stopped_by(self, key_name: str) -> tuple[str, str] | None:
-        """What holds every call back just now, and its mend; None when nothing does."""
-        if self.key_refused:
-            return "the gateway refused the key", f"set the right {key_name}"
-        if self.paused_until:
-            return f"the fleet is paused {self.pause_said}", "`paceline resume` ends it"
-        if self.breaker != "closed" and self.breaker_until:
-            probe = f"next probe {self.breaker_until:%H:%M:%S} UTC"
-            return (
-                f"the gateway's credits are used up, {probe}",
-                "add credits, then `paceline resume`",
-            )
-        return None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.clock import monotonic
+from app.clock import monotonic, sleep
 
 LEAD_S = 1.0
 """Enough booked ahead that the line never runs dry while the next run is claimed and read."""
@@ -24,6 +24,14 @@ POLL_S = 0.5
 
 class Stopping(Exception):
     """The process is told to end; this run is for another one."""
+
+
+def pause(seconds: float, stopping: threading.Event | None) -> None:
+    """Sleep; raises Stopping as soon as the process is told to end."""
+    if stopping is None:
+        sleep(seconds)
+    elif seconds > 0 and stopping.wait(seconds):
+        raise Stopping
 
 
 class Turnstile:

@@ -12,16 +12,19 @@ from sqlalchemy import (
     insert,
     select,
     text,
-    true,
     update,
 )
 
-from app.models import Call, CallStatus, Incident, IncidentKind
+from app.kinds import FLEET_WIDE, Effect, Kind
+from app.models import Call, CallStatus, Incident
 
 QUIET = timedelta(minutes=2)
 """An incident is over when nothing was refused for this long."""
 
-HTTP_STATUS = {IncidentKind.RATE_LIMITED: 429, IncidentKind.CREDITS_EXHAUSTED: 402}
+FORGOTTEN = timedelta(hours=1)
+"""A pause after 429 lasts no longer, so then an incident is over although nobody called."""
+TOGETHER = timedelta(minutes=10)
+"""Refusals that several runs have to see must come within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,25 @@ def fold(connection: Connection) -> Folded:
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.incidents'))"))
     opened: list[UUID] = []
     closed: list[UUID] = []
-    for kind, http_status in HTTP_STATUS.items():
+    for kind in FLEET_WIDE:
         current = connection.execute(
             select(Incident.id, Incident.opened_at).where(
-                Incident.kind == kind, Incident.closed_at.is_(None)
+                Incident.kind == kind.code, Incident.closed_at.is_(None)
             )
         ).one_or_none()
         if current is None:
-            first = _first_since(connection, http_status, _end_of_last(connection, kind))
+            first = _first_since(connection, kind, _end_of_last(connection, kind))
             if first is None:
                 continue
             incident_id = connection.execute(
                 insert(Incident)
                 .values(
-                    kind=kind, opened_at=first, last_at=first, calls=0, agents=0, peak_per_minute=0
+                    kind=kind.code,
+                    opened_at=first,
+                    last_at=first,
+                    calls=0,
+                    agents=0,
+                    peak_per_minute=0,
                 )
                 .returning(Incident.id)
             ).scalar_one()
@@ -61,7 +69,7 @@ def fold(connection: Connection) -> Folded:
             started = first
         else:
             incident_id, started = current
-        _recount(connection, incident_id, http_status, started)
+        _recount(connection, incident_id, kind, started)
         over = connection.execute(
             update(Incident)
             .where(
@@ -74,38 +82,40 @@ def fold(connection: Connection) -> Folded:
     return Folded(tuple(opened), tuple(closed))
 
 
-def _is_over(kind: IncidentKind) -> ColumnElement[bool]:
-    """Used up credits are back when a call is answered, not when nobody asks: the breaker's probes are far
-    apart.
+def _is_over(kind: Kind) -> ColumnElement[bool]:
+    """A stop is over when a call is answered, not when nobody asks: probes are far apart. A pause after 429 is
+    over then, too, or when it cannot last any longer.
     """
-    if kind is not IncidentKind.CREDITS_EXHAUSTED:
-        return true()
-    answered = (Call.status == CallStatus.OK) & (Call.created_at > Incident.last_at)
-    return exists().where(answered)
+    answered = exists().where(Call.status == CallStatus.OK, Call.created_at > Incident.last_at)
+    if kind.effect is Effect.PAUSE:
+        return answered | (Incident.last_at < func.now() - FORGOTTEN)
+    return answered
 
 
-def _end_of_last(connection: Connection, kind: IncidentKind) -> datetime | None:
-    query = select(func.max(Incident.last_at)).where(Incident.kind == kind)
+def _end_of_last(connection: Connection, kind: Kind) -> datetime | None:
+    query = select(func.max(Incident.last_at)).where(Incident.kind == kind.code)
     return connection.execute(query).scalar_one()
 
 
-def _refused(http_status: int) -> tuple[ColumnElement[bool], ...]:
+def _refused(kind: Kind) -> tuple[ColumnElement[bool], ...]:
     # `status <> 'ok'` lets the partial index of what went wrong serve.
-    return Call.http_status == http_status, Call.status != "ok"
+    return Call.error_code == kind.code, Call.status != "ok"
 
 
-def _first_since(
-    connection: Connection, http_status: int, after: datetime | None
-) -> datetime | None:
-    query = select(func.min(Call.created_at)).where(*_refused(http_status))
-    query = query.where(
-        Call.created_at > (func.now() - timedelta(days=1) if after is None else after)
+def _first_since(connection: Connection, kind: Kind, after: datetime | None) -> datetime | None:
+    """The first refusal that no incident holds yet; None when too few runs saw it."""
+    since = func.now() - timedelta(days=1) if after is None else after
+    query = select(func.min(Call.created_at), func.count(Call.run_id.distinct())).where(
+        *_refused(kind), Call.created_at > since
     )
-    return connection.execute(query).scalar_one()
+    if kind.runs_to_confirm > 1:
+        query = query.where(Call.created_at > func.now() - TOGETHER)
+    first, runs = connection.execute(query).one()
+    return first if runs >= kind.runs_to_confirm else None
 
 
-def _recount(connection: Connection, incident_id: UUID, http_status: int, since: datetime) -> None:
-    where = (*_refused(http_status), Call.created_at >= since)
+def _recount(connection: Connection, incident_id: UUID, kind: Kind, since: datetime) -> None:
+    where = (*_refused(kind), Call.created_at >= since)
     minute = func.date_trunc("minute", Call.created_at)
     per_minute = select(func.count().label("n")).where(*where).group_by(minute).subquery()
     row = connection.execute(

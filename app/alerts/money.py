@@ -1,25 +1,21 @@
 """What about money is worth a message: budgets, credits that end, a source that runs out."""
 
-from dataclasses import dataclass
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from app.admission.limits import read_limits
 from app.alerts.outbox import Message
 from app.clock import utcnow
-from app.community.budgets import list_budgets
 from app.controls import read_controls
 from app.models import OverBudget
+from app.runs.budgets import BudgetStatus, price_problem, read_budgets
 from app.runs.demand import planned_demand
 from app.runs.outside import credits_left
 from app.settings import Settings
 from app.usage.forecast import forecast
-from app.usage.periods import period_start
-from app.usage.reports import cost_by_community, usage_between
 
 BUDGET_STEPS = (50, 80, 95, 100)
+NAMES = {"day": "today", "month": "this month"}
 
 
 def money_messages(connection: Connection, settings: Settings) -> list[Message]:
@@ -31,57 +27,25 @@ def money_messages(connection: Connection, settings: Settings) -> list[Message]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A budget, and what is spent of it."""
-
-    period: str
-    name: str
-    micros: int
-    spent: int
-    whose: str = ""
-    """A community; empty for the fleet."""
-
-
 def _budgets(connection: Connection, settings: Settings) -> list[Message]:
-    limits = read_limits(connection, settings.limits)
     policy = OverBudget(read_controls(connection, settings.controls).over_budget)
-    now, zone = utcnow(), settings.zone
-    found = []
-    for period, micros in (
-        ("today", limits.budget_day_micros),
-        ("this month", limits.budget_month_micros),
-    ):
-        if micros:
-            start = period_start(period, now, zone)
-            spent = usage_between(connection, start, now, zone).cost_micros
-            shape = "%Y-%m-%d" if period == "today" else "%Y-%m"
-            name = f"{start.astimezone(zone):{shape}}"
-            found.append(Budget(period, name, micros, spent))
-    found += _of_communities(connection, now, zone)
-    return [message for budget in found for message in budget_messages(budget, zone, policy)]
-
-
-def _of_communities(connection: Connection, now: datetime, zone: ZoneInfo) -> list[Budget]:
-    own, found = list_budgets(connection), []
-    for period, shape in (("today", "%Y-%m-%d"), ("this month", "%Y-%m")) if own else ():
-        start = period_start(period, now, zone)
-        spent = cost_by_community(connection, start, now, zone)
-        for budget in own:
-            micros = budget.day_micros if period == "today" else budget.month_micros
-            if micros:
-                name = f"{start.astimezone(zone):{shape}}"
-                found.append(
-                    Budget(period, name, micros, spent.get(budget.id, 0), budget.community)
-                )
+    now = utcnow()
+    budgets = [budget for budget in read_budgets(connection, settings, now) if budget.limit]
+    found = [m for budget in budgets for m in budget_messages(budget, settings.zone, policy)]
+    problem = price_problem(settings, now)
+    if budgets and problem:
+        day = f"{now.astimezone(settings.zone):%Y-%m-%d}"
+        title = "Paceline: a budget cannot hold models without a price"
+        found.append(Message(f"no_price.{day}", "warning", title, problem))
     return found
 
 
-def budget_messages(budget: Budget, zone: ZoneInfo, policy: OverBudget) -> list[Message]:
+def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) -> list[Message]:
     """One message for each step that is reached; another budget is told of anew. Pure."""
-    share = 100 * budget.spent / budget.micros
-    of = f" of {budget.whose}" if budget.whose else ""
-    mend = f"`paceline budget set{f' --community {budget.whose!r}' if budget.whose else ''}` changes it."
+    share = budget.share or 0.0
+    whose = "" if budget.is_of_fleet else budget.of
+    of = f" of {whose}" if whose else ""
+    mend = f"`paceline budget set{f' --community {whose!r}' if whose else ''}` changes it."
     then = {
         OverBudget.STOP: "calls are refused",
         OverBudget.POSTS_ONLY: "agents go on with posts only, which is paid beyond the budget",
@@ -89,15 +53,15 @@ def budget_messages(budget: Budget, zone: ZoneInfo, policy: OverBudget) -> list[
     }[policy]
     return [
         Message(
-            key=f"budget.{budget.name}.{budget.micros}.{step}" + (f".{budget.whose}" if of else ""),
+            key=f"budget.{budget.when}.{budget.limit}.{step}" + (f".{whose}" if of else ""),
             severity="failure" if step == 100 else "warning",
-            title=f"Paceline: {step} % of the budget{of} of {budget.period} is spent",
-            body=f"${budget.spent / 1e6:,.2f} of ${budget.micros / 1e6:,.2f} ({share:.0f} %), estimated, "
-            f"{budget.name} in {zone.key}. "
+            title=f"Paceline: {step} % of the budget{of} of {NAMES[budget.period]} is spent",
+            body=f"${budget.spent / 1e6:,.2f} of ${budget.limit / 1e6:,.2f} ({share:.0f} %), estimated, "
+            f"{budget.when} in {zone.key}. "
             + (f"Now {then}. {mend}" if step == 100 else f"At 100 % {then}. {mend}"),
         )
         for step in BUDGET_STEPS
-        if share >= step
+        if (budget.is_used_up if step == 100 else share >= step)
     ]
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select, text
 
 from app.alerts.money import money_messages
 from app.alerts.outbox import Message
-from app.models import Alert, Incident, IncidentKind, Run, RunState
+from app.kinds import BY_CODE, KEY_REFUSED, STOPPING, Effect
+from app.models import Alert, Incident, Run, RunState
 from app.runs import jobs
 from app.settings import Settings
 
@@ -27,7 +28,7 @@ def rules(settings: Settings) -> list[tuple[str, str]]:
         ("runway", f"the credits last fewer than {alerts.runway_days:g} days (PACELINE_ALERTS__RUNWAY_DAYS)"),
         ("balance", f"twitterapi.io has fewer than {sources.low_balance_credits:,} credits "
                     "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)"),
-        ("credits", "the gateway answers 402, and when it is over"),
+        *((kind.code.replace("_", " "), f"{kind.title}, and when it is over") for kind in STOPPING),
         ("429", f"the gateway answers 429 for longer than {alerts.long_incident_min:g} minutes "
                 "(PACELINE_ALERTS__LONG_INCIDENT_MIN)"),
         ("models", "none of the calls of a model is answered"),
@@ -56,18 +57,17 @@ def _incidents(connection: Connection, settings: Settings) -> list[Message]:
     ).where(Incident.opened_at > func.now() - RECENT)  # fmt: skip
     found = []
     for row in connection.execute(query):
-        is_credits = row.kind == IncidentKind.CREDITS_EXHAUSTED
-        if not is_credits and row.lasted < timedelta(minutes=settings.alerts.long_incident_min):
+        kind = BY_CODE[row.kind]
+        is_pause = kind.effect is Effect.PAUSE
+        if is_pause and row.lasted < timedelta(minutes=settings.alerts.long_incident_min):
             continue
-        what = (
-            "the gateway's credits are used up" if is_credits else "the gateway keeps answering 429"
-        )
+        what = "the gateway keeps answering 429" if is_pause else kind.title
         seen = f"{row.calls} calls of {row.agents} agents refused since {row.opened_at:%Y-%m-%d %H:%M:%S} UTC"
-        mend = (
-            "No call is made and no run is started but a probe; add credits, then `paceline resume`."
-            if is_credits
-            else "The fleet paces itself below the cap; see `paceline incidents`, `paceline limits show`."
-        )
+        mend = kind.mend
+        if not is_pause:
+            mend += " No call is made and no run is started meanwhile, but single probes."
+        if kind is KEY_REFUSED:
+            mend = f"The key is set by {settings.gateway_key_name}. {mend}"
         key = f"incident.{row.id}"
         found.append(Message(key, "failure", f"Paceline: {what}", f"{seen}. {mend}"))
         if row.closed_at and _was_told(connection, key):

@@ -10,6 +10,8 @@ import typer
 from rich.table import Table
 
 from app import acts
+from app.actions import inputs
+from app.actions.inputs import given
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.connect import database, desk, me
@@ -186,6 +188,7 @@ def quota(
     if tokens != "default" and not tokens.isdigit():
         raise ConfigError(f"{tokens!r} is neither a number of tokens nor `default`")
     value = None if tokens == "default" else int(tokens)
+    value = given(inputs.SetQuota, reason, agents=[handle], tokens=value).tokens
     _act(lambda at, who: acts.set_quota(at, [handle], value, who), reason)
     data.print(f"{handle}: {tokens} tokens a day", markup=False)
 

@@ -7,22 +7,22 @@ import typer
 from rich.table import Table
 
 from app import acts
-from app.admission.limits import read_limits
+from app.actions import inputs
+from app.actions.inputs import given
+from app.alerts.money import NAMES
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
-from app.community.budgets import list_budgets
 from app.controls import read_controls
 from app.errors import ConfigError
+from app.runs.budgets import price_problem, read_budgets
 from app.runs.demand import planned_demand
 from app.settings import get_settings
 from app.usage.forecast import Forecast, forecast
-from app.usage.periods import period_start
-from app.usage.reports import cost_by_community
 
 app = typer.Typer(help="Money: budgets, what is spent of them, forecast.", no_args_is_help=True)
 
-Dollars = Annotated[float | None, typer.Option(help="Dollars; 0: no limit", min=0)]
+Dollars = Annotated[float | None, typer.Option(help="Dollars; 0: no limit")]
 
 
 @app.command("show")
@@ -31,29 +31,26 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
     settings = get_settings()
     now, zone = utcnow(), settings.zone
     with database(settings) as engine, engine.begin() as connection:
-        limits = read_limits(connection, settings.limits)
         policy = read_controls(connection, settings.controls).over_budget
         found = forecast(
             connection, settings.usage, planned_demand(connection, settings), now, zone
         )
-        day = cost_by_community(connection, period_start("today", now, zone), now, zone)
-        month = cost_by_community(connection, period_start("this month", now, zone), now, zone)
-        own = list_budgets(connection)
+        budgets = read_budgets(connection, settings, now)
+    problem = price_problem(settings, now) if any(budget.limit for budget in budgets) else None
     rows: list[dict[str, Any]] = [
-        {"of": "fleet", "period": "today", "micros": limits.budget_day_micros, "spent": sum(day.values())},
-        {"of": "fleet", "period": "this month", "micros": limits.budget_month_micros,
-         "spent": sum(month.values())},
+        {"of": budget.of, "period": NAMES[budget.period], "micros": budget.limit, "spent": budget.spent,
+         "is_used_up": budget.is_used_up}
+        for budget in budgets
     ]  # fmt: skip
-    for budget in own:
-        for period, micros, spent in (
-            ("today", budget.day_micros, day), ("this month", budget.month_micros, month),
-        ):  # fmt: skip
-            if micros:
-                rows.append({"of": budget.community, "period": period, "micros": micros,
-                             "spent": spent.get(budget.id, 0)})  # fmt: skip
     if as_json:
         print_json(
-            {"budgets": rows, "over_budget": policy, "forecast": asdict(found), "as_of": now}
+            {
+                "budgets": rows,
+                "over_budget": policy,
+                "price_problem": problem,
+                "forecast": asdict(found),
+                "as_of": now,
+            }
         )
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -62,10 +59,13 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
     for row in rows:
         share = f"{100 * row['spent'] / row['micros']:.0f} %" if row["micros"] else ""
         limit = _money(row["micros"]) if row["micros"] else "no limit"
+        share += "  USED UP" if row["is_used_up"] else ""
         table.add_row(row["of"], row["period"], _money(row["spent"]), limit, share)
     data.print(table)
     for name, said in forecast_lines(found):
         data.print(f"{name:<13}{said}", markup=False)
+    if problem:
+        notes.print(problem, style="yellow", markup=False)
     notes.print(
         f"when a budget is used up: {policy}; as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}"
     )
@@ -81,8 +81,7 @@ def set_(
     reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
 ) -> None:
     """Set budgets; every worker's next call sees them."""
-    given = {"budget_day_micros": day, "budget_month_micros": month}
-    changes = {name: round(value * 1e6) for name, value in given.items() if value is not None}
+    changes = given(inputs.SetBudget, reason, day_usd=day, month_usd=month).in_micros
     if not changes:
         raise ConfigError("nothing to change: give --day or --month, in dollars")
     settings = get_settings()

@@ -37,6 +37,8 @@ def show(
         data.print(f"{item.id}  {item.created_at:%Y-%m-%d %H:%M:%S}  {item.kind} by {item.agent} in "
                    f"{item.community}: {item.state}{note}", markup=False)  # fmt: skip
         data.print(f"    {item.body}", markup=False)
+        if item.dropped:
+            data.print(f"    invisible characters were taken out: {item.dropped}", markup=False)
     if not found:
         notes.print("nothing there")
     if counts:

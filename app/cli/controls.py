@@ -4,23 +4,24 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from app import acts
+from app.actions import inputs
+from app.actions.inputs import given
 from app.cli.connect import database, desk, me
 from app.cli.output import data, print_json
 from app.controls import Controls, read_controls
 from app.errors import ConfigError
 from app.models import Links, OverBudget, Review
-from app.settings import ControlSettings, get_settings
+from app.settings import get_settings
 
 app = typer.Typer(
     help="Dry run, approval, pauses by activity, caps, words and links.", no_args_is_help=True
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-Cap = Annotated[int | None, typer.Option(help="Of one agent; 0: no cap", min=0)]
+Cap = Annotated[int | None, typer.Option(help="Of one agent; 0: no cap")]
 
 
 @app.command("show")
@@ -53,7 +54,7 @@ def set_controls(
     unban: Annotated[list[str] | None, typer.Option(help="A word; may be repeated")] = None,
     links: Annotated[Links | None, typer.Option(help="What becomes of links")] = None,
     duplicates: Annotated[
-        int | None, typer.Option(help="Seconds in which a text may not be said again", min=0)
+        int | None, typer.Option(help="Seconds in which a text may not be said again")
     ] = None,
     over_budget: Annotated[
         OverBudget | None, typer.Option(help="What happens when a budget is used up")
@@ -63,7 +64,7 @@ def set_controls(
 ) -> None:
     """Change controls; they are in force with the next run of every agent, without a restart."""
     settings = get_settings()
-    given: dict[str, Any] = {
+    wanted: dict[str, Any] = {
         "dry_run": dry_run,
         "review": review,
         "posts_per_hour": posts_per_hour,
@@ -74,7 +75,7 @@ def set_controls(
         "duplicates_s": duplicates,
         "over_budget": over_budget,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in wanted.items() if value is not None}
     with database(settings) as engine:
         with engine.begin() as connection:
             before = read_controls(connection, settings.controls)
@@ -83,11 +84,7 @@ def set_controls(
         changes["banned_words"] = _with(before.banned_words, ban, unban)
         if changes == {name: getattr(before, name) for name in changes}:
             raise ConfigError("nothing to change: give --dry-run, --review, --pause, --ban, ...")
-        try:
-            ControlSettings.model_validate(changes)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise ConfigError(f"{problem['input']!r}: {problem['msg']}") from None
+        changes = given(inputs.SetControls, reason, **changes).changes
         after = acts.set_controls(desk(settings, engine), changes, me(reason))
     _print(after, as_json=as_json)
 

@@ -1,6 +1,5 @@
 """`paceline dispatch`: start one agent now."""
 
-from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -8,13 +7,13 @@ import typer
 from sqlalchemy import Engine
 
 from app import acts
-from app.admission.circuit import StoreAway
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import PacelineError, Unreachable
 from app.models import RunState
 from app.runs.report import RunReport, report_run, wait_for_run
 from app.runs.states import TERMINAL
+from app.runs.stops import find_stops, read_state
 from app.settings import get_settings
 
 
@@ -32,16 +31,15 @@ def dispatch(
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
         why = None
         if report.state not in TERMINAL:
-            with suppress(StoreAway):
-                why = at.admission.state().stopped_by(settings.gateway_key_name)
+            why = next(iter(find_stops(read_state(at.admission), settings)), None)
     if as_json:
         print_json(report)
     else:
-        _show(report)
+        show_report(report)
     if wait and report.state not in TERMINAL:
         raise Unreachable(
             f"run {run_id} is still {report.state} after {timeout:g} s, and goes on: "
-            + (": ".join(why) if why else "is a worker running? `paceline doctor` says")
+            + (str(why) if why else "is a worker running? `paceline doctor` says")
         )
     if wait and report.state in (RunState.FAILED, RunState.QUARANTINED):
         raise PacelineError(f"run {report.state}: {report.reason}")
@@ -57,7 +55,8 @@ def _wait_for(engine: Engine, run_id: UUID, timeout: float) -> RunReport:
         return wait_for_run(engine, run_id, timeout)
 
 
-def _show(report: RunReport) -> None:
+def show_report(report: RunReport) -> None:
+    """A run for a person."""
     reason = f" ({report.reason})" if report.reason else ""
     data.print(f"run {report.id} of {report.agent}: {report.state}{reason}", markup=False)
     for post in report.posts:

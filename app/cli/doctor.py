@@ -16,7 +16,6 @@ from sqlalchemy import Engine, func, select, text
 
 from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
-from app.admission.circuit import StoreAway
 from app.agents.roster import count_agents
 from app.cli.output import data, print_json
 from app.clock import utcnow
@@ -26,6 +25,8 @@ from app.migrations import check_migrated
 from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
 from app.runs import jobs, leases
+from app.runs.budgets import price_problem
+from app.runs.stops import find_stops, read_state
 from app.settings import Settings, get_settings
 from app.wiring import Addresses, build_admission, find_addresses
 
@@ -102,6 +103,7 @@ def examine() -> list[Finding]:
     findings += _guarded("redis", lambda: _redis(addresses))
     if all(finding.level != "error" for finding in findings):
         findings.append(_admission(settings, addresses))
+    findings.append(_prices(settings))
     findings += _guarded("gateway", lambda: _gateway(settings, addresses))
     return findings
 
@@ -262,16 +264,22 @@ def _admission(settings: Settings, addresses: Addresses) -> Finding:
     """What holds all calls back: a pause, used-up credits, a refused key."""
     engine, redis = make_engine(addresses.database_url), make_redis(addresses.redis_url)
     try:
-        state = build_admission(settings, engine, redis, addresses.gateway_url).state()
-    except StoreAway as away:
-        return Finding("admission", "warning", f"Redis does not answer: {away}", "start Redis")
+        state = read_state(build_admission(settings, engine, redis, addresses.gateway_url))
     finally:
         engine.dispose()
         redis.close()
-    if why := state.stopped_by(settings.gateway_key_name):
-        said, mend = why
-        return Finding("admission", "warning", said, mend)
+    for stop in find_stops(state, settings):
+        return Finding("admission", "warning", stop.says, stop.mend)
+    assert state is not None  # else it is a stop
     return Finding("admission", "ok", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
+
+
+def _prices(settings: Settings) -> Finding:
+    """Models that no budget could hold."""
+    if problem := price_problem(settings, utcnow()):
+        said, _, mend = problem.partition(": ")
+        return Finding("prices", "warning", said, mend)
+    return Finding("prices", "ok", "every model has a price")
 
 
 def _gateway(settings: Settings, addresses: Addresses) -> list[Finding]:
@@ -288,5 +296,8 @@ def _gateway(settings: Settings, addresses: Addresses) -> list[Finding]:
     if answer.status_code >= 500:
         mend = "the gateway, or a proxy before it, is in trouble: try again, then ask who runs it"
         return [Finding("gateway", "warning", f"{url} answers {answer.status_code}", mend)]
+    if settings.withheld_key:
+        mend = "set PACELINE_GATEWAY__API_KEY for a gateway that is not Lovable's"
+        return [Finding("gateway", "warning", settings.withheld_key, mend)]
     key = "with a key" if settings.gateway_key else "without a key"
     return [Finding("gateway", "ok", f"{url} answers ({answer.status_code}), called {key}")]

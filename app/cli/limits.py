@@ -6,17 +6,18 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from redis.exceptions import RedisError
 from rich.table import Table
 
 from app import acts
-from app.admission.circuit import StoreAway
+from app.actions import inputs
+from app.actions.inputs import given
 from app.admission.controller import Admission
 from app.admission.limits import Limits, read_limits
 from app.admission.state import State
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
+from app.runs.stops import find_stops, read_state
 from app.settings import get_settings
 
 app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
@@ -26,11 +27,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
 def _state(admission: Admission) -> State | None:
-    try:
-        return admission.state()
-    except (StoreAway, RedisError):
+    state = read_state(admission)
+    if state is None:
         notes.print("Redis does not answer: calls wait, and its state is not shown", style="yellow")
-        return None
+    return state
 
 
 @app.command("show")
@@ -46,33 +46,23 @@ def show(as_json: AsJson = False) -> None:
 
 @app.command("set")
 def set_limits(
-    rate: Annotated[float | None, typer.Option(help="Calls per second", min=0.001)] = None,
-    burst: Annotated[int | None, typer.Option(help="Calls that may start at once", min=1)] = None,
-    max_wait: Annotated[
-        float | None, typer.Option(help="Seconds a run waits on a worker", min=0.1)
-    ] = None,
-    tokens_per_minute: Annotated[
-        int | None, typer.Option(help="LLM tokens; 0: no limit", min=0)
-    ] = None,
-    agent_daily_tokens: Annotated[
-        int | None, typer.Option(help="LLM tokens; 0: no limit", min=0)
-    ] = None,
-    budget_day: Annotated[float | None, typer.Option(help="Dollars; 0: no limit", min=0)] = None,
-    budget_month: Annotated[float | None, typer.Option(help="Dollars; 0: no limit", min=0)] = None,
+    rate: Annotated[float | None, typer.Option(help="Calls per second")] = None,
+    burst: Annotated[int | None, typer.Option(help="Calls that may start at once")] = None,
+    max_wait: Annotated[float | None, typer.Option(help="Seconds a run waits on a worker")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="LLM tokens; 0: no limit")] = None,
+    agent_daily_tokens: Annotated[int | None, typer.Option(help="LLM tokens; 0: no limit")] = None,
+    budget_day: Annotated[float | None, typer.Option(help="Dollars; 0: no limit")] = None,
+    budget_month: Annotated[float | None, typer.Option(help="Dollars; 0: no limit")] = None,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Change limits; every worker's next call sees them, without a restart."""
-    given = {
-        "rate": rate,
-        "burst": burst,
-        "max_wait_s": max_wait,
-        "tokens_per_minute": tokens_per_minute,
-        "agent_daily_tokens": agent_daily_tokens,
-        "budget_day_micros": None if budget_day is None else round(budget_day * 1e6),
-        "budget_month_micros": None if budget_month is None else round(budget_month * 1e6),
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
+    limits = given(
+        inputs.SetLimits, reason, rate=rate, burst=burst, max_wait_s=max_wait,
+        tokens_per_minute=tokens_per_minute, agent_daily_tokens=agent_daily_tokens,
+    )  # fmt: skip
+    budget = given(inputs.SetBudget, reason, day_usd=budget_day, month_usd=budget_month)
+    changes = limits.changes | budget.in_micros
     if not changes:
         raise ConfigError(
             "nothing to change: give at least one of --rate, --burst, --budget-day, ..."
@@ -82,7 +72,7 @@ def set_limits(
 
 def pause(
     minutes: Annotated[
-        float | None, typer.Option("--for", help="Minutes; default: until resume", min=0)
+        float | None, typer.Option("--for", help="Minutes; default: until resume")
     ] = None,
     until: Annotated[
         datetime | None,
@@ -95,11 +85,16 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Stop all gateway calls and all new runs; calls under way finish."""
-    _act(lambda at, who: acts.pause(at, minutes, who, until=until), reason, as_json=as_json)
+    pause_ = given(inputs.Pause, reason, minutes=minutes, until=until)
+    _act(
+        lambda at, who: acts.pause(at, pause_.minutes, who, until=pause_.until),
+        reason,
+        as_json=as_json,
+    )
 
 
 def resume(reason: Reason = "", as_json: AsJson = False) -> None:
-    """End a pause, close the breaker after 402, and forget a refused key."""
+    """End a pause, a stop by the gateway (credits, key, quota) and the wait after a 429."""
     _act(acts.resume, reason, as_json=as_json)
 
 
@@ -147,28 +142,17 @@ def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
             f"version {state.version} of {limits.version}, {state.effective_rate:g} calls/s now",
         ),
         ("reserved", f"{state.reserved} calls waiting or under way"),
-        (
-            "spent today",
-            f"{_dollars(state.day_micros)} (estimated) + {_dollars(state.day_reserved_micros)} held",
-        ),
-        (
-            "breaker",
-            state.breaker
-            + (f", probe {_moment(state.breaker_until)}" if state.breaker_until else ""),
-        ),
-    ]
-    if state.paused_until:
-        rows.append(("PAUSED", f"{state.pause_said}; `paceline resume` ends it"))
-    if state.throttled_until:
-        rows.append(("429 pause", f"until {_moment(state.throttled_until)}"))
-    if state.key_refused:
-        rows.append(
+        *(
             (
-                "KEY REFUSED",
-                f"set the right {get_settings().gateway_key_name}, or `paceline resume`",
+                f"spent this {budget.period}",
+                f"{_dollars(budget.used)} (estimated) + {_dollars(budget.held)} reserved",
             )
-        )
-    return rows
+            for budget in state.budgets
+        ),
+        ("gateway", "answers" if state.stop_reason is None else f"stopped: {state.stop_reason}"),
+    ]
+    stops = find_stops(state, get_settings())
+    return rows + [(stop.standing.replace("_", " ").upper(), str(stop)) for stop in stops]
 
 
 def _or_none(value: int) -> str:
@@ -177,7 +161,3 @@ def _or_none(value: int) -> str:
 
 def _dollars(micros: int) -> str:
     return f"${micros / 1e6:,.4f}"
-
-
-def _moment(at: datetime | None) -> str:
-    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"

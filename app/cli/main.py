@@ -19,6 +19,7 @@ from app.cli import (
     incidents,
     limits,
     plan,
+    runs,
     sandbox,
     shell,
     status,
@@ -49,6 +50,7 @@ agents.app.command("take-over")(take_over.take_over)
 app.add_typer(agents.app, name="agents")
 app.add_typer(accounts.app, name="accounts")
 app.command("dispatch")(dispatch.dispatch)
+app.add_typer(runs.app, name="runs")
 app.command("shell")(shell.shell)
 app.add_typer(limits.app, name="limits")
 app.add_typer(budget.app, name="budget")

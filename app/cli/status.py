@@ -1,14 +1,17 @@
 """`paceline status`: the fleet at a glance."""
 
+from dataclasses import fields
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from app.cli.connect import database
+from app.cli.connect import database, desk
 from app.cli.output import data, print_json
 from app.clock import utcnow
+from app.runs.budgets import read_budgets
 from app.runs.progress import Progress, read_progress
+from app.runs.stops import find_stops, name_who_paused, read_state, standing
 from app.settings import get_settings
 
 
@@ -17,12 +20,32 @@ def status(
 ) -> None:
     """Show what the fleet did in the last hour and where the present cycle stands."""
     settings, now = get_settings(), utcnow()
-    with database(settings) as engine, engine.connect() as connection:
-        progress = read_progress(connection, settings, now, now - timedelta(hours=1))
+    with database(settings) as engine:
+        stops = find_stops(read_state(desk(settings, engine).admission), settings)
+        with engine.connect() as connection:
+            stops = name_who_paused(connection, stops)
+            progress = read_progress(connection, settings, now, now - timedelta(hours=1))
+            budgets = [b for b in read_budgets(connection, settings, now) if b.limit]
+    state = standing(stops)
     if as_json:
-        print_json(progress)
-    else:
-        data.print(describe(progress), markup=False)
+        found = {"state": state, "stops": stops, "budgets": budgets}
+        print_json(found | _fields(progress))
+        return
+    data.print(state.replace("_", " ").upper(), markup=False)
+    for stop in stops:
+        data.print(f"           {stop}", markup=False)
+    data.print(describe(progress), markup=False)
+    for budget in budgets:
+        used = "  USED UP" if budget.is_used_up else ""
+        data.print(
+            f"budget     {budget.of}, {budget.period}: ${budget.spent / 1e6:,.4f} of "
+            f"${budget.limit / 1e6:,.4f}{used}",
+            markup=False,
+        )
+
+
+def _fields(progress: Progress) -> dict[str, object]:
+    return {field.name: getattr(progress, field.name) for field in fields(progress)}
 
 
 def describe(progress: Progress) -> str:

@@ -17,12 +17,13 @@ from typing import Annotated
 
 import httpx2
 import typer
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from app import controls, migrations
 from app.accounts import invitations, people
 from app.admission import limits
+from app.admission.controller import Admission
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli import flower as monitor
@@ -35,8 +36,10 @@ from app.embedded import Servers, revive, servers
 from app.errors import ConfigError, Unreachable
 from app.redis_client import check_redis, make_redis
 from app.runs import jobs, leases
+from app.runs.budgets import price_problem, read_budgets
+from app.runs.stops import find_stops, read_state
 from app.settings import Settings, get_settings
-from app.wiring import find_addresses, publish
+from app.wiring import build_admission, find_addresses, publish
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
 
@@ -73,10 +76,10 @@ def up(
         engine = _prepare_database(addresses.database_url)
         redis = make_redis(addresses.redis_url)
         check_redis(redis)
-        redis.close()
         with engine.begin() as connection:
             limits.follow_settings(connection, settings.limits)
             controls.follow_settings(connection, settings.controls)
+            _refuse_budget_without_prices(connection, settings)
         _seed_agents(engine)
         env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
         with _sandbox(settings, env) as gateway_url:
@@ -88,15 +91,17 @@ def up(
             _announce(settings, gateway_url, web=not no_web, flower=not no_flower)
             if not no_web:
                 _greet_first_admin(engine, settings)
+            admission = build_admission(settings, engine, redis, gateway_url)
             killed: list[str] = []
             try:
                 deadline = None if for_s is None else monotonic() + for_s
-                _watch(engine, settings, started, parts, since, deadline, stopping)
+                _watch(engine, admission, settings, started, parts, since, deadline, stopping)
             finally:
                 killed = _drain(
                     engine, settings, parts, finish=for_s is not None, stopping=stopping
                 )
             summary = summarize(engine, settings, since, began, parts, gateway_url, killed)
+        redis.close()
         engine.dispose()
     show_reasons(summary)
     if as_json:
@@ -115,6 +120,18 @@ def _prepare_database(url: str) -> Engine:
         notes.print("migrating the database ...")
         migrations.upgrade(engine)
     return engine
+
+
+def _refuse_budget_without_prices(connection: Connection, settings: Settings) -> None:
+    """A budget that cannot hold is worse than none: say so before anything is paid for."""
+    problem = price_problem(settings, utcnow())
+    if not problem or not any(b.limit for b in read_budgets(connection, settings, utcnow())):
+        return
+    if settings.usage.unknown_prices == "refuse":
+        raise ConfigError(
+            f"a budget is set, but {problem}; or set PACELINE_USAGE__UNKNOWN_PRICES=warn"
+        )
+    notes.print(f"a budget is set, but {problem}", style="yellow", markup=False)
 
 
 def _seed_agents(engine: Engine) -> None:
@@ -251,6 +268,7 @@ def _stop_on_signals() -> threading.Event:
 
 def _watch(
     engine: Engine,
+    admission: Admission,
     settings: Settings,
     started: Servers,
     parts: list[Part],
@@ -273,7 +291,7 @@ def _watch(
             except OperationalError:
                 notes.print("PostgreSQL does not answer; runs wait", style="yellow")
             else:
-                show(progress)
+                show(progress, find_stops(read_state(admission), settings))
                 # Judged by what it does: a beat can hang for days and look alive.
                 silent_s = progress.scheduler_silence_s or 0.0
                 if min(silent_s, monotonic() - beat_since) > patience_s:

@@ -15,6 +15,7 @@ from app.clock import monotonic, utcnow
 from app.errors import PacelineError
 from app.models import Call, CallStatus
 from app.runs.progress import Progress, count_reasons, read_progress
+from app.runs.stops import Stop
 from app.settings import Settings
 
 PLAIN_EVERY_S = 5.0
@@ -27,27 +28,28 @@ def read(engine: Engine, settings: Settings, since: datetime) -> Progress:
 
 
 @contextmanager
-def display() -> Iterator[Callable[[Progress], None]]:
+def display() -> Iterator[Callable[[Progress, list[Stop]], None]]:
     """On a terminal a line that lives, elsewhere a line now and then."""
     if notes.is_terminal:
         with Live(console=notes, auto_refresh=False, transient=True) as live:
-            yield lambda progress: live.update(_line(progress), refresh=True)
+            yield lambda progress, stops: live.update(_line(progress, stops), refresh=True)
         return
     shown_at = 0.0
 
-    def show(progress: Progress) -> None:
+    def show(progress: Progress, stops: list[Stop]) -> None:
         nonlocal shown_at
         if monotonic() - shown_at >= PLAIN_EVERY_S:
             shown_at = monotonic()
-            notes.print(_line(progress), soft_wrap=True, markup=False)
+            notes.print(_line(progress, stops), soft_wrap=True, markup=False)
 
     yield show
 
 
-def _line(progress: Progress) -> str:
+def _line(progress: Progress, stops: list[Stop]) -> str:
     calls, ended = progress.calls, progress.ended_in_cycle
     waiting = sum(progress.cycle_runs.values()) - ended
     errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
+    trouble = f" · {progress.trouble}" if progress.trouble else ""
     return (
         f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
         f"{ended}/{progress.agents} agents done, {waiting} waiting · "
@@ -55,7 +57,7 @@ def _line(progress: Progress) -> str:
         f"{progress.posts} posts, {progress.comments} comments · "
         f"{errors} errors"
         + (f" ({calls.rate_limited} x 429)" if calls.rate_limited else "")
-        + (f" · {progress.trouble}" if progress.trouble else "")
+        + (f" · {stops[0].standing.replace('_', ' ').upper()}: {stops[0]}" if stops else trouble)
     )
 
 

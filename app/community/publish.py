@@ -37,6 +37,7 @@ from app.community import moderation
 from app.community.feed import VISIBLE
 from app.community.mentions import taking_up
 from app.community.reactions import Reaction
+from app.community.text import Tidied
 from app.controls import Controls
 from app.models import (
     VISIT_SLOT,
@@ -49,7 +50,10 @@ from app.models import (
     Review,
     Vote,
 )
+from app.text import name_characters
 
+WELCOME_TRIES = 3
+"""After so many welcomes that nobody sees an agent writes regular posts: each one is paid for."""
 WAITS = "waits for approval"
 REPEATED = "refused: was said before"
 
@@ -76,13 +80,11 @@ def storing_post(held: CTE) -> tuple[CTE, ...]:
     )
     welcomed = (
         update(Agent)
-        .where(
-            Agent.id == stored.c.agent_id,
-            Agent.welcomed_at.is_(None),
-            kind == PostKind.WELCOME,
-            _is_visible(stored.c.state),
+        .where(Agent.id == stored.c.agent_id, Agent.welcomed_at.is_(None), kind == PostKind.WELCOME)
+        .values(
+            welcomed_at=case((_is_visible(stored.c.state), func.now()), else_=None),
+            welcome_tries=Agent.welcome_tries + 1,
         )
-        .values(welcomed_at=func.now())
         .cte("welcomed")
     )
     return stored, welcomed, taking_up(stored, _is_visible(stored.c.state))
@@ -125,6 +127,7 @@ def _judged(table: type[Post] | type[Comment], held: CTE, place: ColumnElement[b
         mark.label("fingerprint"),
         case((said.c.was_said, ContentState.REFUSED), else_=state).label("state"),
         case((said.c.was_said, REPEATED), else_=note).label("note"),
+        bindparam("dropped", type_=Text).label("dropped"),
     ).cte("judged")
 
 
@@ -145,10 +148,11 @@ def _is_visible(state: SQLColumnExpression[str]) -> ColumnElement[bool]:
     return (state == VISIBLE[0]) | (state == VISIBLE[1])
 
 
-def values_of(body: str, controls: Controls, *, is_post: bool) -> dict[str, Any]:
+def values_of(tidied: Tidied, controls: Controls, *, is_post: bool) -> dict[str, Any]:
     """A text as it is stored, judged by the rules in force; whether it repeats something is asked as it is
     stored.
     """
+    body = tidied.text
     shown = moderation.without_links(body) if controls.links == Links.REMOVE else body
     state, note = ContentState.PUBLISHED, None
     if not shown:
@@ -165,8 +169,15 @@ def values_of(body: str, controls: Controls, *, is_post: bool) -> dict[str, Any]
         "fingerprint": moderation.fingerprint(shown or body),
         "state": str(state),
         "note": note,
+        "dropped": name_characters(tidied.dropped) if tidied.dropped else None,
         "duplicates": timedelta(seconds=controls.duplicates_s),
     }
+
+
+def note_welcome_try(connection: Connection, agent_id: UUID) -> None:
+    """A welcome was asked for and gave nothing to store."""
+    tries = Agent.welcome_tries + 1
+    connection.execute(update(Agent).where(Agent.id == agent_id).values(welcome_tries=tries))
 
 
 def note_visit(connection: Connection, agent_id: UUID) -> None:

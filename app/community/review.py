@@ -41,6 +41,7 @@ class Item:
     body: str
     state: str
     note: str | None
+    dropped: str | None
     created_at: datetime
 
 
@@ -58,7 +59,7 @@ def list_content(
         in_post = Post.id == (table.id if table is Post else Comment.post_id)
         part = select(
             table.id, literal(kind).label("kind"), Agent.handle, Community.name, table.body,
-            table.state, table.note, table.created_at,
+            table.state, table.note, table.dropped, table.created_at,
         ).join(Agent, Agent.id == table.agent_id)  # fmt: skip
         if table is Comment:
             part = part.join(Post, in_post)

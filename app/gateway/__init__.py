@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from app.gateway.kinds import Kind
+from app.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Prompt:
 
 
 class GatewayFault(Exception):
-    """An attempt that gave no usable answer. `kind` says what follows (app.gateway.kinds).
+    """An attempt that gave no usable answer. `kind` says what follows (app.kinds).
 
     `usage` is what the attempt cost all the same. `retry_after_s` and `resets_at` are what the gateway said
     about its end; None when it said nothing.

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.gateway import UNKNOWN_USAGE, Completion, GatewayFault, Usage, kinds
-from app.gateway.kinds import Kind
+from app import kinds
+from app.gateway import UNKNOWN_USAGE, Completion, GatewayFault, Usage
 from app.gateway.retry import retry_after_s
 from app.gateway.usage import read_usage
+from app.kinds import Kind
 
 DETAIL_MAX = 200
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,79}")
@@ -24,7 +25,9 @@ TELLING = frozenset(
     ("code", "type", "status", "reason", "reasons", "error_type", "error_code", "quotaid", "param")
 )
 """Fields that name an error. Others may quote what somebody wrote."""
-HOLDING = frozenset(("error", "innererror", "inner_error", "details", "metadata", "errors", "violations"))
+HOLDING = frozenset(
+    ("error", "innererror", "inner_error", "details", "metadata", "errors", "violations")
+)
 """Fields that hold the same error once more, or a part of it."""
 
 _NAMES: tuple[tuple[Kind, frozenset[str]], ...] = (
@@ -73,7 +76,9 @@ _IN_WORDS: tuple[tuple[int, Kind, "re.Pattern[str]"], ...] = (
 )
 """OpenRouter says these in words only. The whole message must have this form."""
 
-WHOLE = frozenset(("stop", "end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", ""))
+WHOLE = frozenset(
+    ("stop", "end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", "")
+)
 """Ways in which a model says that it said all it wanted. Anything else is no whole answer."""
 CUT = frozenset(("length", "max_tokens", "max_output_tokens", "token_limit"))
 FILTER = frozenset((
@@ -184,9 +189,7 @@ def _fault_within(holder: dict[str, Any], now: datetime, usage: Usage) -> Gatewa
     )  # fmt: skip
 
 
-def read_fault(
-    status: int, headers: Mapping[str, str], body: bytes, now: datetime
-) -> GatewayFault:
+def read_fault(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayFault:
     """The fault that a status other than 200 means."""
     try:
         data = json.loads(body)
@@ -249,7 +252,9 @@ def _fits(kind: Kind, status: int, error: "_Error") -> bool:
     return 400 <= status < 500
 
 
-PARAMETERS = frozenset(("max_tokens", "temperature", "reasoning", "reasoning_effort", "response_format"))
+PARAMETERS = frozenset(
+    ("max_tokens", "temperature", "reasoning", "reasoning_effort", "response_format")
+)
 """What a request can do without."""
 
 
@@ -322,9 +327,11 @@ def _resets_at(kind: Kind, error: _Error, now: datetime) -> datetime | None:
             case "weekly":
                 return tomorrow + timedelta(days=-tomorrow.weekday() % 7)
             case "monthly":
-                return (tomorrow.replace(day=1) + timedelta(days=32)).replace(day=1) if (
-                    tomorrow.day != 1
-                ) else tomorrow
+                return (
+                    (tomorrow.replace(day=1) + timedelta(days=32)).replace(day=1)
+                    if (tomorrow.day != 1)
+                    else tomorrow
+                )
     return None
 
 

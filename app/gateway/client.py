@@ -6,9 +6,10 @@ from typing import Any
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, Omit, OpenAI, OpenAIError
 
+from app import kinds
 from app.bounded_http import PLAIN, BoundedTransport
 from app.clock import utcnow
-from app.gateway import Completion, GatewayFault, Prompt, kinds
+from app.gateway import Completion, GatewayFault, Prompt
 from app.gateway.answers import read_answer, read_fault, refused_parameter
 from app.gateway.parameters import Parameters
 from app.settings import GatewaySettings, is_lovable
@@ -91,10 +92,11 @@ class OpenAIGateway:
             is_new = self._parameters.learn(prompt.model, parameter)
             if not is_new and parameter not in self._parameters.body(prompt):
                 # It was left out and is refused all the same, so leaving it out is no mend.
-                return GatewayFault(kinds.REQUEST_REFUSED, str(fault), http_status=fault.http_status)
+                return GatewayFault(
+                    kinds.REQUEST_REFUSED, str(fault), http_status=fault.http_status
+                )
         return fault
 
     def close(self) -> None:
         """Close connections."""
         self._client.close()
-

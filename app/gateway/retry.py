@@ -20,7 +20,9 @@ def retry_after_s(
 
     The longest of what is said counts: a header for proxies may be shorter than the quota's own delay.
     """
-    found = [seconds for seconds in _said(headers, error, now) if seconds is not None and seconds > 0]
+    found = [
+        seconds for seconds in _said(headers, error, now) if seconds is not None and seconds > 0
+    ]
     return min(max(found), RETRY_AFTER_MAX_S) if found else None
 
 

@@ -2,7 +2,7 @@
 
 from app.models.accounts import Account, ApiToken, Invitation, Role, Session, SignInFailure
 from app.models.agents import Agent, AgentState, Community
-from app.models.alerts import Alert, Incident, IncidentKind
+from app.models.alerts import Alert, Incident
 from app.models.calls import Call, CallStatus
 from app.models.content import VISIT_SLOT, Comment, ContentState, Post, PostKind, Vote
 from app.models.jobs import Job
@@ -41,7 +41,6 @@ __all__ = [
     "FleetHourlyUsage",
     "HourlyUsage",
     "Incident",
-    "IncidentKind",
     "Invitation",
     "Job",
     "LatencyHourly",

@@ -56,6 +56,9 @@ class Agent(Base):
     state: Mapped[str] = mapped_column(server_default=AgentState.ACTIVE)
     phase: Mapped[int]
     welcomed_at: Mapped[datetime | None]
+    welcome_tries: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="welcomes asked for; after three it writes regular posts"
+    )
     daily_tokens: Mapped[int | None] = mapped_column(comment="own quota; null: the fleet's")
     last_run_at: Mapped[datetime | None]
     visited_at: Mapped[datetime | None] = mapped_column(

@@ -1,20 +1,16 @@
 """Incidents, and the messages about them and about thresholds."""
 
 from datetime import datetime
-from enum import StrEnum
 
-from sqlalchemy import Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
-from app.models.columns import CreatedAt, Id, one_of
+from app.kinds import FLEET_WIDE
+from app.models.columns import CreatedAt, Id
 
-
-class IncidentKind(StrEnum):
-    """What the gateway refused."""
-
-    RATE_LIMITED = "rate_limited"
-    CREDITS_EXHAUSTED = "credits_exhausted"
+KINDS = tuple(kind.code for kind in FLEET_WIDE)
+"""Kinds of answers that stop every call (app.kinds)."""
 
 
 class Incident(Base):
@@ -22,7 +18,7 @@ class Incident(Base):
 
     __tablename__ = "incidents"
     __table_args__ = (
-        one_of("kind", IncidentKind),
+        CheckConstraint(f"kind in ({', '.join(map(repr, KINDS))})", name="kind"),
         Index("uq_incidents_open", "kind", unique=True, postgresql_where=text("closed_at is null")),
         Index("ix_incidents_opened_at", "opened_at"),
     )

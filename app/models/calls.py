@@ -60,6 +60,15 @@ class Call(Base):
     tokens_cached: Mapped[int | None] = mapped_column(comment="part of tokens_input")
     tokens_reasoning: Mapped[int | None] = mapped_column(comment="part of tokens_output")
     cost_micros: Mapped[int | None] = mapped_column(BigInteger)
+    cost_reserved: Mapped[int | None] = mapped_column(
+        BigInteger, comment="micro-dollars booked for it; they count where the cost is unknown"
+    )
+    cost_reported: Mapped[int | None] = mapped_column(
+        BigInteger, comment="micro-dollars that the gateway itself reported; wins over list prices"
+    )
+    usage_problem: Mapped[str | None] = mapped_column(
+        comment="numbers of its usage that contradict each other or cannot be true, as they were sent"
+    )
     latency_ms: Mapped[int | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]

@@ -43,6 +43,9 @@ class _Written:
     body: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=ContentState.PUBLISHED)
     note: Mapped[str | None] = mapped_column(comment="why it is not published")
+    dropped: Mapped[str | None] = mapped_column(
+        comment="invisible characters that were taken out of it, by their names"
+    )
     fingerprint: Mapped[str] = mapped_column(
         server_default="", comment="the same for texts that differ in dress only"
     )

@@ -58,7 +58,7 @@ _BEGIN = Statement(
         *_TAKEN.c,
         Agent.handle, Agent.display_name, Community.name, Agent.persona, Agent.community_id,
         Agent.state, Agent.welcomed_at, Agent.daily_tokens, Agent.phase, Agent.style_source,
-        Agent.x_handle, Community.budget_day_micros, Community.budget_month_micros,
+        Agent.x_handle, Agent.welcome_tries, Community.budget_day_micros, Community.budget_month_micros,
         func.coalesce(Agent.visited_at, Agent.created_at),
         feed.latest_post_at(Agent.community_id, _TAKEN.c.created_at, _TAKEN.c.id),
         publish.kinds_of_posts(_TAKEN.c.id), publish.slots_of_comments(_TAKEN.c.id),
@@ -88,6 +88,7 @@ class _Known(NamedTuple):
     phase: int
     style_source: str | None
     x_handle: str | None
+    welcome_tries: int
     budget_day_micros: int
     budget_month_micros: int
     visited_at: datetime
@@ -121,7 +122,8 @@ def take_turn(services: Services, run_id: UUID, worker: str) -> Actor | None:
     quiet = held.opened_at - known.latest_post_at if known.latest_post_at else None
     posts_left, comments_left = _room(services, held, in_force)
     facts = Facts(
-        is_welcomed=known.welcomed_at is not None and "welcome" not in done,
+        is_welcomed=(known.welcomed_at is not None or known.welcome_tries >= publish.WELCOME_TRIES)
+        and "welcome" not in done,
         quiet=quiet if activity.post_quiet_s else None,
         is_visit_due=held.cycle_at is not None
         and is_visit_due(known.visited_at, held.opened_at, known.phase / PHASES, activity),

@@ -12,7 +12,7 @@ from app.agents import profiles, prompts, style
 from app.agents.activities import Activity, ActivityKind, choose_post, choose_theme, rng_for
 from app.community import feed, mentions, publish
 from app.community.feed import FeedPost
-from app.community.text import tidy
+from app.community.text import Tidied, tidy
 from app.db import borrowed
 from app.log import get_logger
 from app.models import PostKind
@@ -85,7 +85,7 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
         rng = rng_for(held.agent_id, f"{held.moment}:theme")
         theme = choose_theme(rng, services.settings.activity.themes)
 
-    def values(body: str) -> dict[str, Any]:
+    def values(body: Tidied) -> dict[str, Any]:
         return {
             "community_id": actor.place.id,
             "kind": str(PostKind.WELCOME if is_welcome else PostKind.REGULAR),
@@ -118,7 +118,7 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
     post = next(post for post in posts if post.id == chosen)
     actor.commented.add(post.id)
 
-    def values(body: str) -> dict[str, Any]:
+    def values(body: Tidied) -> dict[str, Any]:
         judged = publish.values_of(body, actor.controls, is_post=False)
         return {"post_id": post.id, "slot": activity.slot, **judged}
 
@@ -129,9 +129,9 @@ def _plan_comment(services: Services, actor: Actor, activity: Activity) -> Plann
     )
 
 
-def _fit(answer: str) -> str:
+def _fit(answer: str) -> Tidied:
     body = tidy(answer)
-    if not body:
+    if not body.text:
         raise ValueError("nothing left to publish")
     return body
 

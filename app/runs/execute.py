@@ -20,7 +20,7 @@ from app.agents.activities import POSTS, Activity, ActivityKind, due_activities,
 from app.clock import utcnow
 from app.community import publish
 from app.community.reactions import Reaction, choose_reactions
-from app.db import borrowed
+from app.db import borrowed, describe, is_passing
 from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
 from app.runs import leases, writing
@@ -30,6 +30,8 @@ from app.runs.calling import Answered, Later, LeaseLost, Stopped, Turn, ask
 from app.runs.services import Services
 
 log = get_logger(__name__)
+
+LONGEST_SNOOZE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,13 @@ def execute(
     """
     turnstile = services.admission.turnstile
     with nullcontext() if is_adhoc else turnstile.passing(services.stopping):
-        actor = take_turn(services, run_id, worker)
+        try:
+            actor = take_turn(services, run_id, worker)
+        except SQLAlchemyError as error:
+            if is_passing(error):
+                raise
+            _fail_waiting(services, run_id, error)
+            return None
         if actor is None:
             return None
         held = actor.claim
@@ -104,9 +112,12 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
         with services.engine.begin() as connection:
             leases.release(connection, held)
         raise
-    except SQLAlchemyError:
-        log.exception("run.database_trouble")
-        return None  # the lease runs out, and the run is resumed when the database is back
+    except SQLAlchemyError as error:
+        if is_passing(error):
+            log.exception("run.database_trouble")
+            return None  # the lease runs out, and the run is resumed when the database is back
+        log.exception("run.refused_by_database")
+        ended = _End(RunState.FAILED, f"PostgreSQL refused it ({describe(error)})", set(actor.done))
     except Exception as error:
         log.exception("run.broke")
         with services.engine.begin() as connection:
@@ -123,9 +134,18 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
     return outcome
 
 
+def _fail_waiting(services: Services, run_id: UUID, error: SQLAlchemyError) -> None:
+    """End a run whose turn cannot even begin: its message would be sent again for ever."""
+    log.exception("run.refused_by_database", run_id=str(run_id))
+    with services.engine.begin() as connection:
+        leases.fail_waiting(connection, run_id, f"PostgreSQL refused its turn ({describe(error)})")
+
+
 def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) -> Outcome | None:
-    """Snooze the run until its turn, or end it if that would be after its cycle."""
-    held, wait = actor.claim, timedelta(seconds=later.wait_s)
+    """Snooze the run until its turn, or end it if that would be after its cycle. It looks again after a minute
+    at the latest, because what it waits for may end sooner.
+    """
+    held, wait = actor.claim, min(timedelta(seconds=later.wait_s), LONGEST_SNOOZE)
     too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at
     state, reason = RunState.SNOOZED, later.reason
     if too_late:
@@ -136,10 +156,10 @@ def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) ->
         is_ours = _end(services, actor, state, reason)
     else:
         with services.engine.begin() as connection:
-            is_ours = leases.snooze(connection, held, wait, later.ticket)
+            is_ours = leases.snooze(connection, held, wait, later.ticket or None)
     if not is_ours:
         return None
-    log.info("run.put_back", state=state, reason=reason, wait_s=round(later.wait_s, 3))
+    log.info("run.put_back", state=state, reason=reason, wait_s=wait.total_seconds())
     return Outcome(actor.author.handle, state, reason)
 
 
@@ -172,6 +192,8 @@ def _act(services: Services, actor: Actor) -> _End:
                 done.add(activity.step)
                 if note:
                     notes.append(f"{activity.step}: {note}")
+            case Stopped(reason=reason, fails_run=True):
+                return _End(RunState.FAILED, f"{activity.step}: {reason}", done)
             case Stopped(reason=reason, ends_run=ends_run, is_denial=denial):
                 troubles.append(f"{activity.step}: {reason}")
                 is_denied = is_denied or denial
@@ -208,8 +230,17 @@ def _end(services: Services, actor: Actor, state: RunState, reason: str | None) 
         rng = rng_for(held.agent_id, f"{held.moment}:reactions")
         slots = services.settings.activity.reaction_slots
         reactions = choose_reactions(rng, actor.to_vote_on, slots)
-    with borrowed(services.autocommit) as connection:
-        return writing.end_run(connection, held, state, reason, reactions)
+    try:
+        with borrowed(services.autocommit) as connection:
+            return writing.end_run(connection, held, state, reason, reactions)
+    except SQLAlchemyError as error:
+        if is_passing(error):
+            raise
+        log.exception("run.votes_refused_by_database")
+        why = f"PostgreSQL refused its votes ({describe(error)})"
+        with services.engine.begin() as connection:
+            told = f"{reason}; {why}" if reason else why
+            return leases.end(connection, held, RunState.FAILED, told[:1_000])
 
 
 def _perform(
@@ -236,9 +267,14 @@ def _perform(
 def _note_failure(
     services: Services, actor: Actor, activity: Activity, answer: Stopped | Later
 ) -> None:
-    """What has a clock of its own keeps it when it fails, too: else it would be tried in every cycle."""
+    """Visits and style learning have their own interval, welcomes a bound. Count a failure too, or the agent
+    retries, and pays, in every cycle.
+    """
     with services.engine.begin() as connection:
-        if activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
+        if activity.kind is ActivityKind.WELCOME:
+            if isinstance(answer, Stopped) and answer.is_answered:
+                publish.note_welcome_try(connection, actor.claim.agent_id)
+        elif activity.kind is ActivityKind.CROSS_VISIT and isinstance(answer, Stopped):
             publish.note_visit(connection, actor.claim.agent_id)
         elif activity.kind is ActivityKind.STYLE and actor.style_source:
             if isinstance(answer, Later):

@@ -7,12 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select, true
 
-from app.admission.circuit import StoreAway
 from app.admission.controller import Place
 from app.admission.scripts import windows
 from app.admission.state import State
-from app.audit_log import last_change
-from app.clock import cycle_start
+from app.clock import cycle_start, utcnow
 from app.models import (
     Agent,
     AgentState,
@@ -26,7 +24,9 @@ from app.models import (
 )
 from app.models.agents import PHASES
 from app.runs import jobs
+from app.runs.budgets import price_problem
 from app.runs.services import Services
+from app.runs.stops import Standing, find_stops, name_who_paused, read_state
 from app.usage import calls
 
 
@@ -61,12 +61,9 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         findings.append(_slice(services, facts.phase, now))
         findings.append(_run(connection, facts, now))
         findings.append(_controls(facts, services))
-    try:
-        state = services.admission.state()
-    except StoreAway as away:
-        findings.append(Finding("admission", f"Redis does not answer, so calls wait: {away}", True))
-    else:
-        findings.append(_admission(state, services))
+    state = read_state(services.admission)
+    findings.append(_admission(state, services))
+    if state is not None:
         findings.append(_budget(facts, services))
         findings.append(_quota(facts, services))
     stopping = sorted((f for f in findings if f.stops), key=lambda f: CAUSES.index(f.about))
@@ -110,8 +107,8 @@ def _agent(state: str) -> Finding:
     says = {
         AgentState.ACTIVE: "takes part in cycles",
         AgentState.PAUSED: "is paused: `paceline agents resume` lets it go on",
-        AgentState.QUARANTINED: "is quarantined, its run brought down three workers: look at their "
-        "logs, then `paceline agents resume`",
+        AgentState.QUARANTINED: "is quarantined, because the worker of its run went silent three times: look at "
+        "the workers' logs, then run `paceline agents resume`",
     }
     return Finding("agent", says[AgentState(state)], state != AgentState.ACTIVE)
 
@@ -170,29 +167,23 @@ def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> F
             return Finding("run", f"its latest one {state} {ended}{reason}")
 
 
-def _admission(state: State, services: Services) -> Finding:
-    if why := state.stopped_by(services.settings.gateway_key_name):
-        said, mend = why
-        if state.paused_until and not state.key_refused:
-            said += _by_whom(services)
-        return Finding("admission", f"{said}: {mend}", True)
-    if state.throttled_until:
-        said = f"the gateway answered 429, all calls wait until {state.throttled_until:%H:%M:%S}"
-        return Finding("admission", said, True)
-    return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
-
-
-def _by_whom(services: Services) -> str:
+def _admission(state: State | None, services: Services) -> Finding:
+    stops = find_stops(state, services.settings)
     with services.engine.connect() as connection:
-        change = last_change(connection, "limits.set", "paused_until")
-    if change is None:
-        return ""
-    return f" by {change.actor}" + (f" ({change.reason})" if change.reason else "")
+        stops = name_who_paused(connection, stops)
+    for stop in stops:
+        if stop.standing is not Standing.OVER_BUDGET:  # a finding of its own
+            return Finding("admission", str(stop), True)
+    assert state is not None  # else it is a stop
+    return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
 
 
 def _budget(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
     place = Place(facts.community_id, facts.budget_day_micros, facts.budget_month_micros)
     if not services.admission.is_over_budget(place):
+        problem = price_problem(services.settings, utcnow())
+        if problem and _has_budget(place, services):
+            return Finding("budget", problem, services.settings.usage.unknown_prices == "refuse")
         return Finding("budget", "none is used up")
     said = "a budget of the fleet or of its community is used up (`paceline budget show`)"
     policy = facts.over_budget or services.settings.controls.over_budget
@@ -201,13 +192,21 @@ def _budget(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
     return Finding("budget", f"{said}: {policy.replace('_', ' ')}")
 
 
+def _has_budget(place: Place, services: Services) -> bool:
+    state = read_state(services.admission)
+    of_fleet = state is not None and any(budget.limit for budget in state.budgets)
+    return bool(of_fleet or place.day_micros or place.month_micros)
+
+
 def _quota(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
     used, limit = int(facts.used or 0), _quota_of(facts, services)
     if not limit:
         return Finding("quota", f"{used} tokens used today, no quota")
     said = f"{used} of {limit} tokens used today"
-    if used >= limit:
-        return Finding("quota", f"{said}: it may call again after midnight", True)
+    least = services.settings.gateway.max_tokens  # what any call reserves
+    if used + least > limit:
+        said += f", and a call reserves {least} and more: it may call again after midnight"
+        return Finding("quota", said, True)
     return Finding("quota", said)
 
 

@@ -180,6 +180,35 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
     return list(woken.scalars())
 
 
+def wake_all(connection: Connection) -> int:
+    """Let every snoozed run look again now, because what it waits for may have changed; returns how many."""
+    snoozed = update(Run).where(Run.state == RunState.SNOOZED, Run.wake_at > func.now())
+    return connection.execute(snoozed.values(wake_at=func.now())).rowcount
+
+
+def cancel(connection: Connection, run_ids: Sequence[UUID], reason: str) -> list[UUID]:
+    """Skip open runs, also those that are running: their workers' next write finds the run taken away, so they
+    stop between two calls. Returns those that were open.
+    """
+    cancelled = connection.execute(
+        update(Run)
+        .where(Run.id.in_(run_ids), Run.state.in_(OPEN))
+        .values(state=RunState.SKIPPED, reason=reason, finished_at=func.now(), lease_until=None)
+        .returning(Run.id)
+    )
+    return list(cancelled.scalars())
+
+
+def fail_waiting(connection: Connection, run_id: UUID, reason: str) -> bool:
+    """Fail a run that waits unclaimed; False when it does not."""
+    failed = connection.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.state.in_(WAITING))
+        .values(state=RunState.FAILED, reason=reason, finished_at=func.now())
+    )
+    return failed.rowcount > 0
+
+
 def skip_waiting(connection: Connection, reason: str) -> int:
     """Skip every run that waits unclaimed; returns how many."""
     skipped = connection.execute(

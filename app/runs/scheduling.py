@@ -1,14 +1,16 @@
 """How much the scheduler may start now: the cap, less what admission says stands against it.
 
-A 402 stops the scheduler, not only the calls: no run is made that could not call. When the breaker is
-due for a probe, one run is made, which is the probe.
+A 402 or a refused key stops the scheduler, not only the calls: no run is made that could not call. When a probe
+is due, one run is made, which is the probe.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from app.admission.state import State
 from app.agents.activities import expected_calls
 from app.runs.cycles import runs_per_slice
+from app.runs.stops import Standing, find_stops
 from app.settings import Settings
 
 
@@ -20,15 +22,15 @@ class Allowance:
     stopped: str | None = None
 
 
-def allowance(state: State, settings: Settings) -> Allowance:
-    """What the state of admission allows."""
-    if state.key_refused:
-        return Allowance(0, f"key_refused: set the right {settings.gateway_key_name}")
-    if state.paused_until is not None:
-        return Allowance(0, f"paused until {state.paused_until:%Y-%m-%d %H:%M:%S} UTC")
-    if state.breaker == "open":
-        return Allowance(0, f"credits exhausted, next probe {state.breaker_until:%H:%M:%S} UTC")
-    if state.breaker == "half_open":
-        return Allowance(1, "credits exhausted, probing")
+def allowance(state: State, settings: Settings, now: datetime) -> Allowance:
+    """What the state of admission allows. Pure."""
+    for stop in find_stops(state, settings):
+        if stop.standing is Standing.STOPPED and state.is_probe_due and not state.paused_until:
+            return Allowance(1, f"{stop.about}: probing")
+        if stop.standing in (Standing.STOPPED, Standing.PAUSED):
+            return Allowance(0, f"{stop.about}: {stop.says}")
+    slice_end = now + timedelta(seconds=settings.cycle.slice_length_s)
+    if state.rate_limited_until and state.rate_limited_until > slice_end:
+        return Allowance(0, f"rate_limited until {state.rate_limited_until:%H:%M:%S} UTC")
     calls_per_run = expected_calls(settings.activity, settings.cycle.period_s)
     return Allowance(runs_per_slice(state.effective_rate, settings.cycle, calls_per_run))

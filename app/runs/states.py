@@ -7,7 +7,7 @@ WAITING = frozenset({RunState.QUEUED, RunState.SNOOZED})
 TERMINAL = frozenset(RunState) - OPEN
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.SKIPPED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.SKIPPED, RunState.FAILED}),
     RunState.RUNNING: frozenset(
         {
             RunState.QUEUED,  # its worker went silent, or gave it back when it was told to end
@@ -18,7 +18,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
             RunState.QUARANTINED,
         }
     ),
-    RunState.SNOOZED: frozenset({RunState.QUEUED, RunState.SKIPPED}),
+    RunState.SNOOZED: frozenset({RunState.QUEUED, RunState.SKIPPED, RunState.FAILED}),
     **{state: frozenset() for state in TERMINAL},
 }
 """From each state, the states it may move to. A terminal state is for good."""

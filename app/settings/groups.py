@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from app.bounds import Burst, Count, Dollars, MaxWait, Rate, Seconds
+
 
 class GatewaySettings(BaseModel):
     """The LLM gateway: any server that speaks OpenAI's chat completions."""
@@ -71,6 +73,15 @@ class GatewaySettings(BaseModel):
         """
         return self.total_timeout_s + 2
 
+    @property
+    def every_model(self) -> tuple[str, ...]:
+        """Every model that may be asked."""
+        named = (
+            self.post_model, self.comment_model, self.visit_model, self.style_model, self.cheap_model,
+            *self.fallback_models,
+        )  # fmt: skip
+        return tuple(dict.fromkeys(model for model in named if model))
+
     def models(self, first: str) -> tuple[str, ...]:
         """A model, and what to ask in its place when it is gone."""
         return tuple(dict.fromkeys((first, *self.fallback_models)))
@@ -89,25 +100,16 @@ class LimitSettings(BaseModel):
     sets with `paceline limits set` stays in force until then.
     """
 
-    rate: float = Field(4.0, gt=0, le=100_000, description="Calls per second")
-    max_wait_s: float = Field(
-        5,
-        gt=0,
-        le=60,
-        description="Longest wait for a permit on a worker; beyond it the run is snoozed",
+    rate: Rate = Field(4.0, description="Calls per second")
+    max_wait_s: MaxWait = Field(
+        5, description="Longest wait for a permit on a worker; beyond it the run is snoozed"
     )
-    tokens_per_minute: int = Field(0, ge=0, description="LLM tokens per minute; 0: no limit")
-    agent_daily_tokens: int = Field(
-        0, ge=0, description="LLM tokens per agent and day; 0: no limit"
-    )
-    budget_day_usd: float = Field(0, ge=0, description="Dollars per day for the fleet; 0: no limit")
-    budget_month_usd: float = Field(
-        0, ge=0, description="Dollars per month for the fleet; 0: no limit"
-    )
-    burst: int = Field(
+    tokens_per_minute: Count = Field(0, description="LLM tokens per minute; 0: no limit")
+    agent_daily_tokens: Count = Field(0, description="LLM tokens per agent and day; 0: no limit")
+    budget_day_usd: Dollars = Field(0, description="Dollars per day for the fleet; 0: no limit")
+    budget_month_usd: Dollars = Field(0, description="Dollars per month for the fleet; 0: no limit")
+    burst: Burst = Field(
         1,
-        ge=1,
-        le=100_000,
         description="Calls that may start at once after a pause; keep it under the gateway's",
     )
 
@@ -182,13 +184,11 @@ class ControlSettings(BaseModel):
     paused_activities: tuple[
         Literal["style", "welcome", "post", "comment", "cross_visit", "reaction"], ...
     ] = Field((), description="What no agent does for now, a JSON list")
-    posts_per_hour: int = Field(0, ge=0, description="Posts of one agent in any hour; 0: no cap")
-    posts_per_day: int = Field(0, ge=0, description="Posts of one agent in any 24 hours; 0: no cap")
-    comments_per_hour: int = Field(
-        0, ge=0, description="Comments of one agent in any hour; 0: no cap"
-    )
-    comments_per_day: int = Field(
-        0, ge=0, description="Comments of one agent in any 24 hours; 0: no cap"
+    posts_per_hour: Count = Field(0, description="Posts of one agent in any hour; 0: no cap")
+    posts_per_day: Count = Field(0, description="Posts of one agent in any 24 hours; 0: no cap")
+    comments_per_hour: Count = Field(0, description="Comments of one agent in any hour; 0: no cap")
+    comments_per_day: Count = Field(
+        0, description="Comments of one agent in any 24 hours; 0: no cap"
     )
     banned_words: tuple[str, ...] = Field(
         (), description="A text with one of these words is not published, a JSON list"
@@ -196,8 +196,8 @@ class ControlSettings(BaseModel):
     links: Literal["allow", "remove", "refuse"] = Field(
         "remove", description="What becomes of links in what agents write"
     )
-    duplicates_s: int = Field(
-        86_400, ge=0, description="For so long a text may not be said again; 0: it may"
+    duplicates_s: Seconds = Field(
+        86_400, description="For so long a text may not be said again; 0: it may"
     )
     over_budget: Literal["stop", "posts_only", "cheaper_model"] = Field(
         "stop", description="What happens when a budget is used up"
@@ -260,6 +260,11 @@ class UsageSettings(BaseModel):
     )
     price_multiplier: float = Field(
         1, ge=0, description="Of every price: what your gateway charges per dollar of list price"
+    )
+    unknown_prices: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="A budget cannot hold calls of a model without a known price: refuse them while a budget "
+        "is set, or only warn and count them as free",
     )
     keep_days: int = Field(
         90,

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
     Connection,
     DateTime,
@@ -28,10 +29,8 @@ from sqlalchemy import (
     update,
 )
 
+from app.kinds import BILLABLE, CREDITS_EXHAUSTED, RATE_LIMITED
 from app.models import Agent, Call, CallStatus, UsageDay
-
-NO_ANSWER = "no_answer"
-"""Error code of a call that was sent and may have been paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ def opening(held: CTE) -> Insert:
         Call.request_type: bindparam("request_type", type_=Text),
         Call.model: bindparam("model", type_=Text),
         Call.tokens_reserved: bindparam("tokens_reserved", type_=Integer),
+        Call.cost_reserved: bindparam("cost_reserved", type_=BigInteger),
     }
     row = select(*values.values()).select_from(held)
     return insert(Call).from_select(list(values), row).returning(Call.created_at)
@@ -102,7 +102,7 @@ def closing() -> Update:
 
 _OUTCOME = (
     "status", "error_code", "http_status", "tokens_input", "tokens_output", "tokens_used",
-    "tokens_cached", "tokens_reasoning", "cost_micros", "latency_ms",
+    "tokens_cached", "tokens_reasoning", "cost_micros", "cost_reported", "usage_problem", "latency_ms",
 )  # fmt: skip
 
 
@@ -129,6 +129,8 @@ class Result:
     tokens_cached: int | None = None
     tokens_reasoning: int | None = None
     cost_micros: int | None = None
+    cost_reported: int | None = None
+    usage_problem: str | None = None
 
     @property
     def tokens_used(self) -> int | None:
@@ -139,12 +141,8 @@ class Result:
 
     @property
     def may_be_billed(self) -> bool:
-        """Whether an attempt that did not say its tokens may have cost some (see tokens_billable)."""
-        return (
-            self.status is not CallStatus.ERROR
-            or self.error_code == NO_ANSWER
-            or self.http_status == 200
-        )
+        """Whether an attempt that did not say its tokens may have cost some: the rule of `is_unsure`."""
+        return self.status is not CallStatus.ERROR or self.error_code in BILLABLE
 
 
 def outcome(call: OpenedCall, result: Result) -> dict[str, Any]:
@@ -173,18 +171,17 @@ def give_up(connection: Connection, deadline: timedelta) -> int:
     return given_up.rowcount
 
 
-def tokens_billable() -> ColumnElement[int]:
-    """What a row counts against quotas: the tokens used or, where nobody knows, those reserved.
-
-    Nobody knows while a call is in flight, when its worker died, when no whole answer came, and when
-    an answer did not say. A call that the gateway refused counts nothing.
+def is_unsure() -> ColumnElement[bool]:
+    """Rows that may cost something nobody has told: in flight, their worker died, no whole answer came, or an
+    answer did not say. A call that the gateway refused costs nothing.
     """
-    is_unsure = (
-        Call.status.in_((CallStatus.IN_FLIGHT, CallStatus.UNKNOWN, CallStatus.OK))
-        | (Call.error_code == NO_ANSWER)
-        | (Call.http_status == 200)
-    )
-    return func.coalesce(Call.tokens_used, case((is_unsure, Call.tokens_reserved), else_=0))
+    may_cost = (CallStatus.IN_FLIGHT, CallStatus.UNKNOWN, CallStatus.OK)
+    return Call.status.in_(may_cost) | Call.error_code.in_(BILLABLE)
+
+
+def tokens_billable() -> ColumnElement[int]:
+    """What a row counts against quotas: the tokens used or, where nobody knows, those reserved."""
+    return func.coalesce(Call.tokens_used, case((is_unsure(), Call.tokens_reserved), else_=0))
 
 
 def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
@@ -229,14 +226,13 @@ class CallCounts:
 def counts_since(since: datetime) -> Select[*tuple[Any, ...]]:
     """A query of one row: the fields of CallCounts, summed over the ledger from `since` on."""
     ok, in_flight = Call.status == CallStatus.OK, Call.status == CallStatus.IN_FLIGHT
-    count = func.count()
-    is_other = (Call.status == CallStatus.ERROR) & func.coalesce(Call.http_status, 0).not_in(
-        (429, 402)
-    )
+    count, code = func.count(), func.coalesce(Call.error_code, "")
+    rate_limited, credits = code == RATE_LIMITED.code, code == CREDITS_EXHAUSTED.code
+    is_other = (Call.status == CallStatus.ERROR) & ~rate_limited & ~credits
     columns: tuple[ColumnElement[Any], ...] = (
         count.filter(ok),
-        count.filter(Call.http_status == 429),
-        count.filter(Call.http_status == 402),
+        count.filter(rate_limited),
+        count.filter(credits),
         count.filter(is_other),
         count.filter(in_flight),
         count.filter(Call.status == CallStatus.UNKNOWN),
@@ -256,7 +252,8 @@ def calls_of_run(
     query = (
         select(
             Call.id, Call.step, Call.attempt, Call.model, Call.status, Call.error_code,
-            Call.http_status, Call.tokens_input, Call.tokens_output, Call.cost_micros, Call.latency_ms,
+            Call.http_status, Call.tokens_input, Call.tokens_output, Call.cost_micros,
+            Call.cost_reserved, Call.usage_problem, Call.latency_ms,
         )
         .where(Call.agent_id == agent_id, Call.created_at >= since, Call.run_id == run_id)
         .order_by(Call.created_at, Call.id)
@@ -283,3 +280,9 @@ def calls_between(
     )
     for row in connection.execute(query.execution_options(yield_per=5_000)):
         yield dict(row._mapping)
+
+
+def count_usage_problems(connection: Connection, since: datetime) -> int:
+    """Calls whose usage contradicts itself or cannot be true."""
+    query = select(func.count()).where(Call.created_at >= since, Call.usage_problem.is_not(None))
+    return connection.execute(query).scalar_one()

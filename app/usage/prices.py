@@ -1,5 +1,6 @@
 """What a call costs, in integer millionths of a US dollar. Unknown is None, never 0."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -40,6 +41,11 @@ def cost_micros(
         micros = dollars * MILLION
     micros *= Decimal(str(settings.price_multiplier))
     return int(micros.to_integral_value(ROUND_HALF_UP))
+
+
+def models_without_price(models: Sequence[str], at: datetime, settings: UsageSettings) -> list[str]:
+    """Those of the models whose calls have no known price."""
+    return [model for model in models if cost_micros(model, 1, 1, at, settings) is None]
 
 
 def _own(model: str, at: datetime, settings: UsageSettings) -> Price | None:

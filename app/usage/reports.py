@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, text
 from sqlalchemy.engine.default import DefaultDialect
 
 from app.clock import day_window
-from app.usage.rollups import OUTCOME
+from app.usage.rollups import COST_UNKNOWN, OUTCOME
 
 _NAMED = DefaultDialect(paramstyle="named")
 """For queries that become a part of texts: `:name`."""
@@ -41,7 +41,9 @@ _BY = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Sums. `cost_micros` is an estimate at list price; it leaves out `unpriced` requests."""
+    """Sums. `cost_micros` is what the gateway reported or an estimate at list price; it leaves out
+    `cost_unknown_micros`, what was reserved for calls whose cost nobody knows, and `unpriced` requests.
+    """
 
     requests: int = 0
     ok: int = 0
@@ -51,12 +53,18 @@ class Usage:
     tokens_input: int = 0
     tokens_output: int = 0
     cost_micros: int = 0
+    cost_unknown_micros: int = 0
     unpriced: int = 0
 
     @property
     def tokens(self) -> int:
         """LLM tokens, in and out."""
         return self.tokens_input + self.tokens_output
+
+    @property
+    def billable_micros(self) -> int:
+        """What counts against budgets: the cost, and what is reserved where it is unknown."""
+        return self.cost_micros + self.cost_unknown_micros
 
     @property
     def errors(self) -> int:
@@ -100,24 +108,24 @@ _CUT = text("""
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
-    coalesce(cost_micros, 0) as cost_micros, (status = 'ok' and cost_micros is null)::int as unpriced
+    coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros, (status = 'ok' and cost_micros is null)::int as unpriced
   from paceline.ai_request_log where created_at >= :open_from and created_at < :until
 """
 _FLEET = f"""
   select hour as at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros,
-    unpriced
+    cost_unknown_micros, unpriced
   from paceline.ai_usage_fleet_hourly where hour >= :start and hour < :rolled_until
   union all
-  select at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros, unpriced
-  from ({_OPEN}) newest
+  select at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros,
+    cost_unknown_micros, unpriced from ({_OPEN}) newest
 """
 _BY_OUTCOME = """requests, (outcome = 'ok')::int * requests as ok,
   (outcome = 'rate_limited')::int * requests as rate_limited,
   (outcome = 'credits_exhausted')::int * requests as credits_exhausted,
-  tokens_input, tokens_output, cost_micros, unpriced"""
+  tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"""
 _AGENTS = f"""
   select agent_id, requests, ok, rate_limited, credits_exhausted, tokens_input, tokens_output,
-    cost_micros, unpriced
+    cost_micros, cost_unknown_micros, unpriced
   from paceline.ai_usage_agent_daily where day >= :first_day and day < :cut_day
   union all
   select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly
@@ -128,7 +136,9 @@ _AGENTS = f"""
 """Whole days from their own rollup, the hours of the day that the cut is in from theirs, the newest from the
 ledger: cut at one moment, so that nothing is counted twice, also when midnight came since the last round.
 """
-_PLAIN = "outcome, requests, tokens_input, tokens_output, cost_micros, unpriced"
+_PLAIN = (
+    "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
+)
 _SUMS = """
   coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
   coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
@@ -136,12 +146,12 @@ _SUMS = """
   coalesce(sum(u.requests) filter (where u.outcome not in
     ('ok', 'rate_limited', 'credits_exhausted')), 0),
   coalesce(sum(u.tokens_input), 0), coalesce(sum(u.tokens_output), 0),
-  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.unpriced), 0)
+  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.cost_unknown_micros), 0), coalesce(sum(u.unpriced), 0)
 """
 _AGENT_SUMS = """
   sum(u.requests), sum(u.ok), sum(u.rate_limited), sum(u.credits_exhausted),
   sum(u.requests - u.ok - u.rate_limited - u.credits_exhausted), sum(u.tokens_input),
-  sum(u.tokens_output), sum(u.cost_micros), sum(u.unpriced)
+  sum(u.tokens_output), sum(u.cost_micros), sum(u.cost_unknown_micros), sum(u.unpriced)
 """
 
 
@@ -225,7 +235,7 @@ def breakdown(
     """Usage by one thing since a midnight, the most expensive (or most of another metric) first. `among`: by
     agent, of only those that this query of ids finds.
     """
-    columns = "n, ok, rl, ce, other, ti, tout, cost, unpriced"
+    columns = "n, ok, rl, ce, other, ti, tout, cost, unknown, unpriced"
     rank = _RANK[metric]
     only, chosen = "", {}
     if among is not None:
@@ -265,13 +275,15 @@ def calls_by_kind(
     return [((row[0], row[1], row[2]), _usage(row[3:])) for row in rows]
 
 
-def cost_by_community(
+def spent_by_community(
     connection: Connection, start: datetime, until: datetime, zone: ZoneInfo
 ) -> dict[UUID, int]:
-    """Estimated cost in micro-dollars since a midnight, by community; what has no price counts nothing."""
+    """Micro-dollars that count against budgets since a midnight, by community: what calls cost and, where
+    nobody knows, what was reserved for them.
+    """
     query = text(f"""
-      select a.community_id, sum(u.cost_micros) from (
-        select agent_id, sum(cost_micros) as cost_micros from ({_AGENTS}) each group by 1) u
+      select a.community_id, sum(u.cost) from (
+        select agent_id, sum(cost_micros + cost_unknown_micros) as cost from ({_AGENTS}) each group by 1) u
       join paceline.agents a on a.id = u.agent_id group by 1
     """)
     given = _given(connection, zone, start, until, None)

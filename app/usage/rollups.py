@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from app.kinds import BILLABLE
 from app.usage.latency import BUCKET
 
 LOOK_BACK = timedelta(hours=2)
@@ -21,14 +22,17 @@ HOURS_KEPT = timedelta(days=4)
 SETTLED = timedelta(hours=6)
 """A day is frozen so long after its end."""
 
-OUTCOME = """case when status = 'ok' then 'ok' when status = 'unknown' then 'unknown'
-  when status = 'in_flight' then 'in_flight' when http_status = 429 then 'rate_limited'
-  when http_status = 402 then 'credits_exhausted' else 'error' end"""
-"""What came of a call, in the words of reports."""
+OUTCOME = "case when status = 'error' then coalesce(error_code, 'error') else status end"
+"""What came of a call, in the words of app.kinds; `ok`, `unknown` and `in_flight` are states of the row."""
+COST_UNKNOWN = f"""case when cost_micros is null and (status <> 'error' or error_code in
+  ({", ".join(f"'{code}'" for code in BILLABLE)})) then coalesce(cost_reserved, 0) else 0 end"""
+"""Micro-dollars reserved for a call whose cost nobody knows: the rule of app.usage.calls.is_unsure."""
 
-_NAMES = "requests, tokens_input, tokens_output, tokens_used, cost_micros, unpriced"
-_FROM_LEDGER = """count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
-  coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0),
+_NAMES = (
+    "requests, tokens_input, tokens_output, tokens_used, cost_micros, cost_unknown_micros, unpriced"
+)
+_FROM_LEDGER = f"""count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
+  coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0), coalesce(sum({COST_UNKNOWN}), 0),
   count(*) filter (where status = 'ok' and cost_micros is null)"""
 _FROM_HOURS = ", ".join(f"sum({name})" for name in _NAMES.split(", "))
 _DAY = "(hour at time zone :zone)::date"

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from app import acts
+from app.actions import inputs
 from app.acts import Desk, Who
 from app.admission.limits import read_limits
 from app.agents import roster
@@ -18,7 +19,6 @@ from app.controls import read_controls
 from app.errors import ConfigError
 from app.models import Agent, AgentState, Comment, Community, Post, Role, Run
 from app.runs.states import OPEN
-from app.web import asks
 from app.web.forms import plain
 from app.web.site import money
 
@@ -33,7 +33,7 @@ class Deed:
     name: str
     title: str
     role: Role
-    ask: type[asks.Ask]
+    ask: type[inputs.Input]
     affects: Callable[[Desk, Connection, Given], str]
     do: Callable[[Desk, Any, Who], int]
     back: str
@@ -67,7 +67,7 @@ def _agents(_: Desk, connection: Connection, given: Given) -> str:
 
 def _content(_: Desk, connection: Connection, given: Given) -> str:
     try:
-        ids = asks.AskContent.model_validate({"ids": given.get("ids", ()), "reason": "."}).ids
+        ids = inputs.ChooseContent.model_validate({"ids": given.get("ids", ()), "reason": "."}).ids
     except ValueError:
         return "nothing: no post or comment has such an id."
     bodies: list[str] = []
@@ -92,96 +92,107 @@ def _limit(micros: int) -> str:
     return money(micros) if micros else "no limit"
 
 
+def _runs(_: Desk, connection: Connection, given: Given) -> str:
+    try:
+        ids = inputs.ChooseRuns.model_validate({"runs": given.get("runs", ()), "reason": "."}).runs
+    except ValueError:
+        return "nothing: no run has such an id."
+    query = select(func.count()).where(Run.id.in_(ids), Run.state.in_(OPEN))
+    return f"{connection.execute(query).scalar_one():,} open of {len(set(ids)):,} runs."
+
+
 def _channels(desk: Desk, _: Connection, __: Given) -> str:
     return f"{len(desk.settings.alerts.urls)} channels, which get a message."
 
 
 def _limits_now(desk: Desk, connection: Connection) -> dict[str, Any]:
     limits = read_limits(connection, desk.settings.limits)
-    return {name: plain(getattr(limits, name)) for name in _own_fields(asks.AskLimits)}
+    return {name: plain(getattr(limits, name)) for name in _own_fields(inputs.SetLimits)}
 
 
 def _controls_now(desk: Desk, connection: Connection) -> dict[str, Any]:
     controls = read_controls(connection, desk.settings.controls)
-    return {name: plain(getattr(controls, name)) for name in _own_fields(asks.AskControls)}
+    return {name: plain(getattr(controls, name)) for name in _own_fields(inputs.SetControls)}
 
 
-def _own_fields(ask: type[asks.Ask]) -> list[str]:
+def _own_fields(ask: type[inputs.Input]) -> list[str]:
     return [name for name in ask.model_fields if name != "reason"]
 
 
-def _set_limits(desk: Desk, ask: asks.AskLimits, who: Who) -> int:
+def _set_limits(desk: Desk, ask: inputs.SetLimits, who: Who) -> int:
     if not ask.changes:
         raise ConfigError("nothing to change")
     acts.set_limits(desk, ask.changes, who, version=ask.version)
     return 1
 
 
-def _set_controls(desk: Desk, ask: asks.AskControls, who: Who) -> int:
+def _set_controls(desk: Desk, ask: inputs.SetControls, who: Who) -> int:
     if not ask.changes:
         raise ConfigError("nothing to change")
     acts.set_controls(desk, ask.changes, who, version=ask.version)
     return 1
 
 
-def _set_budget(desk: Desk, ask: asks.AskBudget, who: Who) -> int:
-    given = {"budget_day_micros": ask.day_usd, "budget_month_micros": ask.month_usd}
-    changes = {name: round(usd * 1e6) for name, usd in given.items() if usd is not None}
+def _set_budget(desk: Desk, ask: inputs.SetBudget, who: Who) -> int:
+    changes = ask.in_micros
     if not changes:
         raise ConfigError("nothing to change: give dollars per day or per month")
     acts.set_budgets(desk, ask.community, changes, who)
     return 1
 
 
-def _pause(desk: Desk, ask: asks.AskPause, who: Who) -> int:
+def _pause(desk: Desk, ask: inputs.Pause, who: Who) -> int:
     acts.pause(desk, ask.minutes, who, until=ask.until)
     return 1
 
 
-def _resume(desk: Desk, _: asks.AskResume, who: Who) -> int:
+def _resume(desk: Desk, _: inputs.Resume, who: Who) -> int:
     acts.resume(desk, who)
     return 1
 
 
-def _decide(decision: str) -> Callable[[Desk, asks.AskContent, Who], int]:
+def _decide(decision: str) -> Callable[[Desk, inputs.ChooseContent, Who], int]:
     return lambda desk, ask, who: acts.decide_content(desk, decision, ask.ids, who)
 
 
 _AGENTS: dict[str, Any] = {"affects": _agents, "back": "/agents", "hidden": ("agents",)}
 _CONTENT: dict[str, Any] = {
-    "ask": asks.AskContent,
+    "ask": inputs.ChooseContent,
     "affects": _content,
     "back": "/feed",
     "hidden": ("ids",),
 }
 
 DEEDS = (
-    Deed("pause", "Pause the fleet", Role.OPERATOR, asks.AskPause, _fleet, _pause, "/",
+    Deed("pause", "Pause the fleet", Role.OPERATOR, inputs.Pause, _fleet, _pause, "/",
          "paceline pause --for MINUTES --until MOMENT --reason WHY"),
-    Deed("resume", "Resume the fleet", Role.OPERATOR, asks.AskResume, _fleet, _resume, "/",
+    Deed("resume", "Resume the fleet", Role.OPERATOR, inputs.Resume, _fleet, _resume, "/",
          "paceline resume --reason WHY"),
-    Deed("limits", "Change limits", Role.ADMIN, asks.AskLimits, _fleet, _set_limits, "/limits",
+    Deed("limits", "Change limits", Role.ADMIN, inputs.SetLimits, _fleet, _set_limits, "/limits",
          "paceline limits set --rate 6 --reason WHY", _limits_now, ("version",)),
-    Deed("budget", "Set a budget", Role.ADMIN, asks.AskBudget, _budget, _set_budget, "/limits",
+    Deed("budget", "Set a budget", Role.ADMIN, inputs.SetBudget, _budget, _set_budget, "/limits",
          "paceline budget set --day 5 --month 90 --community NAME --reason WHY"),
-    Deed("controls", "Change controls", Role.OPERATOR, asks.AskControls, _fleet, _set_controls, "/limits",
+    Deed("controls", "Change controls", Role.OPERATOR, inputs.SetControls, _fleet, _set_controls, "/limits",
          "paceline controls set --dry-run --reason WHY", _controls_now, ("version",)),
-    Deed("agents-pause", "Pause agents", Role.OPERATOR, asks.AskAgents, cli="paceline agents pause HANDLE",
+    Deed("agents-pause", "Pause agents", Role.OPERATOR, inputs.ChooseAgents, cli="paceline agents pause HANDLE",
          do=lambda desk, ask, who: acts.pause_agents(desk, ask.agents, who), **_AGENTS),
-    Deed("agents-resume", "Resume agents", Role.OPERATOR, asks.AskAgents, cli="paceline agents resume HANDLE",
+    Deed("agents-resume", "Resume agents", Role.OPERATOR, inputs.ChooseAgents, cli="paceline agents resume HANDLE",
          do=lambda desk, ask, who: acts.resume_agents(desk, ask.agents, who), **_AGENTS),
-    Deed("agents-quota", "Set a daily quota", Role.OPERATOR, asks.AskQuota,
+    Deed("agents-quota", "Set a daily quota", Role.OPERATOR, inputs.SetQuota,
          cli="paceline agents quota HANDLE TOKENS",
          do=lambda desk, ask, who: acts.set_quota(desk, ask.agents, ask.tokens, who), **_AGENTS),
-    Deed("agents-run", "Run agents now", Role.OPERATOR, asks.AskAgents, cli="paceline dispatch HANDLE --wait",
+    Deed("agents-run", "Run agents now", Role.OPERATOR, inputs.ChooseAgents, cli="paceline dispatch HANDLE --wait",
          do=lambda desk, ask, who: len(acts.start_runs(desk, ask.agents, who)),
          **_AGENTS | {"back": "/runs"}),
+    Deed("runs-cancel", "Cancel runs", Role.OPERATOR, inputs.ChooseRuns, _runs,
+         lambda desk, ask, who: acts.cancel_runs(desk, ask.runs, who), "/runs", "paceline runs cancel ID",
+         hidden=("runs",)),
     Deed("content-approve", "Publish", Role.OPERATOR, do=_decide("approve"),
          cli="paceline content approve ID", **_CONTENT),
     Deed("content-reject", "Reject", Role.OPERATOR, do=_decide("reject"), cli="paceline content reject ID",
          **_CONTENT),
     Deed("content-hide", "Hide", Role.OPERATOR, do=_decide("hide"), cli="paceline content hide ID",
          **_CONTENT),
-    Deed("alerts-test", "Send a test message", Role.OPERATOR, asks.AskAlertTest, _channels,
+    Deed("alerts-test", "Send a test message", Role.OPERATOR, inputs.TestAlerts, _channels,
          lambda desk, _, who: acts.test_alerts(desk, who), "/alerts", "paceline alerts test"),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
+from app.actions import inputs
 from app.acts import Who
 from app.admission.limits import Limits, read_limits
 from app.admission.state import State
@@ -32,14 +33,14 @@ from app.runs.demand import demand_of
 from app.runs.explain import Explanation, explain
 from app.runs.progress import read_progress
 from app.runs.report import ListedRun, RunReport, find_run, list_runs
+from app.runs.stops import read_state
 from app.usage.latency import latency_between
 from app.usage.periods import Span
 from app.usage.projection import workers_for
 from app.usage.reports import Group, Metric, Usage
 from app.web.access import api_guard, guard
 from app.web.acts import DEEDS, Deed
-from app.web.asks import Ask
-from app.web.pages.overview import Overview, read_overview, read_state
+from app.web.pages.overview import Overview, read_overview
 from app.web.pages.runs import STATES, Which, cursor_of, parse_cursor
 from app.web.pages.usage import explore
 from app.web.site import Site
@@ -270,7 +271,7 @@ def _add_usage(router: APIRouter, site: Site) -> None:
         with site.engine.begin() as connection:
             return InForce(
                 read_limits(connection, settings.limits), list_budgets(connection),
-                read_controls(connection, settings.controls), read_state(site),
+                read_controls(connection, settings.controls), read_state(site.services.admission),
             )  # fmt: skip
 
     @router.get("/incidents", summary="Refusals of the gateway that belong together")
@@ -297,7 +298,7 @@ def _add_usage(router: APIRouter, site: Site) -> None:
 def _act(site: Site, deed: Deed) -> APIRouter:
     router = APIRouter(dependencies=[api_guard(site, deed.role)], responses=REFUSED, tags=["act"])
 
-    def do(request: Request, ask: Ask) -> Done:
+    def do(request: Request, ask: inputs.Input) -> Done:
         try:
             return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
         except NotYet as why:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from app.actions.inputs import explain_problems
+
 YES_NO = {"true": "yes", "false": "no"}
 
 
@@ -74,10 +76,7 @@ def parse(
     try:
         return model.model_validate(given), {}
     except ValidationError as error:
-        problems: dict[str, str] = {}
-        for problem in error.errors():
-            problems.setdefault(str(problem["loc"][0]), problem["msg"])
-        return None, problems
+        return None, explain_problems(model, error)
 
 
 def plain(value: object) -> list[str]:

@@ -20,15 +20,17 @@ from sqlalchemy import Connection, text
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.clock import monotonic, utcnow
-from app.models import IncidentKind, Role, RunState
+from app.kinds import FLEET_WIDE, KEY_REFUSED
+from app.models import Role, RunState
 from app.runs import jobs
+from app.runs.budgets import read_budgets
 from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
+from app.runs.stops import read_state
 from app.usage.forecast import as_forecast, forecast_windows
 from app.usage.periods import period_start
 from app.usage.reports import calls_by_kind, measure, read_cut
 from app.web.access import api_guard
-from app.web.pages.overview import read_state
 from app.web.site import Site
 
 KEPT_S = 5.0
@@ -138,15 +140,20 @@ def _money(
 ) -> Iterator[Metric]:
     settings, zone = site.settings, site.settings.zone
     limits = read_limits(connection, settings.limits)
-    windows = [(period_start(name, now, zone), now) for name in ("today", "this month")]
-    found = measure(connection, windows + forecast_windows(settings.usage, now, zone), zone, cut)
-    spent = {"day": found[0].usage.cost_micros / 1e6, "month": found[1].usage.cost_micros / 1e6}
-    yield _by("spent_dollars", "Estimated cost of the fleet.", "period", spent)
-    budgets = {"day": limits.budget_day_micros / 1e6, "month": limits.budget_month_micros / 1e6}
-    set_ones = {period: dollars for period, dollars in budgets.items() if dollars}
+    fleet = [budget for budget in read_budgets(connection, settings, now) if budget.is_of_fleet]
+    spent = {budget.period: budget.spent / 1e6 for budget in fleet}
+    about = "What counts against budgets of the fleet: cost, and reservations where it is unknown."
+    yield _by("spent_dollars", about, "period", spent)
+    limited = [budget for budget in fleet if budget.limit]
+    set_ones = {budget.period: budget.limit / 1e6 for budget in limited}
     yield _by("budget_dollars", "Budgets of the fleet, where there are any.", "period", set_ones)
+    used_up = {budget.period: float(budget.is_used_up) for budget in limited}
+    about = "Whether a budget of the fleet is used up, so that it refuses calls."
+    yield _by("budget_used_up", about, "period", used_up)
+    windows = forecast_windows(settings.usage, now, zone)
+    found = measure(connection, windows, zone, cut)
     demand = demand_of(progress.active_agents, limits.rate, settings)
-    forecast = as_forecast(settings.usage, demand, now, zone, found[2:])
+    forecast = as_forecast(settings.usage, demand, now, zone, found)
     left = forecast.credits_left
     yield from _gauge(
         "credits_left_dollars", "Credits at the gateway, estimated.", left and left / 1e6
@@ -165,7 +172,7 @@ def _health(connection: Connection, site: Site) -> Iterator[Metric]:
     ages = {job.name: job.age_s for job in rounds}
     yield _by("job_age_seconds", "How long ago each periodic task did its work.", "task", ages)
     kinds = [str(incident["kind"]) for incident in list_incidents(connection, is_open=True)]
-    counts = {str(kind): float(kinds.count(kind)) for kind in IncidentKind}
+    counts = {kind.code: float(kinds.count(kind.code)) for kind in FLEET_WIDE}
     yield _by("incidents_open", "Refusals of the gateway that go on.", "kind", counts)
     for job in rounds:
         number = job.result.partition(" ")[0]
@@ -175,7 +182,7 @@ def _health(connection: Connection, site: Site) -> Iterator[Metric]:
 
 
 def _admission(site: Site) -> Iterator[Metric]:
-    state = read_state(site)
+    state = read_state(site.services.admission)
     yield from _gauge("redis_up", "Whether Redis answers.", float(state is not None))
     if state is None:
         return
@@ -190,8 +197,12 @@ def _admission(site: Site) -> Iterator[Metric]:
         "paused", "Whether the fleet is paused.", float(state.paused_until is not None)
     )
     yield from _gauge(
-        "breaker_open", "Whether the credits are used up.", float(state.breaker != "closed")
+        "breaker_open",
+        "Whether the gateway's answers stop all calls: credits, key, a quota.",
+        float(state.breaker != "closed"),
     )
     yield from _gauge(
-        "key_refused", "Whether the gateway refused the key.", float(state.key_refused)
+        "key_refused",
+        "Whether the gateway refused the key.",
+        float(state.stop_reason == KEY_REFUSED.code),
     )

@@ -15,9 +15,11 @@ from sqlalchemy import Engine
 
 from app.accounts import Person
 from app.acts import Desk
+from app.admission.state import State
 from app.clock import utcnow
 from app.models import Role
 from app.runs.services import Services
+from app.runs.stops import find_stops, read_state
 from app.settings import Settings
 
 HERE = Path(__file__).parent
@@ -61,6 +63,9 @@ class Site:
         """Render a template for who is looking."""
         path = route_path(request)
         person: Person | None = getattr(request.state, "person", None)
+        state = facts.get("state")
+        if person and not isinstance(state, State):
+            state = read_state(self.services.admission)
         html = _templates().get_template(template).render(
             root="../" * (path.count("/") - 1) or "./",
             path=path,
@@ -70,6 +75,7 @@ class Site:
             csrf=getattr(request.state, "csrf", ""),
             allowed={a.name for a in self.acts.values() if person and person.may(a.role)},
             done=self._done(request),
+            stops=find_stops(state, self.settings) if person else [],
             **facts,
         )  # fmt: skip
         return HTMLResponse(html, status)

@@ -129,7 +129,7 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
         ):  # also when midnight came since the last round
             start = now - timedelta(days=50)
             start = start.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-            by_place = reports.cost_by_community(connection, start, until, zone)
+            by_place = reports.spent_by_community(connection, start, until, zone)
             assert sum(by_place.values()) == 50 * count
 
 

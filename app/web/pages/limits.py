@@ -1,22 +1,16 @@
 """What may be called, spent and published, live, with what is used of it."""
 
-from uuid import UUID
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from redis.exceptions import RedisError
 
-from app.admission.circuit import StoreAway
-from app.admission.controller import Spend
 from app.admission.limits import read_limits
 from app.clock import utcnow
-from app.community.budgets import list_budgets
 from app.controls import read_controls
+from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
+from app.runs.stops import read_state
 from app.usage.forecast import as_forecast, forecast_windows
-from app.usage.periods import period_start
 from app.usage.reports import measure
-from app.web.pages.overview import read_state
 from app.web.site import Site
 
 
@@ -27,24 +21,24 @@ def add(router: APIRouter, site: Site) -> None:
     def limits(request: Request) -> HTMLResponse:
         now, settings = utcnow(), site.settings
         zone = settings.zone
-        windows = [(period_start(name, now, zone), now) for name in ("today", "this month")]
         with site.engine.begin() as connection:
             in_force = read_limits(connection, settings.limits)
             controls = read_controls(connection, settings.controls)
-            own = list_budgets(connection)
+            budgets = read_budgets(connection, settings, now)
             demand = planned_demand(connection, settings)
-            found = measure(connection, windows + forecast_windows(settings.usage, now, zone), zone)
+            found = measure(connection, forecast_windows(settings.usage, now, zone), zone)
         return site.page(
-            "limits.html", request, limits=in_force, controls=controls, budgets=own,
-            day=found[0].usage.cost_micros, month=found[1].usage.cost_micros, state=read_state(site),
-            spend=_spend(site, [budget.id for budget in own]),
-            forecast=as_forecast(settings.usage, demand, now, zone, found[2:]),
+            "limits.html", request, limits=in_force, controls=controls, budgets=_by_whose(budgets),
+            forecast=as_forecast(settings.usage, demand, now, zone, found),
+            state=read_state(site.services.admission),
         )  # fmt: skip
 
 
-def _spend(site: Site, places: list[UUID]) -> Spend:
-    """What admission counts for these communities; nothing when Redis does not answer."""
-    try:
-        return site.services.admission.spent_by(places)
-    except (StoreAway, RedisError):
-        return Spend({}, {})
+def _by_whose(budgets: list[BudgetStatus]) -> list[tuple[str, BudgetStatus, BudgetStatus]]:
+    """The budgets of day and month, by whose they are; the fleet first."""
+    found = []
+    for of in dict.fromkeys(budget.of for budget in budgets):
+        own = {budget.period: budget for budget in budgets if budget.of == of}
+        none = BudgetStatus(of, "", "", 0, 0)
+        found.append((of, own.get("day", none), own.get("month", none)))
+    return found

@@ -1,17 +1,12 @@
 """The first page: how the fleet is doing at a glance, and what stops it."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
-from app.admission.circuit import StoreAway
-from app.admission.controller import Place
 from app.admission.state import State
 from app.alerts.incidents import list_incidents
 from app.audit_log import Change, last_change
@@ -20,26 +15,22 @@ from app.community.feed import latest_posts
 from app.runs import jobs
 from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
+from app.runs.stops import read_state
 from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
 from app.usage.reports import Step, measure, read_cut, series
 from app.web.charts import Bar, Chart
 from app.web.site import Site
 
-FLEET_ALONE = Place(UUID(int=0), 0, 0)
-
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why;
-    `is_over_budget`: of the fleet, not of communities.
-    """
+    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why."""
 
     as_of: datetime
     progress: Progress
     admission: State | None
     paused_by: Change | None
-    is_over_budget: bool
     periods: list[Period]
     forecast: Forecast
     incidents: list[dict[str, object]]
@@ -56,7 +47,7 @@ def read_overview(
     wanted = period_windows(now, zone)
     found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
     demand = demand_of(progress.active_agents, progress.rate, settings)
-    state = read_state(site)
+    state = read_state(site.services.admission)
     paused_by = None
     if state and state.paused_until:
         paused_by = last_change(connection, "limits.set", "paused_until")
@@ -65,18 +56,10 @@ def read_overview(
         progress=progress,
         admission=state,
         paused_by=paused_by,
-        is_over_budget=site.services.admission.is_over_budget(FLEET_ALONE),
         periods=as_periods(now, zone, found[: len(wanted)]),
         forecast=as_forecast(settings.usage, demand, now, zone, found[len(wanted) :]),
         incidents=list_incidents(connection, 5, is_open=True),
     )
-
-
-def read_state(site: Site) -> State | None:
-    """Admission as it stands; None when Redis does not answer."""
-    with suppress(StoreAway, RedisError):
-        return site.services.admission.state()
-    return None
 
 
 def requests_chart(site: Site, connection: Connection, now: datetime, cut: datetime) -> Chart:
@@ -106,5 +89,4 @@ def add(router: APIRouter, site: Site) -> None:
             forecast=found.forecast, chart=chart, posts=posts, state=found.admission,
             period_s=site.settings.cycle.period_s,
             patience_s=jobs.longest_silence(site.settings).total_seconds(),
-            key_name=site.settings.gateway_key_name,
         )  # fmt: skip

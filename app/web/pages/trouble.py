@@ -11,7 +11,7 @@ from app.alerts.outbox import list_alerts
 from app.alerts.rules import rules
 from app.audit_log import list_changes
 from app.runs import jobs, leases
-from app.web.pages.overview import read_state
+from app.runs.stops import read_state
 from app.web.site import Site
 
 PAGE = 50
@@ -55,7 +55,7 @@ def add(router: APIRouter, site: Site) -> None:
         longest = jobs.longest_silence(settings).total_seconds()
         flower = settings.flower
         return site.page(
-            "health.html", request, jobs=rounds, lines=lines, state=read_state(site),
+            "health.html", request, jobs=rounds, lines=lines, state=read_state(site.services.admission),
             version=limits.version, slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and slice_job.age_s > longest,

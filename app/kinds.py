@@ -46,6 +46,13 @@ class Kind:
     is_denial: bool = False
     """Not the run's fault: the run is skipped, not failed."""
     runs_to_confirm: int = 1
+    is_retried_at_once: bool = False
+    """Waiting would not help: the next try is another request."""
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the run's other calls would hear the same."""
+        return self.effect in (Effect.STOP, Effect.PAUSE) and self.runs_to_confirm == 1
 
 
 RATE_LIMITED = Kind(
@@ -93,7 +100,7 @@ MODEL_GONE = Kind(
 PARAMETER_REFUSED = Kind(
     "parameter_refused", "the model does not take a parameter", Reach.REQUEST,
     "the retry, which leaves the parameter out; the model is remembered",
-    attempts=4,
+    attempts=4, is_retried_at_once=True,
 )  # fmt: skip
 PROMPT_FLAGGED = Kind(
     "prompt_flagged", "the gateway's content policy refused this prompt", Reach.REQUEST,
@@ -120,7 +127,7 @@ EMPTY_ANSWER = Kind(
 )  # fmt: skip
 CUT_OFF = Kind(
     "cut_off", "the answer ended at max_tokens", Reach.REQUEST,
-    "one retry with twice as many tokens", attempts=2, is_billable=True,
+    "one retry with twice as many tokens", attempts=2, is_billable=True, is_retried_at_once=True,
 )  # fmt: skip
 FILTERED = Kind(
     "filtered", "the gateway's content filter cut the answer", Reach.REQUEST,

@@ -1,0 +1,10 @@
+"""When a budget is used up. The same rule stands in app/admission/lua/admit.lua, and a property test holds both
+to app/admission/bucket.py.
+"""
+
+
+def is_used_up(used_micros: int, limit_micros: int) -> bool:
+    """Whether no further call fits. `used_micros` is what was spent, with the estimates of calls whose cost
+    is not known yet; a limit of 0 is none. So a budget is passed by one call's estimate at most.
+    """
+    return 0 < limit_micros <= used_micros

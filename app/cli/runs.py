@@ -1,0 +1,82 @@
+"""`paceline runs`: what agents did in their turns; cancel one that should not go on."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.table import Table
+
+from app import acts
+from app.actions import inputs
+from app.actions.inputs import given
+from app.cli.connect import database, desk, me
+from app.cli.dispatch import show_report
+from app.cli.output import data, notes, print_json, shorten
+from app.models import RunState
+from app.runs.report import CAME_TO_NOTHING, list_runs, report_run
+from app.runs.states import OPEN
+from app.settings import get_settings
+
+app = typer.Typer(help="Runs: list, look at one, cancel.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+@app.command("list")
+def list_(
+    is_open: Annotated[bool, typer.Option("--open", help="Only those that have not ended")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only those that failed, were skipped or quarantined")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the latest first."""
+    states: tuple[RunState, ...] = tuple(OPEN) if is_open else ()
+    states += CAME_TO_NOTHING if failed else ()
+    with database(get_settings()) as engine, engine.connect() as connection:
+        found = list_runs(connection, states=states, limit=limit)
+    if as_json:
+        print_json({"runs": found})
+        return
+    if not found:
+        notes.print("no such runs")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("ID", "DUE (UTC)", "AGENT", "ORIGIN", "STATE", "REASON"):
+        table.add_column(column, no_wrap=True)
+    for run in found:
+        reason = shorten(run.reason or "", 60)
+        table.add_row(str(run.id), _moment(run.due_at), run.agent, run.origin, run.state, reason)
+    data.print(table)
+
+
+@app.command("show")
+def show(
+    run_id: Annotated[UUID, typer.Argument(help="Id of the run")], as_json: AsJson = False
+) -> None:
+    """Show a run with its calls and what it made."""
+    with database(get_settings()) as engine, engine.connect() as connection:
+        report = report_run(connection, run_id)
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report)
+
+
+@app.command("cancel")
+def cancel(
+    run_ids: Annotated[list[UUID], typer.Argument(help="Ids, as `runs list` shows them")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
+) -> None:
+    """Cancel runs that wait or go on. One that goes on stops before its next call."""
+    chosen = given(inputs.ChooseRuns, reason, runs=run_ids)
+    settings = get_settings()
+    with database(settings) as engine:
+        done = acts.cancel_runs(desk(settings, engine), chosen.runs, me(reason))
+    data.print(f"{done} of {len(set(run_ids))} runs cancelled; the others had ended")
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,81 @@
+"""Budgets and what is spent of them, by the ledger. The one reading for alerts, pages, command line and metrics."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from app.admission.limits import read_limits
+from app.budget_rule import is_used_up
+from app.community.budgets import list_budgets
+from app.settings import Settings
+from app.usage.periods import period_start
+from app.usage.prices import models_without_price
+from app.usage.reports import spent_by_community
+
+PERIODS = (("day", "today", "%Y-%m-%d"), ("month", "this month", "%Y-%m"))
+FLEET = "fleet"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """A budget in micro-dollars. `spent` is what calls cost, with what is reserved where nobody knows; `limit` 0
+    is none; `period` is day or month, `when` names the one that is running (2026-11 for a month).
+    """
+
+    of: str
+    period: str
+    when: str
+    limit: int
+    spent: int
+
+    @property
+    def is_of_fleet(self) -> bool:
+        """Whether it is the whole fleet's, not a community's."""
+        return self.of == FLEET
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it refuses calls."""
+        return is_used_up(self.spent, self.limit)
+
+    @property
+    def share(self) -> float | None:
+        """Percent that is spent; None without a limit."""
+        return 100 * self.spent / self.limit if self.limit else None
+
+
+def read_budgets(connection: Connection, settings: Settings, now: datetime) -> list[BudgetStatus]:
+    """The fleet's budgets, also those without a limit, then those of communities that have one."""
+    limits, zone = read_limits(connection, settings.limits), settings.zone
+    own = list_budgets(connection)
+    fleet = {"day": limits.budget_day_micros, "month": limits.budget_month_micros}
+    found, of_communities = [], []
+    for period, name, shape in PERIODS:
+        start = period_start(name, now, zone)
+        spent = spent_by_community(connection, start, now, zone)
+        when = f"{start.astimezone(zone):{shape}}"
+        found.append(BudgetStatus(FLEET, period, when, fleet[period], sum(spent.values())))
+        for budget in own:
+            limit = budget.day_micros if period == "day" else budget.month_micros
+            if limit:
+                used = spent.get(budget.id, 0)
+                of_communities.append(BudgetStatus(budget.community, period, when, limit, used))
+    return [*found, *sorted(of_communities, key=lambda budget: (budget.of, budget.period))]
+
+
+def price_problem(settings: Settings, now: datetime) -> str | None:
+    """What a person must know who sets a budget: models that no budget can hold. None when all have a price."""
+    models = models_without_price(settings.gateway.every_model, now, settings.usage)
+    if not models:
+        return None
+    names = ", ".join(models)
+    what = (
+        "their calls are counted as free"
+        if settings.usage.unknown_prices == "warn"
+        else "a budget refuses their calls"
+    )
+    return (
+        f"no price is known for {names}, so {what}: set PACELINE_USAGE__PRICES "
+        f'(\'[{{"model": "{models[0]}", "input": 0.6, "output": 2.2}}]\', dollars per million tokens)'
+    )
