@@ -148,11 +148,9 @@ def build_admission(
     def spent(window: Windows) -> Spent:
         now = utcnow() + timedelta(minutes=1)
         with engine.connect() as connection:
-            return Spent(
-                calls.tokens_by_agent(connection, window.day_start),
-                spent_by_community(connection, window.day_start, now, settings.zone),
-                spent_by_community(connection, window.month_start, now, settings.zone),
-            )
+            starts = (window.day_start, window.month_start)
+            day, month = spent_by_community(connection, starts, now, settings.zone)
+            return Spent(calls.tokens_by_agent(connection, window.day_start), day, month)
 
     return Admission(
         redis,

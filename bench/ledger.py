@@ -28,7 +28,7 @@ from app.usage import calls, partitions, rollups
 from app.usage.forecast import forecast
 from app.usage.latency import latency_between
 from app.usage.periods import NAMES, period_start, periods
-from app.usage.reports import Group, Step, breakdown, spent_by_community, series
+from app.usage.reports import Group, Step, breakdown, series, spent_by_community
 from tests.support.factories import make_agents
 
 DAYS = 90
@@ -109,7 +109,7 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
     month = period_start("this month", now, zone)
     reports |= {
         "latency, this month": lambda c: latency_between(c, month, now),
-        "cost by community, this month": lambda c: spent_by_community(c, month, now, zone),
+        "cost by community, this month": lambda c: spent_by_community(c, [month], now, zone),
         "tokens by agent, today": lambda c: calls.tokens_by_agent(
             c, period_start("today", now, zone)
         ),

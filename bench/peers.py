@@ -18,6 +18,7 @@ from redis import Redis
 from throttled import RateLimiterType, Throttled, per_sec
 from throttled.store import RedisStore
 
+from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Refusal, Request, Spent
 from app.admission.limits import Limits
 
@@ -45,10 +46,10 @@ def paceline(url: str, rate: int, threads: int) -> Acquire:
     def acquire() -> None:
         ticket = 0
         while True:
-            request = Request(uuid4(), agent, False, 100, 100, "model", ticket=ticket)
+            request = Request(uuid4(), uuid4(), agent, False, 100, 100, "model", ticket=ticket)
             answer = admission.acquire(request, lambda: None)
             if not isinstance(answer, Refusal):
-                admission.settle(answer, "ok", tokens=50, cost_micros=50)
+                admission.settle(answer, Verdict("ok"), tokens=50, cost_micros=50)
                 return
             ticket = answer.ticket
             time.sleep(answer.retry_after_s)

@@ -72,7 +72,20 @@ async def main() -> None:
         assert answer.usage
         used, text = answer.usage.total_tokens, answer.choices[0].message.content
         await database.execute(STORE, [used, request_id, uuid4(), text])
-        arguments = [str(request_id), "ok", used, 300, window.day, 0, "bench", "model"]
+        arguments = [
+            str(request_id),
+            "ok",
+            used,
+            300,
+            window.day,
+            0,
+            "bench",
+            "model",
+            "",
+            0,
+            1,
+            "run",
+        ]
         await settle(keys=keys, args=arguments)
 
     async def work(databases: list[psycopg.AsyncConnection], calls: int) -> None:

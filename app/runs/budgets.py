@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from app.admission.limits import read_limits
+from app.admission.limits import Limits, read_limits
 from app.budget_rule import is_used_up
 from app.community.budgets import list_budgets
 from app.settings import Settings
@@ -45,22 +45,31 @@ class BudgetStatus:
         return 100 * self.spent / self.limit if self.limit else None
 
 
-def read_budgets(connection: Connection, settings: Settings, now: datetime) -> list[BudgetStatus]:
-    """The fleet's budgets, also those without a limit, then those of communities that have one."""
-    limits, zone = read_limits(connection, settings.limits), settings.zone
+def read_budgets(
+    connection: Connection,
+    settings: Settings,
+    now: datetime,
+    *,
+    limits: Limits | None = None,
+    cut: datetime | None = None,
+) -> list[BudgetStatus]:
+    """The fleet's budgets, also those without a limit, then those of communities that have one. `limits` and
+    `cut` (app.usage.reports.read_cut) are read when they are not given.
+    """
+    limits = limits or read_limits(connection, settings.limits)
     own = list_budgets(connection)
     fleet = {"day": limits.budget_day_micros, "month": limits.budget_month_micros}
+    starts = [period_start(name, now, settings.zone) for _, name, _ in PERIODS]
+    spent = spent_by_community(connection, starts, now, settings.zone, cut)
     found, of_communities = [], []
-    for period, name, shape in PERIODS:
-        start = period_start(name, now, zone)
-        spent = spent_by_community(connection, start, now, zone)
-        when = f"{start.astimezone(zone):{shape}}"
-        found.append(BudgetStatus(FLEET, period, when, fleet[period], sum(spent.values())))
+    for (period, _, shape), start, used in zip(PERIODS, starts, spent, strict=True):
+        when = f"{start.astimezone(settings.zone):{shape}}"
+        found.append(BudgetStatus(FLEET, period, when, fleet[period], sum(used.values())))
         for budget in own:
             limit = budget.day_micros if period == "day" else budget.month_micros
             if limit:
-                used = spent.get(budget.id, 0)
-                of_communities.append(BudgetStatus(budget.community, period, when, limit, used))
+                of = budget.community
+                of_communities.append(BudgetStatus(of, period, when, limit, used.get(budget.id, 0)))
     return [*found, *sorted(of_communities, key=lambda budget: (budget.of, budget.period))]
 
 

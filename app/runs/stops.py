@@ -2,7 +2,7 @@
 API and the scheduler.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from redis.exceptions import RedisError
@@ -12,7 +12,7 @@ from app import kinds
 from app.admission.circuit import StoreAway
 from app.admission.controller import Admission
 from app.admission.state import State
-from app.audit_log import last_change
+from app.audit_log import Change, last_change
 from app.clock import utcnow
 from app.runs.budgets import price_problem
 from app.settings import Settings
@@ -120,13 +120,14 @@ def name_who_paused(connection: Connection, stops: list[Stop]) -> list[Stop]:
     """The same with who paused the fleet, and why."""
     if not any(stop.about == "paused" for stop in stops):
         return stops
-    change = last_change(connection, "limits.set", "paused_until")
+    return with_who_paused(stops, last_change(connection, "limits.set", "paused_until"))
+
+
+def with_who_paused(stops: list[Stop], change: Change | None) -> list[Stop]:
+    """The same with the change that paused the fleet."""
     if change is None:
         return stops
-    whose = f" by {change.actor}" + (f" ({change.reason})" if change.reason else "")
+    whose = f", by {change.actor}" + (f": {change.reason}" if change.reason else "")
     return [
-        Stop(stop.standing, stop.about, stop.says + whose, stop.mend, stop.act)
-        if stop.about == "paused"
-        else stop
-        for stop in stops
+        replace(stop, says=stop.says + whose) if stop.about == "paused" else stop for stop in stops
     ]

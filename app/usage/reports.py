@@ -4,6 +4,7 @@ Whole hours and days come from the rollups, the open hour from the ledger, so a 
 bounded part of the raw log.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -53,8 +54,8 @@ class Usage:
     tokens_input: int = 0
     tokens_output: int = 0
     cost_micros: int = 0
-    cost_unknown_micros: int = 0
     unpriced: int = 0
+    cost_unknown_micros: int = 0
 
     @property
     def tokens(self) -> int:
@@ -108,7 +109,8 @@ _CUT = text("""
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
-    coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros, (status = 'ok' and cost_micros is null)::int as unpriced
+    coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros, (status = 'ok' and cost_micros is null)::int
+    as unpriced
   from paceline.ai_request_log where created_at >= :open_from and created_at < :until
 """
 _FLEET = f"""
@@ -146,12 +148,12 @@ _SUMS = """
   coalesce(sum(u.requests) filter (where u.outcome not in
     ('ok', 'rate_limited', 'credits_exhausted')), 0),
   coalesce(sum(u.tokens_input), 0), coalesce(sum(u.tokens_output), 0),
-  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.cost_unknown_micros), 0), coalesce(sum(u.unpriced), 0)
+  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.unpriced), 0), coalesce(sum(u.cost_unknown_micros), 0)
 """
 _AGENT_SUMS = """
   sum(u.requests), sum(u.ok), sum(u.rate_limited), sum(u.credits_exhausted),
   sum(u.requests - u.ok - u.rate_limited - u.credits_exhausted), sum(u.tokens_input),
-  sum(u.tokens_output), sum(u.cost_micros), sum(u.cost_unknown_micros), sum(u.unpriced)
+  sum(u.tokens_output), sum(u.cost_micros), sum(u.unpriced), sum(u.cost_unknown_micros)
 """
 
 
@@ -235,7 +237,7 @@ def breakdown(
     """Usage by one thing since a midnight, the most expensive (or most of another metric) first. `among`: by
     agent, of only those that this query of ids finds.
     """
-    columns = "n, ok, rl, ce, other, ti, tout, cost, unknown, unpriced"
+    columns = "n, ok, rl, ce, other, ti, tout, cost, unpriced, unknown"
     rank = _RANK[metric]
     only, chosen = "", {}
     if among is not None:
@@ -276,18 +278,31 @@ def calls_by_kind(
 
 
 def spent_by_community(
-    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo
-) -> dict[UUID, int]:
-    """Micro-dollars that count against budgets since a midnight, by community: what calls cost and, where
-    nobody knows, what was reserved for them.
+    connection: Connection,
+    starts: Sequence[datetime],
+    until: datetime,
+    zone: ZoneInfo,
+    cut: datetime | None = None,
+) -> list[dict[UUID, int]]:
+    """Micro-dollars that count against budgets since each of some midnights, by community: what calls cost and,
+    where nobody knows, what was reserved for them.
     """
-    query = text(f"""
-      select a.community_id, sum(u.cost) from (
-        select agent_id, sum(cost_micros + cost_unknown_micros) as cost from ({_AGENTS}) each group by 1) u
-      join paceline.agents a on a.id = u.agent_id group by 1
-    """)
-    given = _given(connection, zone, start, until, None)
-    return {row[0]: int(row[1]) for row in connection.execute(query, given)}
+    cut = cut or read_cut(connection, zone)
+    parts, given = [], {}
+    for n, start in enumerate(starts):
+        part = f"""
+          select {n} as n, a.community_id, sum(u.cost) from (
+            select agent_id, sum(cost_micros + cost_unknown_micros) as cost from ({_AGENTS}) each
+            group by 1) u
+          join paceline.agents a on a.id = u.agent_id group by 1, 2"""
+        # The same names of values stand in each part, so each gets names of its own.
+        parts.append(re.sub(r"(?<!:):([a-z]\w*)", rf":\1_{n}", part))
+        values = _given(connection, zone, start, until, cut)
+        given |= {f"{name}_{n}": value for name, value in values.items()}
+    found: list[dict[UUID, int]] = [{} for _ in starts]
+    for n, community, cost in connection.execute(text(" union all ".join(parts)), given):
+        found[n][community] = int(cost)
+    return found
 
 
 class Step(StrEnum):

@@ -140,7 +140,8 @@ def _money(
 ) -> Iterator[Metric]:
     settings, zone = site.settings, site.settings.zone
     limits = read_limits(connection, settings.limits)
-    fleet = [budget for budget in read_budgets(connection, settings, now) if budget.is_of_fleet]
+    budgets = read_budgets(connection, settings, now, limits=limits, cut=cut)
+    fleet = [budget for budget in budgets if budget.is_of_fleet]
     spent = {budget.period: budget.spent / 1e6 for budget in fleet}
     about = "What counts against budgets of the fleet: cost, and reservations where it is unknown."
     yield _by("spent_dollars", about, "period", spent)

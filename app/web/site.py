@@ -75,8 +75,7 @@ class Site:
             csrf=getattr(request.state, "csrf", ""),
             allowed={a.name for a in self.acts.values() if person and person.may(a.role)},
             done=self._done(request),
-            stops=find_stops(state, self.settings) if person else [],
-            **facts,
+            **{"stops": find_stops(state, self.settings) if person else []} | facts,
         )  # fmt: skip
         return HTMLResponse(html, status)
 

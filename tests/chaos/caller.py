@@ -15,6 +15,7 @@ import httpx2
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Refusal, Request, Spent
 from app.admission.limits import Limits
 from app.clock import monotonic, sleep
@@ -53,7 +54,9 @@ def call_until(redis_url: str, gateway: str, rate: float, end: float) -> None:
     client = httpx2.Client(base_url=gateway, timeout=10, trust_env=False)
     ticket = 0
     while monotonic() < end:
-        request = Request(uuid4(), UUID(int=os.getpid()), False, 50, 50, "m", ticket=ticket)
+        request = Request(
+            uuid4(), uuid4(), UUID(int=os.getpid()), False, 50, 50, "m", ticket=ticket
+        )
         try:
             permit = admission.acquire(request, lambda: None)
             if isinstance(permit, Refusal):
@@ -62,8 +65,8 @@ def call_until(redis_url: str, gateway: str, rate: float, end: float) -> None:
                 continue
             ticket = 0
             status = client.post("/v1/chat/completions", json=BODY).status_code
-            outcome = "throttled" if status == 429 else "ok"
-            admission.settle(permit, outcome, tokens=30, cost_micros=30, pause_s=1)
+            verdict = Verdict("pause", 1_000_000) if status == 429 else Verdict("ok")
+            admission.settle(permit, verdict, tokens=30, cost_micros=30)
         except (RedisError, httpx2.HTTPError):
             sleep(0.1)
 

@@ -9,24 +9,36 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
+from app import acts
+from app.acts import Desk, Who
 from app.admission import drift
+from app.admission.bucket import Verdict
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
 from app.admission.scripts import FLEET, windows
 from app.admission.turnstile import Stopping
 from app.clock import monotonic, sleep, utcnow
-from app.models import Agent, AuditEntry, Call
+from app.models import Agent, AuditEntry, Call, Run
 from app.runs import leases, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
 from app.settings import LimitSettings
 from tests.support.factories import make_agents, make_run
 
+OK = Verdict("ok")
+STOP = Verdict("stop", reason="credits_exhausted")
+WRONG_KEY = Verdict("stop", reason="key_refused", is_of_key=True)
+PAUSE = Verdict("pause", 1_000_000)
+LONG_PAUSE = Verdict("pause", 3_000_000_000)
+DROP_MODEL = Verdict("drop_model", runs_to_confirm=2)
+FORBIDDEN = Verdict("stop", reason="forbidden", is_of_key=True, runs_to_confirm=2)
+DAILY = Verdict("stop", 20_000_000_000, "daily_limit")
+
 
 def request(**values) -> Request:
-    made = Request(uuid4(), uuid4(), is_adhoc=False, tokens=100, cost_micros=50, model="m")
+    made = Request(uuid4(), uuid4(), uuid4(), is_adhoc=False, tokens=100, cost_micros=50, model="m")
     return replace(made, **values)
 
 
@@ -48,20 +60,20 @@ def scripts_run(redis) -> int:
 
 def test_two_round_trips_at_once_and_three_when_it_waits(services, redis):
     change(services, rate=10.0, burst=1)
-    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    services.admission.settle(acquire(services), OK, tokens=1, cost_micros=1)
     sleep(0.3)
     before = scripts_run(redis)
-    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    services.admission.settle(acquire(services), OK, tokens=1, cost_micros=1)
     assert scripts_run(redis) - before == 2
     before = scripts_run(redis)
-    services.admission.settle(acquire(services), "ok", tokens=1, cost_micros=1)
+    services.admission.settle(acquire(services), OK, tokens=1, cost_micros=1)
     assert scripts_run(redis) - before == 3
 
 
 def test_settling_twice_counts_once(services, redis):
     permit = acquire(services)
-    assert services.admission.settle(permit, "ok", tokens=70, cost_micros=30)
-    assert not services.admission.settle(permit, "ok", tokens=70, cost_micros=30)
+    assert services.admission.settle(permit, OK, tokens=70, cost_micros=30)
+    assert not services.admission.settle(permit, OK, tokens=70, cost_micros=30)
     assert int(redis.hget(permit.windows.keys[0], f"u:{permit.request.agent_id}")) == 70
 
 
@@ -97,12 +109,12 @@ def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
 
 @pytest.mark.plan(16)
 def test_402_opens_the_breaker_stops_the_scheduler_and_resume_closes_it(services):
-    services.admission.settle(acquire(services), "broke", tokens=0, cost_micros=0)
+    services.admission.settle(acquire(services), STOP, tokens=0, cost_micros=0)
     assert acquire(services).reason == "credits_exhausted"
     state = services.admission.state()
     assert state.breaker == "open"
-    assert allowance(state, services.settings).runs == 0
-    assert "credits exhausted" in allowance(state, services.settings).stopped
+    assert allowance(state, services.settings, utcnow()).runs == 0
+    assert "credits are used up" in allowance(state, services.settings, utcnow()).stopped
     with services.engine.begin() as connection:
         limits = read_limits(connection, services.settings.limits)
     services.admission.put_in_force(limits, close_breaker=True)
@@ -110,13 +122,13 @@ def test_402_opens_the_breaker_stops_the_scheduler_and_resume_closes_it(services
 
 
 def test_one_probe_at_a_time_when_credits_may_be_back(services, redis):
-    services.admission.settle(acquire(services), "broke", tokens=0, cost_micros=0)
+    services.admission.settle(acquire(services), STOP, tokens=0, cost_micros=0)
     redis.hset(FLEET[0], "open", 1)  # long ago
-    assert allowance(services.admission.state(), services.settings).runs == 1
+    assert allowance(services.admission.state(), services.settings, utcnow()).runs == 1
     probe = acquire(services)
     assert isinstance(probe, Permit)
-    assert acquire(services).reason == "credits_probing"
-    services.admission.settle(probe, "ok", tokens=1, cost_micros=1)
+    assert acquire(services).reason == "probing"
+    services.admission.settle(probe, OK, tokens=1, cost_micros=1)
     assert services.admission.state().breaker == "closed"
     assert isinstance(acquire(services), Permit)
 
@@ -125,19 +137,107 @@ def test_one_probe_at_a_time_when_credits_may_be_back(services, redis):
 def test_429_pauses_the_fleet_and_lowers_the_rate(services):
     change(services, rate=100.0, burst=1)
     permit = acquire(services)
-    services.admission.settle(permit, "throttled", tokens=0, cost_micros=0, pause_s=1)
+    services.admission.settle(permit, PAUSE, tokens=0, cost_micros=0)
     state = services.admission.state()
     assert state.effective_rate == 70
-    assert state.throttled_until is not None
+    assert state.rate_limited_until is not None
     began = monotonic()
     assert isinstance(acquire(services), Permit)
     assert 0.8 < monotonic() - began < 1.5
 
 
-def test_refused_key_stops_calls_until_the_key_changes(services):
-    services.admission.settle(acquire(services), "key_refused", tokens=0, cost_micros=0)
+def settle(services, verdict, **values) -> None:
+    services.admission.settle(acquire(services, **values), verdict, tokens=0, cost_micros=0)
+
+
+def test_refused_key_is_probed_and_ends_by_itself_when_it_works_again(services, redis):
+    settle(services, WRONG_KEY)
     assert acquire(services).reason == "key_refused"
-    assert allowance(services.admission.state(), services.settings).runs == 0
+    state = services.admission.state()
+    assert 50 < (state.probe_at - utcnow()).total_seconds() <= 60
+    redis.hset(FLEET[0], "open", 1)  # a minute later
+    settle(services, WRONG_KEY)
+    again = services.admission.state().probe_at - utcnow()
+    assert 110 < again.total_seconds() <= 120, "twice as long"
+    redis.hset(FLEET[0], "open", 1)
+    settle(services, OK)
+    assert services.admission.state().stop_reason is None
+    settle(services, WRONG_KEY)
+    assert (services.admission.state().probe_at - utcnow()).total_seconds() <= 60, "counted anew"
+
+
+def test_a_quota_of_the_day_is_probed_once_an_hour_until_it_begins_anew(services):
+    settle(services, DAILY)
+    state = services.admission.state()
+    assert state.stop_reason == "daily_limit"
+    assert 3_590 < (state.probe_at - utcnow()).total_seconds() <= 3_600
+    assert 19_990 < (state.resets_at - utcnow()).total_seconds() <= 20_000
+
+
+def test_a_403_without_a_reason_stops_nobody_until_a_second_run_sees_it(services):
+    first, second = uuid4(), uuid4()
+    settle(services, FORBIDDEN, run_id=first)
+    settle(services, FORBIDDEN, run_id=first)
+    settle(services, OK, run_id=second)
+    settle(services, FORBIDDEN, run_id=second)
+    assert services.admission.state().stop_reason is None, "an answer in between"
+    settle(services, FORBIDDEN, run_id=first)
+    assert acquire(services).reason == "forbidden"
+
+
+def test_a_model_is_dropped_for_all_when_a_second_run_finds_it_gone(services):
+    first, second = uuid4(), uuid4()
+    settle(services, DROP_MODEL, run_id=first)
+    settle(services, DROP_MODEL, run_id=first)
+    settle(services, OK, model="another")
+    settle(services, DROP_MODEL, run_id=second)
+    assert acquire(services).reason == "model_gone"
+    assert isinstance(acquire(services, model="another"), Permit)
+
+
+def test_resume_and_a_change_of_limits_end_a_long_pause_and_wake_what_snoozes(services):
+    desk = Desk(services.settings, services.engine, services.admission)
+    for act in (
+        lambda: acts.resume(desk, Who("eve", "")),
+        lambda: acts.set_limits(desk, {"rate": 900.0}, Who("eve", "")),
+    ):
+        settle(services, LONG_PAUSE)
+        assert allowance(services.admission.state(), services.settings, utcnow()).runs == 0
+        with services.engine.begin() as connection:
+            (agent,) = make_agents(connection, 1)
+            late = utcnow() + timedelta(days=400)
+            run_id = make_run(connection, agent, state="snoozed", wake_at=late)
+        act()
+        with services.engine.begin() as connection:
+            assert leases.wake(connection) == [run_id]
+            connection.execute(delete(Run))
+        assert services.admission.state().rate_limited_until is None
+        assert isinstance(acquire(services), Permit)
+
+
+def test_a_sleeping_call_ends_at_the_stop_signal_and_gives_its_permit_back(services):
+    change(services, rate=0.3, burst=1)
+    acquire(services)
+    stopping, began = threading.Event(), monotonic()
+    threading.Timer(0.3, stopping.set).start()
+    with pytest.raises(Stopping):
+        services.admission.acquire(request(), lambda: None, stopping)
+    assert monotonic() - began < 2
+    assert services.admission.state().reserved == 1, "only the first"
+
+
+def test_a_budget_refuses_a_model_without_a_price_and_only_then(services):
+    assert isinstance(acquire(services, cost_micros=None), Permit)
+    change(services, budget_day_micros=1_000_000)
+    assert acquire(services, cost_micros=None).reason == "no_price"
+    assert isinstance(acquire(services, cost_micros=None, obeys_budgets=False), Permit)
+    assert isinstance(acquire(services), Permit)
+
+
+def test_refused_key_stops_calls_until_the_key_changes(services):
+    services.admission.settle(acquire(services), WRONG_KEY, tokens=0, cost_micros=0)
+    assert acquire(services).reason == "key_refused"
+    assert allowance(services.admission.state(), services.settings, utcnow()).runs == 0
     services.admission._fingerprint = "another"
     assert isinstance(acquire(services), Permit)
 
@@ -208,9 +308,12 @@ def test_drift_is_found_and_mended_where_nothing_is_under_way(services, redis):
     execute(services, run_id)
     window = windows(utcnow(), services.settings.zone)
     redis.hincrby(window.keys[0], f"u:{agents[0]}", 5_000)
-    held = acquire(services)
-    assert [found.redis - found.ledger for found in upkeep.find_drift(services)] == [5_000]
-    assert upkeep.reconcile_limits(services).repaired == 1
+    held = acquire(services)  # without a row in the ledger
+    found = {d.counter.split()[0]: d.redis - d.ledger for d in upkeep.find_drift(services)}
+    assert found == {"tokens": 100, "micro-dollars": 50} or 5_000 in {
+        d.redis - d.ledger for d in upkeep.find_drift(services)
+    }
+    assert upkeep.reconcile_limits(services).repaired == 1, "not what something is held of"
     services.admission.void(held)
     assert upkeep.find_drift(services) == []
     assert drift.read_counters(redis, window)

@@ -64,7 +64,7 @@ def test_description_is_served_from_here_and_names_every_act(services, base):
     browser = Browser(services, base, Role.VIEWER)
     document = browser.get("/api/v1/openapi.json").json()
     assert "/api/v1/acts/pause" in document["paths"]
-    assert "rate" in document["components"]["schemas"]["AskLimits"]["properties"]
+    assert "rate" in document["components"]["schemas"]["SetLimits"]["properties"]
     assert not [path for path in document["paths"] if not path.startswith("/api/v1")]
     assert "openapi.json" in browser.get("/api").text
     assert browser.client.cookies.get(COOKIE)

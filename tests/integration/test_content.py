@@ -11,7 +11,7 @@ from app.agents.roster_file import Entry
 from app.clock import utcnow
 from app.community import feed
 from app.community.review import decide, list_content
-from app.gateway import Completion, TokenUsage
+from app.gateway import Completion, TokenUsage, Usage
 from app.models import Agent, AuditEntry, Call, Comment, ContentState, Post
 from app.runs.actor import take_turn
 from app.runs.execute import execute
@@ -35,7 +35,7 @@ def say(services, *texts):
 
     def complete(prompt):
         text = left.pop(0) if len(left) > 1 else left[0]
-        return Completion(text, TokenUsage(10, 5))
+        return Completion(text, Usage(TokenUsage(10, 5)))
 
     services.gateway.complete = complete
 
@@ -62,7 +62,10 @@ def run(services, agent):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Buy my C O I N now", None),
+        ("Buy my C O I N now", "holds the banned word 'Coin'"),
+        ("Buy my c0in", "holds the banned word 'Coin'"),
+        ("Buy my co-in now", "holds the banned word 'Coin'"),
+        ("Buy my соin now", "holds the banned word 'Coin'"),
         ("Buy my coin now", "holds the banned word 'Coin'"),
         ("Buy my COÏN now", "holds the banned word 'Coin'"),
         ("Buy my c\u200boin, now", "holds the banned word 'Coin'"),

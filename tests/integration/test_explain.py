@@ -35,7 +35,7 @@ def test_nothing_stops_it(services, ada):
 def test_paused_and_quarantined_agents_say_so(services, ada):
     for state, said in (
         (AgentState.PAUSED, "is paused"),
-        (AgentState.QUARANTINED, "three workers"),
+        (AgentState.QUARANTINED, "went silent three times"),
     ):
         with services.engine.begin() as connection:
             connection.execute(update(Agent).values(state=state))
@@ -73,7 +73,7 @@ def test_pause_of_the_fleet_and_used_up_quota_are_named(services, ada):
         make_run(connection, ada)
     services.admission.put_in_force(changed)
     said = answer(services, ada)  # the cause, though a run waits and the quota is used up, too
-    assert "the fleet is paused until" in said
+    assert "The fleet is paused until" in said
     assert "by test (test): `paceline resume` ends it" in said
 
 

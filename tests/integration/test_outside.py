@@ -161,7 +161,7 @@ def test_bad_profile_from_the_model_is_a_recorded_failure(outside, sandbox):
     sandbox.fault("empty")
     outcome = run(outside, one_agent(outside))
     assert outcome.state == "completed"
-    assert "style: bad_answer: empty content" in outcome.reason
+    assert "style: cut_off: the answer ended at max_tokens" in outcome.reason
     assert rows(outside, StyleProfile.state) == [("generic",)]
 
 

@@ -194,7 +194,7 @@ def test_numbers_of_the_pages_are_those_of_the_ledger(web):
     assert ">a0</a>" in web.get("/usage").text
     assert "completed" in web.get("/agents/a0").text
     lines = web.get("/usage.csv").text.splitlines()
-    assert lines[0].endswith(",cost_micros,unpriced"), "sums, and nothing else"
+    assert lines[0].endswith(",cost_micros,unpriced,cost_unknown_micros"), "sums, and nothing else"
     assert sum(int(line.split(",")[1]) for line in lines[1:]) == requests
 
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from fakeredis import FakeRedis
 
+from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Permit, Refusal, Request, Spent
 from app.admission.limits import Limits
 
@@ -23,15 +24,15 @@ def admission():
 
 
 def ask(admission, agent=1, tokens=30):
-    request = Request(uuid4(), UUID(int=agent), False, tokens, 5, "model")
+    request = Request(uuid4(), uuid4(), UUID(int=agent), False, tokens, 5, "model")
     return admission.acquire(request, lambda: None)
 
 
 def test_permits_settle_once_and_quotas_hold(admission):
     permit = ask(admission)
     assert isinstance(permit, Permit)
-    assert admission.settle(permit, "ok", tokens=80, cost_micros=5)
-    assert not admission.settle(permit, "ok", tokens=80, cost_micros=5)
+    assert admission.settle(permit, Verdict("ok"), tokens=80, cost_micros=5)
+    assert not admission.settle(permit, Verdict("ok"), tokens=80, cost_micros=5)
     refused = ask(admission)
     assert isinstance(refused, Refusal)
     assert refused.reason == "quota"
@@ -42,5 +43,7 @@ def test_counters_are_seeded_from_the_ledger(admission):
 
 
 def test_402_stops_everybody(admission):
-    admission.settle(ask(admission), "broke", tokens=0, cost_micros=0)
+    admission.settle(
+        ask(admission), Verdict("stop", reason="credits_exhausted"), tokens=0, cost_micros=0
+    )
     assert ask(admission, agent=3).reason == "credits_exhausted"

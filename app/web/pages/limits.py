@@ -10,7 +10,7 @@ from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
 from app.runs.stops import read_state
 from app.usage.forecast import as_forecast, forecast_windows
-from app.usage.reports import measure
+from app.usage.reports import measure, read_cut
 from app.web.site import Site
 
 
@@ -24,9 +24,10 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.begin() as connection:
             in_force = read_limits(connection, settings.limits)
             controls = read_controls(connection, settings.controls)
-            budgets = read_budgets(connection, settings, now)
+            cut = read_cut(connection, zone)
+            budgets = read_budgets(connection, settings, now, limits=in_force, cut=cut)
             demand = planned_demand(connection, settings)
-            found = measure(connection, forecast_windows(settings.usage, now, zone), zone)
+            found = measure(connection, forecast_windows(settings.usage, now, zone), zone, cut)
         return site.page(
             "limits.html", request, limits=in_force, controls=controls, budgets=_by_whose(budgets),
             forecast=as_forecast(settings.usage, demand, now, zone, found),

@@ -15,7 +15,7 @@ from app.community.feed import latest_posts
 from app.runs import jobs
 from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
-from app.runs.stops import read_state
+from app.runs.stops import find_stops, read_state, with_who_paused
 from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
 from app.usage.reports import Step, measure, read_cut, series
@@ -84,9 +84,11 @@ def add(router: APIRouter, site: Site) -> None:
             found = read_overview(site, connection, now, cut)
             chart = requests_chart(site, connection, now, cut)
             posts = latest_posts(connection, 5)
+        stops = find_stops(found.admission, site.settings)
         return site.page(
             "overview.html", request, found=found, progress=found.progress, periods=found.periods,
             forecast=found.forecast, chart=chart, posts=posts, state=found.admission,
+            stops=with_who_paused(stops, found.paused_by),
             period_s=site.settings.cycle.period_s,
             patience_s=jobs.longest_silence(site.settings).total_seconds(),
         )  # fmt: skip
