@@ -126,7 +126,16 @@ def rng_for(agent_id: UUID, moment: str) -> Random:
     return Random(f"{agent_id}:{moment}")
 
 
-def expected_calls(settings: ActivitySettings, period_s: float) -> float:
-    """Calls that an average run makes, when every regular post is made."""
+def expected_by_kind(settings: ActivitySettings, period_s: float) -> dict[ActivityKind, float]:
+    """Calls that an average run makes of each kind, when every regular post is made."""
     visits = period_s / settings.visit_every_s if settings.visit_every_s else 0.0
-    return 1 + settings.comment_slots * settings.comment_probability + min(1.0, visits)
+    return {
+        ActivityKind.POST: 1.0,
+        ActivityKind.COMMENT: settings.comment_slots * settings.comment_probability,
+        ActivityKind.CROSS_VISIT: min(1.0, visits),
+    }
+
+
+def expected_calls(settings: ActivitySettings, period_s: float) -> float:
+    """Calls that an average run makes."""
+    return sum(expected_by_kind(settings, period_s).values())

@@ -46,8 +46,6 @@ def _show(books: Books) -> None:
         style = "red" if count else "green"
         data.print(f"  [{style}]{count:>6}[/]  {name.replace('_', ' ')}")
     for name, count in books.uncertain.items():
-        data.print(
-            f"  [dim]{count:>6}  {name.replace('_', ' ')} (not a difference: a worker went silent)[/]"
-        )
+        data.print(f"  [dim]{count:>6}  {name.replace('_', ' ')} (not a difference)[/]")
     data.print()
     data.print("the books are equal" if not books.total else f"{books.total} differences")

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from app.agents.activities import expected_calls
+from app.agents.activities import expected_by_kind, expected_calls
 from app.cli.output import data, print_json
 from app.clock import utcnow
 from app.errors import ConfigError
-from app.settings import get_settings
+from app.runs.asking import models_for
+from app.settings import Settings, get_settings
 from app.usage.projection import Assumptions, Projection, project
 
 
@@ -20,7 +21,9 @@ def plan(
     ] = None,
     tokens_in: Annotated[int, typer.Option(help="LLM tokens per prompt", min=0)] = 50,
     tokens_out: Annotated[int, typer.Option(help="LLM tokens per answer", min=0)] = 100,
-    model: Annotated[str | None, typer.Option(help="Default: the model for posts")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="For all calls; default: the model of each kind of request")
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Calls per second; default: from the settings", min=0.001)
     ] = None,
@@ -35,7 +38,7 @@ def plan(
         calls_per_cycle=calls_per_cycle or expected_calls(settings.activity, period_s),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        model=model or settings.gateway.post_model,
+        models={model: 1.0} if model else _models(settings),
         period_s=period_s,
         rate=rate or settings.limits.rate,
         latency_s=latency,
@@ -55,10 +58,26 @@ def plan(
         )
 
 
+def _models(settings: Settings) -> dict[str, float]:
+    """The models as they are configured, each by the calls that go to it."""
+    found: dict[str, float] = {}
+    for kind, calls in expected_by_kind(settings.activity, settings.cycle.period_s).items():
+        if calls:
+            model = models_for(kind, settings.gateway)[0]
+            found[model] = found.get(model, 0.0) + calls
+    return found
+
+
+def _price(micros: int | None) -> str:
+    return (
+        "no known price (set PACELINE_USAGE__PRICES)" if micros is None else f"${micros / 1e6:,.2f}"
+    )
+
+
 def _show(found: Projection) -> None:
     given = found.assumptions
-    cost = found.cost_micros_month
-    price = "no known price" if cost is None else f"${cost / 1e6:,.2f}"
+    by_model = ", ".join(f"{model} {_price(cost)}" for model, cost in found.costs.items())
+    total = f"{_price(found.cost_micros_month)} per 30 days" if len(found.costs) > 1 else ""
     rows = {
         "assumed": f"{given.agents:,} agents, {given.calls_per_cycle:.2f} calls each per "
         f"{given.period_s:g} s cycle, {given.tokens_in} + {given.tokens_out} tokens per call, "
@@ -66,7 +85,9 @@ def _show(found: Projection) -> None:
         "calls": f"{found.calls_cycle:,.0f} per cycle, {found.calls_hour:,.0f} per hour, "
         f"{found.calls_day:,.0f} per day, {found.calls_month:,.0f} per 30 days",
         "tokens": f"{found.tokens_in_month:,} in and {found.tokens_out_month:,} out per 30 days",
-        "cost": f"{price} per 30 days on {given.model}, at today's list price",
+        "cost": f"{total}: {by_model}, at today's list price"
+        if total
+        else f"{by_model} per 30 days, at today's list price",
         "cap": f"{found.demand_rate:.2f} of {given.rate:g} calls/s; a cycle is done after "
         f"{found.finish_s:.0f} s; room for {found.largest_fleet:,} agents",
         "workers": f"{found.calls_at_once} calls at once: {found.workers} worker processes of "

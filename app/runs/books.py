@@ -14,12 +14,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Select, func, select
 
 from app.admission.circuit import StoreAway
+from app.clock import utcnow
 from app.gateway.tally import Answered, SandboxTally
 from app.models import Call, CallStatus, Comment, Post, Run
 from app.runs.services import Services
 from app.runs.states import OPEN
 from app.runs.upkeep import find_drift
 from app.usage import rollups
+from app.usage.calls import count_usage_problems
 
 RECENT_DAYS = 35
 """The frozen days that the periodic check compares: what the pages show."""
@@ -62,6 +64,8 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
         if is_whole and not books.ledger_rows:
             query = select(func.count()).select_from(Call)
             books.ledger_rows = connection.execute(query).scalar_one()
+        since = began or utcnow() - timedelta(days=1)
+        books.uncertain["usage_contradicts_itself"] = count_usage_problems(connection, since)
     try:
         # A counter may be ahead of the ledger for the moment between two commits: look twice.
         first = {(drift.counter, drift.redis, drift.ledger) for drift in find_drift(services)}

@@ -1,6 +1,7 @@
 """What a fleet would call for and cost, before it is scaled. Pure arithmetic on stated assumptions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,13 +13,15 @@ DAYS_A_MONTH = 30
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What the projection rests on; tokens are LLM tokens per call."""
+    """What the projection rests on; tokens are LLM tokens per call. `models` has each model's part of the
+    calls, by weight.
+    """
 
     agents: int
     calls_per_cycle: float
     tokens_in: int
     tokens_out: int
-    model: str
+    models: Mapping[str, float]
     period_s: float
     rate: float
     latency_s: float
@@ -27,7 +30,9 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The fleet in numbers. `cost_micros_month` is None for a model without a known price."""
+    """The fleet in numbers. `cost_micros_month` is None when one of its models has no known price; `costs` has
+    the cost of each model.
+    """
 
     assumptions: Assumptions
     calls_cycle: float
@@ -37,6 +42,7 @@ class Projection:
     tokens_in_month: int
     tokens_out_month: int
     cost_micros_month: int | None
+    costs: dict[str, int | None]
     finish_s: float
     demand_rate: float
     largest_fleet: int
@@ -62,6 +68,18 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
     per_cycle = given.agents * given.calls_per_cycle
     month = per_cycle * DAYS_A_MONTH * 86_400 / given.period_s
     tokens_in, tokens_out = round(month * given.tokens_in), round(month * given.tokens_out)
+    whole = sum(given.models.values())
+    costs = {
+        model: cost_micros(
+            model,
+            round(tokens_in * weight / whole),
+            round(tokens_out * weight / whole),
+            at,
+            settings,
+        )
+        for model, weight in given.models.items()
+    }
+    known = [cost for cost in costs.values() if cost is not None]
     demand = per_cycle / given.period_s
     at_once = math.ceil(min(given.rate, demand) * given.latency_s)
     return Projection(
@@ -72,7 +90,8 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
         calls_month=month,
         tokens_in_month=tokens_in,
         tokens_out_month=tokens_out,
-        cost_micros_month=cost_micros(given.model, tokens_in, tokens_out, at, settings),
+        cost_micros_month=sum(known) if len(known) == len(costs) else None,
+        costs=costs,
         finish_s=per_cycle / given.rate + given.latency_s,
         demand_rate=demand,
         largest_fleet=int(given.rate * given.period_s / given.calls_per_cycle + 1e-9),

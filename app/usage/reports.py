@@ -288,7 +288,8 @@ def spent_by_community(
     where nobody knows, what was reserved for them.
     """
     cut = cut or read_cut(connection, zone)
-    parts, given = [], {}
+    parts: list[str] = []
+    given: dict[str, object] = {}
     for n, start in enumerate(starts):
         part = f"""
           select {n} as n, a.community_id, sum(u.cost) from (

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from typer.main import get_command
 
 from app.cli.main import app
+from app.kinds import KINDS
 from app.settings import variables
 from tests.house import plan
 
@@ -77,6 +78,32 @@ def _commands(command, path):
         yield from _commands(child, [*path, name])
 
 
+def answers_page() -> str:
+    """The table of app/kinds.py."""
+    head = [
+        "# Gateway answers",
+        "",
+        "Whom each kind of answer stops, what becomes of the request, what is billed, and what ends it. The",
+        "names stand in the ledger (`error_code`), in incidents, alerts, pages and metrics. An error is told by",
+        "its status and by the fields that name it (`error.code`, `type`, `status`, `details[].reason`), never",
+        "by words within its message. The same error within a 200 is read as that error.",
+        "",
+        '"Billed" is what counts where the answer sends no usage: the reservation, or nothing. Usage and cost',
+        "that an answer does send are always recorded. Written by `make docs` from `app/kinds.py`.",
+        "",
+        "| name | what it means | stops | calls in all | billed | runs that must see it | ends with |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = [
+        f"| `{kind.code}` | {kind.title} | {kind.reach} | {kind.attempts} | "
+        f"{'the reservation' if kind.is_billable else 'nothing'} | "
+        f"{kind.runs_to_confirm if kind.effect != 'failed' else ''} | {kind.ends} |"
+        for kind in KINDS
+    ]
+    mends = [f"* `{kind.code}`: {kind.mend}" for kind in KINDS if kind.mend]
+    return "\n".join([*head, *rows, "", "## What you do", "", *mends]) + "\n"
+
+
 def _plain(default: object) -> str:
     if default is None or isinstance(default, SecretStr):
         return ""
@@ -93,6 +120,7 @@ FILES: dict[str, Callable[[], str]] = {
     ".env.example": env_example,
     "docs/settings.md": settings_page,
     "docs/cli.md": cli_page,
+    "docs/gateway-answers.md": answers_page,
     "docs/plan-coverage.md": plan.page,
 }
 

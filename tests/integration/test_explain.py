@@ -74,7 +74,7 @@ def test_pause_of_the_fleet_and_used_up_quota_are_named(services, ada):
     services.admission.put_in_force(changed)
     said = answer(services, ada)  # the cause, though a run waits and the quota is used up, too
     assert "The fleet is paused until" in said
-    assert "by test (test): `paceline resume` ends it" in said
+    assert "by test: test. `paceline resume` ends it" in said
 
 
 def test_used_up_budget_is_named_and_what_follows_from_it(services, ada):

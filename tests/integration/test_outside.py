@@ -158,7 +158,7 @@ def test_style_that_cannot_be_learned_is_generic_with_a_reason_and_not_asked_for
 
 
 def test_bad_profile_from_the_model_is_a_recorded_failure(outside, sandbox):
-    sandbox.fault("empty")
+    sandbox.fault("empty", count=2)
     outcome = run(outside, one_agent(outside))
     assert outcome.state == "completed"
     assert "style: cut_off: the answer ended at max_tokens" in outcome.reason

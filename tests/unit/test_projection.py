@@ -14,7 +14,9 @@ PLAN = {"agents": 100, "calls_per_cycle": 2.5, "tokens_in": 50, "tokens_out": 10
 
 @pytest.mark.plan(12)
 def test_requirement_12_projection_reproduces_the_plan():
-    found = project(Assumptions(model="google/gemini-2.5-flash", **PLAN), NOW, UsageSettings())
+    found = project(
+        Assumptions(models={"google/gemini-2.5-flash": 1}, **PLAN), NOW, UsageSettings()
+    )
     assert (found.calls_cycle, found.calls_hour) == (250, 3_000)
     assert (found.calls_day, found.calls_month) == (72_000, 2_160_000)
     assert (found.tokens_in_month, found.tokens_out_month) == (108_000_000, 216_000_000)
@@ -25,16 +27,31 @@ def test_requirement_12_projection_reproduces_the_plan():
 
 @pytest.mark.plan(52)
 def test_lite_model_and_unknown_model():
-    lite = project(Assumptions(model="google/gemini-2.5-flash-lite", **PLAN), NOW, UsageSettings())
+    lite = project(
+        Assumptions(models={"google/gemini-2.5-flash-lite": 1}, **PLAN), NOW, UsageSettings()
+    )
     assert lite.cost_micros_month == 97_200_000
     assert (
-        project(Assumptions(model="nobody/knows", **PLAN), NOW, UsageSettings()).cost_micros_month
+        project(
+            Assumptions(models={"nobody/knows": 1}, **PLAN), NOW, UsageSettings()
+        ).cost_micros_month
         is None
     )
 
 
+def test_each_kind_of_request_is_priced_on_its_own_model():
+    models = {"google/gemini-2.5-flash": 1.0, "google/gemini-2.5-flash-lite": 1.5}
+    found = project(Assumptions(models=models, **PLAN), NOW, UsageSettings())
+    assert list(found.costs.values()) == [572_400_000 * 4 // 10, 97_200_000 * 6 // 10]
+    assert found.cost_micros_month == sum(found.costs.values())
+    odd = project(Assumptions(models=models | {"nobody/knows": 1}, **PLAN), NOW, UsageSettings())
+    assert (odd.cost_micros_month, odd.costs["nobody/knows"]) == (None, None)
+
+
 @pytest.mark.parametrize(("agents", "gap"), [(480, 1), (481, 3), (1_000, 4)])
 def test_what_the_cap_cannot_serve_is_said_with_the_longest_gap(agents, gap):
-    found = project(Assumptions(model="m", **(PLAN | {"agents": agents})), NOW, UsageSettings())
+    found = project(
+        Assumptions(models={"m": 1}, **(PLAN | {"agents": agents})), NOW, UsageSettings()
+    )
     assert found.is_feasible == (gap == 1)
     assert found.longest_gap_cycles == gap

@@ -136,8 +136,8 @@ async def _misbehave(
     send: Send,
 ) -> None:
     status = fault.status if fault.kind == "status" else 200
-    used = (tokens, 16) if fault.kind in ("empty", "half", "trickle") else (0, 0)
-    sandbox.record(request_id, arrived_ns, status, model, used)
+    used = (tokens, 16) if fault.kind in ("empty", "half", "trickle") else tuple(fault.tokens)
+    sandbox.record(request_id, arrived_ns, status, model, (used[0], used[1]))
     await _send_fault(
         fault, json.dumps(_completion(request_id, model, "", tokens, 16)).encode(), send
     )

@@ -28,7 +28,7 @@ class Rules:
 class Fault:
     """A scripted fault for the next `count` calls (POST /sandbox/faults).
 
-    kind: status (answers `status` with `body`), hang (silent for `seconds`), garbage (200, not
+    kind: status (answers `status` with `body`, which it counts as `tokens`, input and output), hang (silent for `seconds`), garbage (200, not
     JSON), half (stops in mid-body), empty (200, no content), trickle (a byte a second).
     """
 
@@ -38,6 +38,7 @@ class Fault:
     body: str = '{"error":{"message":"scripted fault"}}'
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 3600.0
+    tokens: tuple[int, int] = (0, 0)
     model: str | None = None
     face: str = "gateway"
     """Who misbehaves: gateway, twitterapi or x; hang and half work for all, model for the gateway only."""

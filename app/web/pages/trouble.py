@@ -10,6 +10,7 @@ from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
 from app.alerts.rules import rules
 from app.audit_log import list_changes
+from app.kinds import BY_CODE
 from app.runs import jobs, leases
 from app.runs.stops import read_state
 from app.web.site import Site
@@ -23,7 +24,9 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/incidents")
     def incidents(request: Request) -> HTMLResponse:
         with site.engine.connect() as connection:
-            return site.page("incidents.html", request, incidents=list_incidents(connection))
+            return site.page(
+                "incidents.html", request, incidents=list_incidents(connection), kinds=BY_CODE
+            )
 
     @router.get("/alerts")
     def alerts(request: Request) -> HTMLResponse:
