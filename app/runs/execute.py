@@ -137,8 +137,12 @@ def _work(services: Services, actor: Actor) -> Outcome | None:
 def _fail_waiting(services: Services, run_id: UUID, error: SQLAlchemyError) -> None:
     """End a run whose turn cannot even begin: its message would be sent again for ever."""
     log.exception("run.refused_by_database", run_id=str(run_id))
-    with services.engine.begin() as connection:
-        leases.fail_waiting(connection, run_id, f"PostgreSQL refused its turn ({describe(error)})")
+    reason = f"PostgreSQL refused its turn ({describe(error)})"
+    try:
+        with services.engine.begin() as connection:
+            leases.fail_waiting(connection, run_id, reason)
+    except SQLAlchemyError:
+        log.exception("run.not_ended", run_id=str(run_id))
 
 
 def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) -> Outcome | None:
