@@ -1,7 +1,7 @@
 """HTTP with an end: one deadline for connect, headers and body, and a bound on the decoded size.
 
-httpx has a timeout for each read, so a server that sends one byte a second, or `102 Processing` for ever, holds
-a thread without end. And it decodes a compressed answer without a bound: 1 MB of gzip can become a gigabyte.
+httpx has a timeout for each read. So a server that sends one byte a second, or `102 Processing` for ever,
+holds a thread without end. And httpx decodes a compressed answer without a bound: 1 MB can become a gigabyte.
 """
 
 import ssl

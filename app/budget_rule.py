@@ -1,5 +1,5 @@
-"""When a budget is used up. The same rule stands in app/admission/lua/admit.lua, and a property test holds both
-to app/admission/bucket.py.
+"""When a budget is used up. app/admission/lua/admit.lua has the same rule, and a property test holds it to
+app/admission/bucket.py.
 """
 
 

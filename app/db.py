@@ -148,8 +148,8 @@ def _ask_if_idle(connection: Any, record: Any, _: object) -> None:
 
 
 PASSING = ("08", "40001", "40P01", "25006", "57P", "53300", "53400")
-"""SQLSTATEs of trouble that ends by itself, by their beginnings: a connection that is lost, a transaction that
-lost a race, a server that takes no writes or no more connections, one that is shutting down.
+"""SQLSTATEs of trouble that ends by itself, by their beginnings: a lost connection, a lost race between
+transactions, a server that takes no writes or no more connections, one that is shutting down.
 """
 
 

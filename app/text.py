@@ -22,7 +22,7 @@ _EMOJI = (
     rf"|{_ELEMENT}(?:\u200D{_ELEMENT}){{0,8}}"
     ")"
 )
-"""A well-formed emoji sequence (UTS 51). Only within one do ZWJ, variation selectors and tags mean something."""
+"""A well-formed emoji sequence (UTS 51). ZWJ, variation selectors and tags mean something only within one."""
 
 _HIDDEN = r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cs}\p{Cn}\p{Co}\u2800\U0001D159\uFFF9-\uFFFB]"
 """What shows nothing: formatting, control, unassigned and private characters, and the blanks that pass for

@@ -1,4 +1,4 @@
-"""The input of each action: its fields with their bounds, for the form, the JSON body and the command line."""
+"""The input of each action: its fields with their bounds, for forms, JSON bodies and the command line."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar

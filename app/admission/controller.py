@@ -40,8 +40,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One attempt that wants to be made; tokens and cost are what it may take at most. `cost_micros` None: the
-    model has no known price, so no budget can hold it.
+    """One attempt that wants to be made; tokens and cost are what it may take at most. `cost_micros` is None
+    when the model has no known price: no budget can hold it.
     """
 
     id: UUID

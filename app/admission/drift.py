@@ -34,7 +34,7 @@ Counters = dict[tuple[str, str, str, str], tuple[int, int]]
 
 
 def read_counters(redis: Redis, window: Windows) -> Counters:
-    """Every counter as (name, key, field of used, field of held) -> (used, held). Read it before the ledger."""
+    """Every counter as (name, key, field of used, field of held) -> (used, held). Read before the ledger."""
     quota, day, month = window.keys
     found: Counters = {}
     tokens = _numbers(redis, quota)

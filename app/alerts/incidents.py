@@ -83,8 +83,8 @@ def fold(connection: Connection) -> Folded:
 
 
 def _is_over(kind: Kind) -> ColumnElement[bool]:
-    """A stop is over when a call is answered, not when nobody asks: probes are far apart. A pause after 429 is
-    over then, too, or when it cannot last any longer.
+    """A stop is over when a call is answered, not when nobody asks: probes are far apart. A pause after 429
+    is over then, too, or when it cannot last any longer.
     """
     answered = exists().where(Call.status == CallStatus.OK, Call.created_at > Incident.last_at)
     if kind.effect is Effect.PAUSE:

@@ -10,7 +10,8 @@ from app import kinds
 from app.bounded_http import PLAIN, BoundedTransport
 from app.clock import utcnow
 from app.gateway import Completion, GatewayFault, Prompt
-from app.gateway.answers import read_answer, read_fault, refused_parameter
+from app.gateway.answers import read_answer
+from app.gateway.faults import read_fault, refused_parameter
 from app.gateway.parameters import Parameters
 from app.settings import GatewaySettings, is_lovable
 

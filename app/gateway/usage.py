@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from app.gateway import TokenUsage, Usage
+from app.text import storable
 
 COST_MAX_USD = 10_000.0
 INPUT = ("prompt_tokens", "input_tokens")
@@ -36,7 +37,7 @@ def read_usage(data: Any, tokens_max: int) -> Usage:
             for group, part in (_CACHED, _REASONING)
             if (value := _part_as_sent(usage, group, part)) is not None
         }
-        problem = _storable(f"{', '.join(dict.fromkeys(told))}: {sent}")
+        problem = storable(f"{', '.join(dict.fromkeys(told))}: {sent}", PROBLEM_MAX)
     return Usage(tokens, cost, problem)
 
 
@@ -117,7 +118,3 @@ def _cost(value: Any, told: list[str]) -> int | None:
         told.append("unreadable")
         return None
     return round(dollars * 1e6)
-
-
-def _storable(text: str) -> str:
-    return text[:PROBLEM_MAX].encode("utf-8", "replace").decode().replace("\x00", " ")

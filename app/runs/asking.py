@@ -18,7 +18,7 @@ from app.log import get_logger
 from app.models import PostKind
 from app.runs import writing
 from app.runs.actor import Actor
-from app.runs.calling import Question
+from app.runs.attempt import Question
 from app.runs.services import Services
 from app.settings.groups import GatewaySettings
 from app.sources import SourceDown, SourceFault, SourceRateLimited

@@ -1,4 +1,4 @@
-"""Budgets and what is spent of them, by the ledger. The one reading for alerts, pages, command line and metrics."""
+"""Budgets and what is spent of them by the ledger, for alerts, pages, command line and metrics alike."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +19,8 @@ FLEET = "fleet"
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget in micro-dollars. `spent` is what calls cost, with what is reserved where nobody knows; `limit` 0
-    is none; `period` is day or month, `when` names the one that is running (2026-11 for a month).
+    """A budget in micro-dollars. `spent` is what calls cost, with what is reserved where nobody knows.
+    A `limit` of 0 is none. `period` is day or month, `when` names the one that is running, like 2026-11.
     """
 
     of: str
@@ -74,7 +74,7 @@ def read_budgets(
 
 
 def price_problem(settings: Settings, now: datetime) -> str | None:
-    """What a person must know who sets a budget: models that no budget can hold. None when all have a price."""
+    """Say which models no budget can hold, because they have no price; None when all have one."""
     models = models_without_price(settings.gateway.every_model, now, settings.usage)
     if not models:
         return None

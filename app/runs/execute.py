@@ -26,7 +26,8 @@ from app.models import AgentState, OverBudget, RunState
 from app.runs import leases, writing
 from app.runs.actor import Actor, take_turn
 from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
-from app.runs.calling import Answered, Later, LeaseLost, Stopped, Turn, ask
+from app.runs.calling import Answered, Later, Stopped, Turn, ask
+from app.runs.leases import LeaseLost
 from app.runs.services import Services
 
 log = get_logger(__name__)
@@ -146,8 +147,8 @@ def _fail_waiting(services: Services, run_id: UUID, error: SQLAlchemyError) -> N
 
 
 def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) -> Outcome | None:
-    """Snooze the run until its turn, or end it if that would be after its cycle. It looks again after a minute
-    at the latest, because what it waits for may end sooner.
+    """Snooze the run until its turn, or end it if that would be after its cycle. It looks again after a
+    minute at the latest, because what it waits for may end sooner.
     """
     held, wait = actor.claim, min(timedelta(seconds=later.wait_s), LONGEST_SNOOZE)
     too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at

@@ -107,8 +107,8 @@ def _agent(state: str) -> Finding:
     says = {
         AgentState.ACTIVE: "takes part in cycles",
         AgentState.PAUSED: "is paused: `paceline agents resume` lets it go on",
-        AgentState.QUARANTINED: "is quarantined, because the worker of its run went silent three times: look at "
-        "the workers' logs, then run `paceline agents resume`",
+        AgentState.QUARANTINED: "is quarantined, because the worker of its run went silent three times: look "
+        "at the workers' logs, then run `paceline agents resume`",
     }
     return Finding("agent", says[AgentState(state)], state != AgentState.ACTIVE)
 

@@ -37,6 +37,10 @@ class Claim:
         return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
 
 
+class LeaseLost(Exception):
+    """Another worker has the run now, or a person cancelled it."""
+
+
 _HELD = update(Run).where(
     Run.id == bindparam("run_id"),
     Run.attempt == bindparam("held_attempt"),
@@ -187,8 +191,8 @@ def wake_all(connection: Connection) -> int:
 
 
 def cancel(connection: Connection, run_ids: Sequence[UUID], reason: str) -> list[UUID]:
-    """Skip open runs, also those that are running: their workers' next write finds the run taken away, so they
-    stop between two calls. Returns those that were open.
+    """Skip open runs; return those that were open. The worker of a running one finds at its next write that
+    the run is no longer its own, so it stops between two calls.
     """
     cancelled = connection.execute(
         update(Run)

@@ -1,7 +1,7 @@
 """How much the scheduler may start now: the cap, less what admission says stands against it.
 
-A 402 or a refused key stops the scheduler, not only the calls: no run is made that could not call. When a probe
-is due, one run is made, which is the probe.
+A 402 or a refused key stops the scheduler, not only the calls: no run is made that could not call. When a
+probe is due, one run is made, which is the probe.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""What holds calls back now, with what ends it. One list for `status`, `up`, `doctor`, `explain`, every page, the
-API and the scheduler.
+"""What holds calls back now, with what ends it. One list for `status`, `up`, `doctor`, `explain`, every page
+and the scheduler.
 """
 
 from dataclasses import dataclass, replace

@@ -30,8 +30,8 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The fleet in numbers. `cost_micros_month` is None when one of its models has no known price; `costs` has
-    the cost of each model.
+    """The fleet in numbers. `cost_micros_month` is None when one of its models has no known price; `costs`
+    has the cost of each model.
     """
 
     assumptions: Assumptions

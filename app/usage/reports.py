@@ -109,8 +109,8 @@ _CUT = text("""
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
-    coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros, (status = 'ok' and cost_micros is null)::int
-    as unpriced
+    coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros,
+    (status = 'ok' and cost_micros is null)::int as unpriced
   from paceline.ai_request_log where created_at >= :open_from and created_at < :until
 """
 _FLEET = f"""
@@ -284,8 +284,8 @@ def spent_by_community(
     zone: ZoneInfo,
     cut: datetime | None = None,
 ) -> list[dict[UUID, int]]:
-    """Micro-dollars that count against budgets since each of some midnights, by community: what calls cost and,
-    where nobody knows, what was reserved for them.
+    """Micro-dollars that count against budgets since each of some midnights, by community: what calls cost
+    and, where nobody knows, what was reserved for them.
     """
     cut = cut or read_cut(connection, zone)
     parts: list[str] = []

@@ -81,7 +81,7 @@ STOPS = [
     (429, {"error": {"type": "insufficient_quota", "message": "pay"}}, kinds.CREDITS_EXHAUSTED),
     (200, {"choices": None, "error": {"code": 402}}, kinds.CREDITS_EXHAUSTED),
     (401, {"type": "unauthorized", "message": ""}, kinds.KEY_REFUSED),
-    (400, {"error": {"code": 400, "message": "API key not valid", "details": [{"reason": "API_KEY_INVALID"}]}},
+    (400, {"error": {"code": 400, "message": "no", "details": [{"reason": "API_KEY_INVALID"}]}},
      kinds.KEY_REFUSED),
     (403, {"error": {"code": 403, "message": "Key limit exceeded (daily limit)"}}, kinds.KEY_LIMIT),
     (429, {"error": {"details": [{"violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}},
@@ -124,10 +124,12 @@ def test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end(
     assert find_stops(services.admission.state(), services.settings) == []
     assert audit(services, sandbox).total == 0
     with services.engine.begin() as connection:
-        connection.execute(update(Incident).values(
+        connection.execute(
+            update(Incident).values(
                 last_at=Incident.last_at - timedelta(minutes=3),
                 opened_at=Incident.opened_at - timedelta(minutes=3),
-            ))
+            )
+        )
         connection.execute(
             update(Call).where(Call.status == "error").values(
                 created_at=Call.created_at - timedelta(minutes=3))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app import kinds
 from app.gateway import Completion, GatewayFault, TokenUsage, Usage
-from app.gateway.answers import read_answer, read_fault, without_thoughts
+from app.gateway.answers import read_answer, without_thoughts
+from app.gateway.faults import read_fault
 from app.gateway.retry import RETRY_AFTER_MAX_S
 from app.kinds import Kind, Reach
 
@@ -58,7 +59,7 @@ MODERATED = {
 }
 GOOGLE_KEY = {
     "error": {
-        "code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT",
+        "code": 400, "message": "API key not valid. Pass a valid API key.", "status": "INVALID_ARGUMENT",
         "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
     }
 }  # fmt: skip

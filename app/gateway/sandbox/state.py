@@ -28,8 +28,9 @@ class Rules:
 class Fault:
     """A scripted fault for the next `count` calls (POST /sandbox/faults).
 
-    kind: status (answers `status` with `body`, which it counts as `tokens`, input and output), hang (silent for `seconds`), garbage (200, not
-    JSON), half (stops in mid-body), empty (200, no content), trickle (a byte a second).
+    kind: status (answers `status` with `body`, and counts it as `tokens`: input, output), hang (silent for
+    `seconds`), garbage (200, not JSON), half (stops in mid-body), empty (200, no content), trickle (a byte
+    a second).
     """
 
     kind: str

@@ -1,0 +1,213 @@
+"""One call that has its permit and its ledger row: call -> close the row, and on success store the effect
+with it (one statement) -> settle the reservation. Whatever comes of the call is recorded and settled once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from opentelemetry.trace import Span
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import kinds, tracing
+from app.admission.bucket import Verdict
+from app.admission.controller import Permit
+from app.clock import monotonic, utcnow
+from app.db import borrowed, describe, is_passing, sqlstate
+from app.gateway import Completion, GatewayFault, Prompt
+from app.log import get_logger, log_context
+from app.models import CallStatus
+from app.runs import writing
+from app.runs.leases import Claim, LeaseLost
+from app.runs.services import Services
+from app.runs.writing import Stored
+from app.statements import Statement
+from app.usage import calls
+from app.usage.prices import cost_micros
+
+log = get_logger(__name__)
+
+BACKOFF_MAX_S = 4.0
+LOST_A_RACE = ("40001", "40P01")
+STORE_TRIES = 3
+"""A serialization failure or a deadlock is tried again at once: the answer is paid for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask, and what becomes of the answer."""
+
+    messages: Sequence[dict[str, str]]
+    fit: Callable[[str], Any]
+    """Makes the answer's text fit to store; raises ValueError when there is nothing in it."""
+    store: Statement
+    """Stores that, as it closes the call: one of app.runs.writing."""
+    values: Callable[[Any], dict[str, Any]]
+    """What is stored, from what `fit` made."""
+    is_json: bool = False
+
+
+def make_call(
+    services: Services,
+    held: Claim,
+    permit: Permit,
+    call: calls.OpenedCall,
+    question: Question,
+    failures: int,
+    max_tokens: int,
+) -> str | None:
+    """Make the call that has its permit and its row; whatever comes of it is recorded and settled."""
+    gateway = services.settings.gateway
+    prompt = Prompt(
+        call.id, call.model, list(question.messages), max_tokens,
+        gateway.reasoning.get(call.model), question.is_json,
+    )  # fmt: skip
+    about = {
+        tracing.OPERATION: "chat", tracing.MODEL: call.model, tracing.REQUEST: call.id,
+        tracing.RUN: held.run_id, tracing.PROVIDER: call.model.partition("/")[0],
+    }  # fmt: skip
+    with log_context(request_id=str(call.id)), tracing.span(f"chat {call.model}", about) as span:
+        return _converse(services, held, permit, call, question, prompt, failures, span)
+
+
+def _converse(
+    services: Services,
+    held: Claim,
+    permit: Permit,
+    call: calls.OpenedCall,
+    question: Question,
+    prompt: Prompt,
+    failures: int,
+    span: Span,
+) -> str | None:
+    began = monotonic()
+    try:
+        completion = services.gateway.complete(prompt)
+        try:
+            answer = question.fit(completion.text)
+        except ValueError as why:
+            raise GatewayFault(
+                kinds.EMPTY_ANSWER, str(why), http_status=200, usage=completion.usage
+            ) from None
+    except GatewayFault as fault:
+        result = _result(services, call.model, fault, began)
+        tracing.tell(span, _told(result), fault.code)
+        with borrowed(services.autocommit) as connection:
+            writing.close_call(connection, call, result)
+        log.info("call.ended", model=call.model, error=fault.code, latency_ms=result.latency_ms)
+        _settle(services, permit, _verdict(fault, failures), result)
+        raise
+    result = _result(services, call.model, completion, began)
+    tracing.tell(span, _told(result))
+    try:
+        stored = _store(services, held, call, result, question, answer)
+    except Exception as error:
+        if isinstance(error, SQLAlchemyError) and is_passing(error):
+            raise
+        log.exception("call.not_stored", model=call.model)
+        _close_unstored(services, call, result)
+        _settle(services, permit, Verdict("ok"), result)
+        said = (
+            f"PostgreSQL refused it ({describe(error)})"
+            if isinstance(error, SQLAlchemyError)
+            else f"internal error: {error!r}"
+        )
+        raise GatewayFault(kinds.NOT_STORED, said[:400]) from error
+    log.info(
+        "call.ended", model=call.model, tokens=result.tokens_used, latency_ms=result.latency_ms
+    )
+    _settle(services, permit, Verdict("ok"), result)
+    if not stored.is_ours:  # its spend is recorded, but the effect was not ours to store
+        raise LeaseLost
+    return stored.note
+
+
+def _store(
+    services: Services,
+    held: Claim,
+    call: calls.OpenedCall,
+    result: calls.Result,
+    question: Question,
+    answer: Any,
+) -> Stored:
+    """Close the call and store its effect in one statement; a lost race is tried again."""
+    lease = timedelta(seconds=services.settings.worker.lease_s)
+    effect = question.values(answer)
+    for tries_left in reversed(range(STORE_TRIES)):
+        try:
+            with borrowed(services.autocommit) as connection:
+                return writing.store(connection, held, lease, call, result, question.store, effect)
+        except SQLAlchemyError as error:
+            if sqlstate(error) not in LOST_A_RACE or not tries_left:
+                raise
+    raise AssertionError  # the last try returns or raises
+
+
+def _close_unstored(services: Services, call: calls.OpenedCall, result: calls.Result) -> None:
+    """Close a call whose answer cannot be stored, with its cost, in a statement of its own."""
+    closed = replace(result, status=CallStatus.ERROR, error_code=kinds.NOT_STORED.code)
+    try:
+        with borrowed(services.autocommit) as connection:
+            writing.close_call(connection, call, closed)
+    except SQLAlchemyError as error:
+        if is_passing(error):
+            raise
+        log.exception("call.not_closed")  # the row counts what was reserved
+
+
+def _verdict(fault: GatewayFault, failures: int) -> Verdict:
+    """What a fault means for other calls."""
+    kind, span_s = fault.kind, 0.0
+    if kind.effect is kinds.Effect.PAUSE:
+        span_s = max(fault.retry_after_s or 0.0, min(BACKOFF_MAX_S, 2.0**failures))
+    elif kind.effect is kinds.Effect.STOP and fault.resets_at is not None:
+        span_s = max(1.0, (fault.resets_at - utcnow()).total_seconds())
+    is_of_key = kind.reach is kinds.Reach.KEY
+    return Verdict(kind.effect, int(span_s * 1e6), kind.code, is_of_key, kind.runs_to_confirm)
+
+
+def _told(result: calls.Result) -> dict[str, Any]:
+    return {
+        tracing.HTTP_STATUS: result.http_status, tracing.TOKENS_INPUT: result.tokens_input,
+        tracing.TOKENS_OUTPUT: result.tokens_output,
+    }  # fmt: skip
+
+
+def _settle(services: Services, permit: Permit, verdict: Verdict, result: calls.Result) -> None:
+    """Turn the reservation into what the ledger row counts: known, or reserved, or nothing."""
+    tokens, cost = result.tokens_used, result.cost_micros
+    if not result.may_be_billed:
+        tokens, cost = tokens or 0, cost or 0
+    services.admission.settle(permit, verdict, tokens=tokens, cost_micros=cost)
+
+
+def _result(
+    services: Services, model: str, answer: Completion | GatewayFault, began: float
+) -> calls.Result:
+    usage, is_ok = answer.usage, isinstance(answer, Completion)
+    result = calls.Result(
+        status=CallStatus.OK if is_ok else CallStatus.ERROR,
+        latency_ms=round((monotonic() - began) * 1000),
+        error_code=None if isinstance(answer, Completion) else answer.code,
+        http_status=200 if isinstance(answer, Completion) else answer.http_status,
+        cost_micros=usage.cost_micros,
+        cost_reported=usage.cost_micros,
+        usage_problem=usage.problem,
+    )
+    tokens = usage.tokens
+    if tokens is None:
+        return result
+    if result.cost_micros is None:
+        priced = cost_micros(
+            model, tokens.input, tokens.output, utcnow(), services.settings.usage,
+            cached=tokens.cached or 0,
+        )  # fmt: skip
+        result = replace(result, cost_micros=priced)
+    return replace(
+        result,
+        tokens_input=tokens.input,
+        tokens_output=tokens.output,
+        tokens_cached=tokens.cached,
+        tokens_reasoning=tokens.reasoning,
+    )
