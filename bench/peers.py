@@ -18,9 +18,9 @@ from redis import Redis
 from throttled import RateLimiterType, Throttled, per_sec
 from throttled.store import RedisStore
 
-from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Refusal, Request, Spent
 from app.admission.limits import Limits
+from app.admission.values import Verdict
 
 Acquire = Callable[[], None]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from threading import Event
 from typing import Any
@@ -11,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 from redis import Redis
 
-from app.admission.bucket import Verdict
 from app.admission.circuit import Circuit, StoreAway
 from app.admission.limits import Limits
 from app.admission.scripts import FLEET, Windows, load, windows
-from app.admission.state import FleetBudget, State
+from app.admission.state import State, read_state
 from app.admission.turnstile import Stopping, Turnstile, pause
+from app.admission.values import Verdict
 from app.budget_rule import is_used_up
 from app.clock import monotonic, sleep, utcnow
 from app.log import get_logger
@@ -339,65 +338,14 @@ class Admission:
     def _state(self) -> State:
         now = utcnow()
         window = windows(now, self._zone)
-        fields = _read_hash(self._redis, FLEET[0])
-        if "version" not in fields:
+        found = read_state(self._redis, FLEET, window.keys, self._fingerprint, now)
+        if found is None:
             self._warm_up(window)
-            fields = _read_hash(self._redis, FLEET[0])
-        number = {name: int(value) for name, value in fields.items() if _is_integer(value)}
-
-        def moment(name: str) -> datetime | None:
-            us = number.get(name, 0)
-            at = EPOCH + timedelta(microseconds=us) if us else None
-            return at if at and at > now else None
-
-        is_stopped = number.get("open", 0) > 0 and fields.get("stopkey", "") in (
-            "",
-            f"k{self._fingerprint}",
-        )
-        probe_at = EPOCH + timedelta(microseconds=number["open"]) if is_stopped else None
-        day, month = (_read_hash(self._redis, key) for key in window.keys[1:])
-        return State(
-            version=number.get("version", 0),
-            rate=number.get("rate", 0) / 1000,
-            effective_rate=_effective_rate(number, now) / 1000,
-            paused_until=moment("paused"),
-            rate_limited_until=moment("pend"),
-            stop_reason=fields.get("why", "") if is_stopped else None,
-            probe_at=probe_at,
-            resets_at=moment("resets") if is_stopped else None,
-            is_probe_due=probe_at is not None and probe_at <= now,
-            reserved=int(self._redis.hlen(FLEET[1])),
-            budgets=(
-                FleetBudget("day", number.get("day_budget", 0), *_used_and_held(day)),
-                FleetBudget("month", number.get("month_budget", 0), *_used_and_held(month)),
-            ),
-        )
-
-
-def _used_and_held(money: dict[str, str]) -> tuple[int, int]:
-    return int(money.get("u", 0)), int(money.get("h", 0))
-
-
-EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
+            found = read_state(self._redis, FLEET, window.keys, self._fingerprint, now)
+        assert found is not None
+        return found
 
 
 def key_fingerprint(gateway_url: str, key: str | None) -> str:
     """Hash of gateway URL and key. Only the hash is stored. A new key gives a new hash, so calls resume."""
     return sha256(f"{gateway_url} {key}".encode()).hexdigest()[:16]
-
-
-def _effective_rate(number: dict[str, int], now: datetime) -> int:
-    full = number.get("rate", 0)
-    if "rate0" not in number:
-        return full
-    us = (now - EPOCH) // timedelta(microseconds=1) + number.get("off", 0)
-    since = max(0, us - number.get("pend", 0))
-    return min(full, number["rate0"] + full * since // 30_000_000)
-
-
-def _read_hash(redis: Redis, key: str) -> dict[str, str]:
-    return {str(name): str(value) for name, value in redis.hgetall(key).items()}
-
-
-def _is_integer(value: str) -> bool:
-    return value.lstrip("-").isdigit()

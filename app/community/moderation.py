@@ -21,7 +21,7 @@ _HOST = re.compile(
     r"|\[[0-9a-f:.]{3,45}\](?::\d{1,5})?(?:/\S*)?",
     re.I,
 )
-_MAIL = re.compile(rf"[\w.+-]{{1,64}}@(?=[\w-]+{_DOT}\w)")
+_MAIL = re.compile(r"[\w.+-]{1,64}@\Z")
 
 
 def without_links(body: str) -> str:
@@ -43,7 +43,7 @@ def _links(body: str) -> Iterator[tuple[int, int]]:
     spans += [found.span() for found in _HOST.finditer(body) if _is_address(found[0])]
     for start, stop in sorted(spans):
         mail = _MAIL.search(body, max(0, start - 65), start)
-        first = mail.start() if mail and mail.end() == start else start
+        first = mail.start() if mail else start
         if first >= end:
             yield first, stop
             end = stop

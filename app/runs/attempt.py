@@ -11,8 +11,8 @@ from opentelemetry.trace import Span
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import kinds, tracing
-from app.admission.bucket import Verdict
 from app.admission.controller import Permit
+from app.admission.values import Verdict
 from app.clock import monotonic, utcnow
 from app.db import borrowed, describe, is_passing, sqlstate
 from app.gateway import Completion, GatewayFault, Prompt

@@ -15,9 +15,9 @@ import httpx2
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Refusal, Request, Spent
 from app.admission.limits import Limits
+from app.admission.values import Verdict
 from app.clock import monotonic, sleep
 
 BODY = {"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]}

@@ -14,11 +14,11 @@ from sqlalchemy import delete, func, select, update
 from app import acts
 from app.acts import Desk, Who
 from app.admission import drift
-from app.admission.bucket import Verdict
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
 from app.admission.scripts import FLEET, windows
 from app.admission.turnstile import Stopping
+from app.admission.values import Verdict
 from app.clock import monotonic, sleep, utcnow
 from app.models import Agent, AuditEntry, Call, Run
 from app.runs import leases, upkeep

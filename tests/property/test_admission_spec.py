@@ -19,8 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.admission.bucket import Ask, Bucket, Config, Verdict
+from app.admission.bucket import Bucket
 from app.admission.scripts import FLEET, source
+from app.admission.values import Ask, Config, Verdict
 
 EPOCH_US = 1_735_689_600_000_000
 START = 1_795_348_800_000_000 - EPOCH_US

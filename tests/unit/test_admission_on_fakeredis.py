@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from fakeredis import FakeRedis
 
-from app.admission.bucket import Verdict
 from app.admission.controller import Admission, Permit, Refusal, Request, Spent
 from app.admission.limits import Limits
+from app.admission.values import Verdict
 
 
 @pytest.fixture

@@ -94,3 +94,17 @@ def test_list_that_is_no_json_is_named_with_what_it_wants(monkeypatch):
     monkeypatch.setenv("PACELINE_USAGE__PRICES", "{bad")
     with pytest.raises(ConfigError, match=r"PACELINE_USAGE__PRICES is no JSON.*a list"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LIMITS__RATE", "1e9"), ("LIMITS__RATE", "nan"), ("LIMITS__MAX_WAIT_S", "5000"),
+        ("LIMITS__AGENT_DAILY_TOKENS", "99999999999"), ("LIMITS__BUDGET_DAY_USD", "1e30"),
+        ("CONTROLS__POSTS_PER_HOUR", "99999999999"), ("CONTROLS__DUPLICATES_S", "99999999999"),
+    ],
+)  # fmt: skip
+def test_the_environment_has_the_bounds_of_every_other_face(monkeypatch, name, value):
+    monkeypatch.setenv(f"PACELINE_{name}", value)
+    with pytest.raises(ConfigError, match=f"PACELINE_{name}"):
+        load_settings()
