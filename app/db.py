@@ -9,6 +9,7 @@ from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import (
     DateTime,
     Engine,
+    ExceptionContext,
     MetaData,
     PoolProxiedConnection,
     Text,
@@ -17,25 +18,24 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    DisconnectionError,
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase
 
 from app.clock import monotonic
 from app.errors import ConfigError, Unreachable
+from app.sql_faults import explain, is_lost
 
 SCHEMA = "paceline"
 TRANSACTION_POOLER_PORT = 6543
 IDLE_S = 1.0
 """A connection that was in use within this time is not asked whether it lives: the question costs as much
 as a statement (0.03 ms of CPU), and one that died meanwhile is replaced with all others at the first error.
+"""
+
+
+RECYCLE_S = 600
+"""Connections are made anew after so long. After a failover the old primary may stay up and take no writes,
+and its connections would never break.
 """
 
 
@@ -93,11 +93,13 @@ def make_engine(
         connect_args=arguments,
         pool_size=pool_size,
         max_overflow=5,
+        pool_recycle=RECYCLE_S,
         pool_use_lifo=True,
         pool_reset_on_return=None if autocommit else "rollback",
     )
     event.listen(engine, "connect", _set_up_shared if is_shared else _set_up)
     event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "handle_error", _drop_all_of_a_lost_server)
     event.listen(engine, "checkout", _ask_if_idle)
     return engine
 
@@ -127,6 +129,14 @@ class _InUtc(TimestamptzLoader):
         self._timezone = UTC
 
 
+def _drop_all_of_a_lost_server(context: ExceptionContext) -> None:
+    """Replace every connection of the pool at the first sign that the server is lost. A server that answers
+    but takes no writes is lost, too.
+    """
+    if is_lost(context.original_exception):
+        context.is_disconnect = True
+
+
 def borrowed(engine: Engine) -> AbstractContextManager[PoolProxiedConnection]:
     """A connection of the pool without SQLAlchemy's around it, for app.statements."""
     return closing(engine.raw_connection())
@@ -147,50 +157,14 @@ def _ask_if_idle(connection: Any, record: Any, _: object) -> None:
         raise DisconnectionError("dropped while idle") from error
 
 
-PASSING = ("08", "40001", "40P01", "25006", "57P", "53300", "53400")
-"""SQLSTATEs of trouble that ends by itself, by their beginnings: a lost connection, a lost race between
-transactions, a server that takes no writes or no more connections, one that is shutting down.
-"""
-
-
-def is_passing(error: SQLAlchemyError) -> bool:
-    """Whether the same statement may work later. A row that the database refuses is no such trouble: asking
-    again would cost again and be refused again.
-    """
-    if isinstance(error, PoolTimeout):
-        return True
-    if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated:
-        return True
-    code = sqlstate(error)
-    if code is None:  # the server said nothing, so it was not reached
-        return isinstance(error, OperationalError | InterfaceError)
-    return code.startswith(PASSING)
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The five characters by which PostgreSQL names an error; None when it was not PostgreSQL's."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def describe(error: SQLAlchemyError) -> str:
-    """An error in one line: SQLSTATE and what PostgreSQL said, without the statement."""
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()
-    code = sqlstate(error)
-    return f"{code or type(error).__name__}: {said[0] if said else 'no message'}"[:300]
-
-
 def check_database(engine: Engine, setting: str = "DATABASE_URL") -> None:
     """Raise Unreachable with the mend when PostgreSQL does not answer."""
     try:
         with engine.connect() as connection:
             connection.execute(text("select 1"))
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise Unreachable(
-            f"PostgreSQL does not answer at {where(engine)} ({reason}): start it, or correct {setting}"
-        ) from None
+        said, _ = explain(error)
+        raise Unreachable(f"{said}; it was asked at {where(engine)}, as {setting} says") from None
 
 
 def where(engine: Engine) -> str:

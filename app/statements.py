@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Executable, PoolProxiedConnection
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.exc import DBAPIError
 
+from app.sql_faults import is_lost
+
 _DIALECT = dialect(dbapi=psycopg)  # type: ignore[no-untyped-call]
 
 AnyConnection = Connection | PoolProxiedConnection
@@ -62,9 +64,9 @@ class Statement:
 
 def _translated(pooled: PoolProxiedConnection, sql: str, error: DriverError) -> Exception:
     """The error as SQLAlchemy raises it; a connection that is lost does not go back into the pool."""
-    is_lost = _DIALECT.is_disconnect(error, pooled.driver_connection, None)  # type: ignore[no-untyped-call]
-    if is_lost:
-        pooled.invalidate(error)
+    is_gone = is_lost(error) or _DIALECT.is_disconnect(error, pooled.driver_connection, None)  # type: ignore[no-untyped-call]
+    if is_gone:
+        pooled._pool._invalidate(pooled, error)  # as SQLAlchemy does: the others of its age go, too
     return DBAPIError.instance(
-        sql, None, error, DriverError, connection_invalidated=is_lost, dialect=_DIALECT
+        sql, None, error, DriverError, connection_invalidated=is_gone, dialect=_DIALECT
     )

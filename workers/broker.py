@@ -8,6 +8,11 @@ is made anew after a lost connection.
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import ClusterError, ResponseError
+
+# Redis that answers with an error is as good as one that does not answer: OOM, READONLY, MISCONF and the like
+# pass (app/redis_faults.py). Kombu takes them for errors of one command, and then the worker ends.
+_SERVER_FAULTS = (ResponseError, ClusterError)
 
 
 class _OneClient:
@@ -36,12 +41,14 @@ class Transport(redis.Transport):
     """`redis://` and `rediss://`."""
 
     Channel = _Channel
+    connection_errors = redis.Transport.connection_errors + _SERVER_FAULTS
 
 
 class SentinelTransport(redis.SentinelTransport):
     """`sentinel://`."""
 
     Channel = _SentinelChannel
+    connection_errors = redis.SentinelTransport.connection_errors + _SERVER_FAULTS
 
 
 def use() -> None:

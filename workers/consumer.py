@@ -7,7 +7,12 @@ from celery import bootsteps
 from celery.worker.consumer import Consumer
 from kombu import Connection
 
+from app.clock import sleep
+from app.log import get_logger
+from app.redis_faults import explain
 from workers.alive import touch
+
+log = get_logger(__name__)
 
 STEP_S, LONGEST_S = 1, 3
 EVENTS_S = 0.5
@@ -28,6 +33,18 @@ class PromptConsumer(Consumer):
             callback=touch,  # every second: waiting for Redis is being alive
         )
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say in one line what Redis lacks, and try again in a second. Celery's own writes a traceback, and
+        tries at once: a Redis that answers every command with an error would keep a core busy.
+        """
+        log.warning("broker.waits", why=explain(exc))
+        try:
+            self.connection.collect()  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001 (it is thrown away, whatever state it is in)
+            log.debug("broker.not_collected")
+        touch()
+        sleep(STEP_S)
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]
         """Nothing: FlushEvents sends what has gathered."""

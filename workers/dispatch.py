@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from app.errors import Unreachable
+from app.redis_faults import explain
 from app.runs.cycles import QueuedRun, queued_runs
 from workers.celery import KEY_PREFIX, app
 from workers.process import services
@@ -17,9 +19,9 @@ def publish(run_ids: Sequence[UUID]) -> None:
         runs = queued_runs(connection, list(run_ids))
     try:
         publish_runs(runs)
-    except OperationalError as error:
+    except (OperationalError, RedisError) as error:
         raise Unreachable(
-            f"Redis did not take the message ({error}): start it, or correct REDIS_URL"
+            f"Redis did not take the message ({explain(error)}): start it, or correct REDIS_URL"
         ) from None
 
 

@@ -5,6 +5,8 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import (
     accounts,
@@ -29,7 +31,9 @@ from app.cli import (
     usage,
 )
 from app.cli.output import notes
-from app.errors import PacelineError
+from app.errors import PacelineError, Unreachable
+from app.redis_faults import explain as explain_redis
+from app.sql_faults import explain as explain_sql
 
 app = typer.Typer(
     name="paceline",
@@ -85,6 +89,13 @@ def main() -> None:
     except PacelineError as error:
         notes.print(f"paceline: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
+    except SQLAlchemyError as error:
+        said, is_later = explain_sql(error)
+        notes.print(f"paceline: {said}", style="red", markup=False)
+        sys.exit(Unreachable.exit_code if is_later else PacelineError.exit_code)
+    except RedisError as error:
+        notes.print(f"paceline: {explain_redis(error)}", style="red", markup=False)
+        sys.exit(Unreachable.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does

@@ -9,17 +9,20 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.clock import monotonic, sleep
-from app.errors import PacelineError, PortTaken
+from app.clock import monotonic
+from app.errors import PortTaken
 
 LOG_MAX = 10_000_000
-DEATHS_MAX, DEATHS_WITHIN_S = 3, 60
-"""Who dies more often than this will not get well by itself."""
+BACKOFF_MAX_S = 30.0
+WELL_AFTER_S = 60.0
+"""A process that lived so long is well: its next death is its first again."""
 PR_SET_PDEATHSIG = 1
 
 
 class Part:
-    """One process of ours with its log file. A part that dies is started again, a few times."""
+    """One process of ours with its log file. A part that dies is started again after 1, 2, 4 ... 30 s, for
+    ever: what ended it may be a server's fault, and only a person may end the others.
+    """
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], logs: Path) -> None:
         self.name = name
@@ -27,7 +30,9 @@ class Part:
         self._command = command
         self._env = dict(env)
         self.restarts = 0
-        self._deaths: list[float] = []
+        self._deaths = 0
+        self._began = monotonic()
+        self._due: float | None = None
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -52,27 +57,40 @@ class Part:
         """Process id."""
         return self._process.pid
 
-    def check(self) -> None:
-        """Start the process again if it died; raises PacelineError when it keeps dying."""
+    def check(self) -> str | None:
+        """Look whether the process lives, and start it again when its time has come. Returns what a person
+        should hear of, once.
+        """
+        now = monotonic()
+        if self._due is not None:
+            if now < self._due:
+                return None
+            self._due = None
+            self.restarts += 1
+            self._began = now
+            self._process = self._start()
+            return None
         code = self._process.poll()
         if code is None:
-            return
-        now = monotonic()
-        self._deaths = [*(at for at in self._deaths if now - at < DEATHS_WITHIN_S), now]
-        if len(self._deaths) > DEATHS_MAX:
-            raise PacelineError(
-                f"{self.name} ended with {code} {len(self._deaths)} times within "
-                f"{DEATHS_WITHIN_S} s, {self.log} says: {self.last_line()}"
-            )
-        self.restarts += 1
-        sleep(0.5 * len(self._deaths))
-        self._process = self._start()
+            return None
+        self._deaths = 1 if now - self._began > WELL_AFTER_S else self._deaths + 1
+        wait_s = min(BACKOFF_MAX_S, 2.0 ** (self._deaths - 1))
+        self._due = now + wait_s
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        why = "" if code < 0 else f" ({self.last_line()})"
+        return f"{self.name} {how}{why}: it is started again in {wait_s:g} s"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it died and waits to be started again."""
+        return self._due is not None
 
     def replace(self) -> None:
         """Kill the process, which hangs, and start it again."""
         self._process.kill()
         self._process.wait()
         self.restarts += 1
+        self._began, self._due = monotonic(), None
         self._process = self._start()
 
     def terminate(self) -> None:

@@ -18,7 +18,7 @@ from typing import Annotated
 import httpx2
 import typer
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import controls, migrations
 from app.accounts import invitations, people
@@ -39,6 +39,7 @@ from app.runs import jobs, leases
 from app.runs.budgets import price_problem, read_budgets
 from app.runs.stops import find_stops, read_state
 from app.settings import Settings, get_settings
+from app.sql_faults import describe
 from app.wiring import build_admission, find_addresses, publish
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
@@ -279,18 +280,22 @@ def _watch(
     """Show progress and restart what dies or hangs, until told to stop."""
     patience_s = jobs.longest_silence(settings).total_seconds()
     beat = next(part for part in parts if part.name == "beat")
-    beat_since = monotonic()
+    beat_since, trouble = monotonic(), ""
     with display() as show:
         while not stopping.is_set() and (deadline is None or monotonic() < deadline):
             for name in revive(settings.home, started):
                 notes.print(f"{name} had died and was started again", style="yellow")
             for part in parts:
-                part.check()
+                if said := part.check():
+                    notes.print(said, style="yellow", markup=False)
             try:
                 progress = read(engine, settings, since)
-            except OperationalError:
-                notes.print("PostgreSQL does not answer; runs wait", style="yellow")
+            except SQLAlchemyError as error:
+                if describe(error) != trouble:
+                    trouble = describe(error)
+                    notes.print(f"PostgreSQL: {trouble}; runs wait", style="yellow", markup=False)
             else:
+                trouble = ""
                 show(progress, find_stops(read_state(admission), settings))
                 # Judged by what it does: a beat can hang for days and look alive.
                 silent_s = progress.scheduler_silence_s or 0.0

@@ -14,7 +14,7 @@ from app import kinds, tracing
 from app.admission.controller import Permit
 from app.admission.values import Verdict
 from app.clock import monotonic, utcnow
-from app.db import borrowed, describe, is_passing, sqlstate
+from app.db import borrowed
 from app.gateway import Completion, GatewayFault, Prompt
 from app.log import get_logger, log_context
 from app.models import CallStatus
@@ -22,6 +22,7 @@ from app.runs import writing
 from app.runs.leases import Claim, LeaseLost
 from app.runs.services import Services
 from app.runs.writing import Stored
+from app.sql_faults import describe, is_passing, sqlstate
 from app.statements import Statement
 from app.usage import calls
 from app.usage.prices import cost_micros

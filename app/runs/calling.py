@@ -20,13 +20,14 @@ from app.admission.controller import Place, Refusal, Request
 from app.admission.turnstile import Stopping, pause
 from app.agents.activities import Activity
 from app.clock import utcnow
-from app.db import borrowed, describe, is_passing
+from app.db import borrowed
 from app.gateway import GatewayFault
 from app.log import get_logger
 from app.runs import writing
 from app.runs.attempt import BACKOFF_MAX_S, Question, make_call
 from app.runs.leases import Claim, LeaseLost
 from app.runs.services import Services
+from app.sql_faults import describe, is_passing
 from app.usage import calls, denials
 from app.usage.prices import cost_micros
 

@@ -20,7 +20,7 @@ from app.agents.activities import POSTS, Activity, ActivityKind, due_activities,
 from app.clock import utcnow
 from app.community import publish
 from app.community.reactions import Reaction, choose_reactions
-from app.db import borrowed, describe, is_passing
+from app.db import borrowed
 from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
 from app.runs import leases, writing
@@ -29,6 +29,7 @@ from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
 from app.runs.calling import Answered, Later, Stopped, Turn, ask
 from app.runs.leases import LeaseLost
 from app.runs.services import Services
+from app.sql_faults import describe, is_passing
 
 log = get_logger(__name__)
 

@@ -10,7 +10,8 @@ LINKED = [
     "evil.zip", "203.0.113.7/x", "203.0.113.7:8080", "[2001:db8::1]/x", "evil。com",
     "evil．com", "evil｡com",
     "EVIL.COM", "sub.evil.co.uk", "еvil.com", "evil.соm", "eᴠil.com", "ｅｖｉｌ.ｃｏｍ", "пример.рф", "münchen.de",
-    "xn--mnchen-3ya.de", "evil[.]com", "evil(.)com", "evil[dot]com", "evil (dot) com", "hxxps://evil.com",
+    "xn--mnchen-3ya.de",
+    "evil[.]com", "evil(.)com", "evil[dot]com", "evil (dot) com", "hxxps://evil.com",
     "t.me/evil", "me@evil.com", "evil.com:8080/x", "evil.com?x=1", "tg://join", "bit.ly/x",
 ]  # fmt: skip
 PLAIN = [
