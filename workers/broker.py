@@ -7,12 +7,32 @@ is made anew after a lost connection.
 
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.exceptions import ClusterError, ResponseError
+
+from app.log import get_logger
+from app.redis_faults import explain
+
+log = get_logger(__name__)
 
 # Redis that answers with an error is as good as one that does not answer: OOM, READONLY, MISCONF and the like
 # pass (app/redis_faults.py). Kombu takes them for errors of one command, and then the worker ends.
 _SERVER_FAULTS = (ResponseError, ClusterError)
+
+
+class _QoS(redis.QoS):
+    """What a channel has taken and not acknowledged."""
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Acknowledge. Where Redis refuses it for now, forget the message here all the same: else the worker
+        holds as many as it may, for ever, and takes no more. Redis delivers it again after the visibility
+        timeout, and the claim of the run makes that harmless.
+        """
+        try:
+            super().ack(delivery_tag)
+        except _SERVER_FAULTS as error:
+            log.warning("broker.not_acknowledged", why=explain(error))
+            virtual.QoS.ack(self, delivery_tag)
 
 
 class _OneClient:
@@ -30,11 +50,11 @@ class _OneClient:
 
 
 class _Channel(_OneClient, redis.Channel):
-    pass
+    QoS = _QoS
 
 
 class _SentinelChannel(_OneClient, redis.SentinelChannel):
-    pass
+    QoS = _QoS
 
 
 class Transport(redis.Transport):

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from celery import Celery
 from kombu import Queue
@@ -20,6 +21,7 @@ from app.clock import monotonic, sleep
 from app.db import make_engine
 from app.embedded import revive, servers
 from app.models import Call, Post, Run
+from app.redis_client import make_redis
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
 
@@ -146,9 +148,50 @@ def wait_until(is_so, seconds):
 PID_FILES = {"postgres": "postgres/data/postmaster.pid", "valkey": "valkey/pid"}
 
 
-@pytest.mark.parametrize("server", ["valkey", "postgres"])
-def test_all_workers_consume_within_10_seconds_after_a_server_is_back(server, sandbox, tmp_path):
-    """The server is killed and away for 8 s; then every worker must begin runs soon."""
+def kill(server):
+    def begin(home, _):
+        os.kill(int((home / PID_FILES[server]).read_text().split()[0]), signal.SIGKILL)
+
+    return begin, revive
+
+
+def ask_redis(*command):
+    def ask(_, started):
+        client = make_redis(started.redis_url)
+        client.execute_command(*command)
+        client.close()
+
+    return ask
+
+
+def ask_postgres(is_read_only):
+    def ask(_, started):
+        with psycopg.connect(started.database_url, autocommit=True) as connection:
+            connection.execute("set transaction_read_only = off")
+            connection.execute(f"alter system set default_transaction_read_only = {is_read_only}")
+            connection.execute("select pg_reload_conf()")
+
+    return ask
+
+
+FAULTS = {
+    "valkey killed": kill("valkey"),
+    "postgres killed": kill("postgres"),
+    "redis out of memory": (
+        ask_redis("CONFIG", "SET", "maxmemory", "500kb"), ask_redis("CONFIG", "SET", "maxmemory", "0"),
+    ),
+    "redis a replica": (
+        ask_redis("REPLICAOF", "127.0.0.1", "1"), ask_redis("REPLICAOF", "NO", "ONE"),
+    ),
+    "postgres read-only": (ask_postgres("on"), ask_postgres("off")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_all_workers_consume_within_10_seconds_after_a_fault_of_a_server(fault, sandbox, tmp_path):
+    """The server is away, or answers with errors, for 8 s; then every worker must begin runs soon, and none
+    has ended.
+    """
     sandbox.state.rules.latency_s = 1.0
     home = Path(tempfile.mkdtemp(prefix="pl-"))
     processes = []
@@ -176,14 +219,14 @@ def test_all_workers_consume_within_10_seconds_after_a_server_is_back(server, sa
             )
             everybody = {"w0@test", "w1@test", "w2@test"}
             assert seen_at_work(celery, engine, everybody, 60) == everybody
-            os.kill(
-                int((home / "servers" / PID_FILES[server]).read_text().split()[0]), signal.SIGKILL
-            )
+            begin, end = FAULTS[fault]
+            begin(home / "servers", started)
             sleep(8)
-            revive(home / "servers", started)
+            end(home / "servers", started)
             back = monotonic()
             assert seen_at_work(celery, engine, everybody, 60) == everybody
             assert monotonic() - back <= 10
+            assert [process.poll() for process in processes] == [None] * 3, "nobody ended"
             engine.dispose()
             celery.close()
     finally:
