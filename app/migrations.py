@@ -11,10 +11,18 @@ from sqlalchemy import Engine
 from app.db import SCHEMA
 from app.errors import MigrationsPending
 
+HERE = Path(__file__).parent
+SCRIPTS = next(
+    folder for folder in (HERE.parent / "alembic", HERE / "bundled" / "alembic") if folder.is_dir()
+)
+"""Beside the program in a checkout, within it when it was installed from a wheel."""
+
 
 def alembic_config() -> Config:
-    """Alembic's configuration, from the file beside the program."""
-    return Config(Path(__file__).parent.parent / "alembic.ini")
+    """Alembic's configuration. Its file would read a percent sign in the folder's name as a variable."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    return config
 
 
 def upgrade(engine: Engine) -> None:

@@ -13,7 +13,8 @@ LOST = ("08", "25006", "57P")
 _MEANS: dict[str, tuple[str, str, bool]] = {
     "25006": ("the server takes no writes: it is a standby or set read-only",
               "point DATABASE_URL to the primary, or set default_transaction_read_only off", True),
-    "28P01": ("the password is wrong", "correct DATABASE_URL; write @ : / in a password as %40 %3A %2F", False),
+    "28P01": ("the password is wrong",
+              "correct DATABASE_URL; write @ and / in a password as %40 and %2F", False),
     "28000": ("this role may not sign in", "correct DATABASE_URL, or grant the role LOGIN", False),
     "3D000": ("there is no such database", "create it, or correct DATABASE_URL", False),
     "42501": ("the role lacks a right", "grant it: docs/operations.md has the statements", False),

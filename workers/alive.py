@@ -4,12 +4,19 @@
 them at once when Redis is away. The age of a file says the same: the loop goes round.
 """
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from celery import beat, bootsteps
 
+from app.clock import utcnow
+from app.log import get_logger
 from app.settings import get_settings
+from workers import jobs_queue
+from workers.schedule import CLOCK_SLACK_S
+
+log = get_logger(__name__)
 
 EVERY_S = 5.0
 
@@ -32,9 +39,27 @@ class Alive(bootsteps.StartStopStep):
 
 
 class Scheduler(beat.Scheduler):
-    """Celery's own, which keeps nothing on disk, and touches the file at every turn of its loop."""
+    """Celery's own, which keeps nothing on disk. It touches the file at every turn of its loop, notices a
+    clock that went back, and sends no job whose predecessor still waits.
+    """
+
+    _seen = datetime(2000, 1, 1, tzinfo=UTC)
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """One turn, a second at most."""
         touch()
+        now = utcnow()
+        if now < self._seen - timedelta(seconds=CLOCK_SLACK_S):
+            log.warning("beat.clock_went_back", seconds=(self._seen - now).total_seconds())
+            self._heap = None  # it holds moments of the clock as it was
+        self._seen = now
         return super().tick(*args, **kwargs)
+
+    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send a job, unless the one before it still waits: a weekend without workers must not pile up."""
+        if jobs_queue.is_waiting(entry.task):
+            log.debug("beat.job_still_waits", task=entry.task)
+            return None
+        found = super().apply_async(entry, *args, **kwargs)
+        jobs_queue.note_sent(entry.task)
+        return found

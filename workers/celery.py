@@ -32,7 +32,7 @@ def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
     broker, transport = _broker(find_addresses(settings).redis_url)
     use_kept_clients()
-    celery = Celery("paceline", broker=broker, include=["workers.tasks"])
+    celery = Celery("paceline", broker=broker, include=["workers.tasks", "workers.revoking"])
     threads = settings.worker.threads
     # Longer than the longest run, and the same everywhere: the shortest one on a Redis wins, and a
     # message is delivered again when it is over. Rescue by lease is what is fast, this is a backstop.

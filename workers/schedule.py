@@ -4,6 +4,9 @@ from datetime import datetime
 
 from celery.schedules import BaseSchedule, schedstate
 
+CLOCK_SLACK_S = 1.0
+"""Celery notes a run a moment after it asked whether it is due."""
+
 
 class OnTheClock(BaseSchedule):
     """Due at every whole multiple of `seconds` since the epoch.
@@ -17,10 +20,13 @@ class OnTheClock(BaseSchedule):
         self.seconds = seconds
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Whether a multiple lies between the last run and now, and when the next one comes."""
+        """Whether a multiple lies between the last run and now, and when the next one comes. A last run in
+        the future means that the clock went back: due now.
+        """
         now = self.now().timestamp()
         latest = now // self.seconds * self.seconds
-        return schedstate(last_run_at.timestamp() < latest, latest + self.seconds - now)
+        last = last_run_at.timestamp()
+        return schedstate(last < latest or last > now + CLOCK_SLACK_S, latest + self.seconds - now)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OnTheClock) and other.seconds == self.seconds

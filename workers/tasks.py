@@ -95,6 +95,7 @@ def rescue_runs() -> str:
             connection,
             patience=patience,
             call_deadline=timedelta(seconds=settings.gateway.longest_call_s + 60),
+            lease=timedelta(seconds=settings.worker.lease_s),
         )
         jobs.done(connection, "runs.rescue", str(rescued))
     if rescued.to_publish:

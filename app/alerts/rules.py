@@ -81,7 +81,7 @@ def _scheduler(connection: Connection, settings: Settings) -> list[Message]:
     last = {job.name: job for job in jobs.last_rounds(connection)}.get(jobs.OPEN_SLICE)
     if silence is None or last is None:
         return []
-    if silence > jobs.longest_silence(settings):
+    if jobs.is_silent(silence.total_seconds(), settings):
         said = f"No slice was opened since {last.done_at:%Y-%m-%d %H:%M:%S} UTC: beat, every worker, Redis "
         said += "or PostgreSQL is gone or hangs. `paceline doctor` says which."
         return [

@@ -1,6 +1,7 @@
 """Opening the database for a command that needs nothing else, and what acts need beside it."""
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,4 +36,11 @@ def desk(settings: Settings, engine: Engine) -> Desk:
 
 def me(reason: str) -> Who:
     """Who types the command, and why."""
-    return Who(getpass.getuser(), reason)
+    return Who(_user(), reason)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"

@@ -188,13 +188,13 @@ def _scheduler(settings: Settings, silence: timedelta | None, agents: int) -> Fi
     start = "start `make up`, or `celery -A workers beat` and a worker"
     if silence is None:
         return Finding("scheduler", "warning" if agents else "ok", "no slice opened yet", start)
-    limit = jobs.longest_silence(settings)
-    said = f"last slice opened {silence.total_seconds():.0f} s ago"
-    return (
-        Finding("scheduler", "ok", said)
-        if silence < limit
-        else Finding("scheduler", "warning", said, start)
-    )
+    age_s = silence.total_seconds()
+    if age_s < -jobs.FUTURE_S:
+        mend = "the next slice rights it; keep clocks in step (NTP)"
+        return Finding("scheduler", "warning", jobs.say_age(age_s), mend)
+    if jobs.is_silent(age_s, settings):
+        return Finding("scheduler", "warning", jobs.say_age(age_s), start)
+    return Finding("scheduler", "ok", jobs.say_age(age_s))
 
 
 def _accounts(has_admin: bool, is_invited: bool) -> Finding:

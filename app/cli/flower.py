@@ -36,7 +36,7 @@ def start(settings: Settings, env: Mapping[str, str], logs: Path) -> Part:
 
 def about(settings: Settings) -> str:
     """Its address, and how to get in."""
-    address = f"http://{settings.flower.host}:{settings.flower.port}"
+    address = settings.flower.address
     if settings.flower.basic_auth:
         return address
     return f"{address}        user {USER}, password in {_file(settings)}; it looks only"

@@ -1,6 +1,7 @@
 """The processes that `paceline up` starts, watches and stops. It ends only what it started."""
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -111,7 +112,20 @@ class Part:
     def last_line(self) -> str:
         """The last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else "nothing"
+        return _plain(lines[-1])[:300] if lines else "nothing"
+
+
+def _plain(line: str) -> str:
+    """A log line for a person: of JSON the event, and the end of its traceback."""
+    try:
+        entry = json.loads(line)
+        said = str(entry["event"])
+    except (ValueError, KeyError, TypeError):
+        return line
+    *_, last = str(
+        entry.get("exception") or entry.get("error") or entry.get("why") or ""
+    ).splitlines() or [""]
+    return f"{said}: {last}" if last and last not in said else said
 
 
 def stop_all(parts: list[Part], seconds: float) -> list[str]:

@@ -5,6 +5,7 @@ Servers (embedded unless their URLs are set) -> migrations -> sandbox gateway wh
 after --for seconds: beat first, then the workers finish what they hold, then the rest.
 """
 
+import fcntl
 import os
 import signal
 import sys
@@ -42,7 +43,18 @@ from app.settings import Settings, get_settings
 from app.sql_faults import describe
 from app.wiring import build_admission, find_addresses, publish
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "roster.csv"
+EXAMPLES = next(
+    (
+        file
+        for file in (
+            Path(__file__).parents[2] / "examples" / "roster.csv",
+            Path(__file__).parents[1] / "bundled" / "roster.csv",
+        )
+        if file.exists()
+    ),
+    None,
+)
+"""Beside the program in a checkout, within it when it was installed from a wheel."""
 
 
 def up(
@@ -72,7 +84,7 @@ def up(
     needs = {"postgres": settings.database_url is None, "valkey": settings.redis_url is None}
     if any(needs.values()):
         notes.print(f"starting {' and '.join(n for n, wanted in needs.items() if wanted)} ...")
-    with servers(settings.home, **needs) as started:
+    with _alone(settings.home), servers(settings.home, **needs) as started:
         addresses = find_addresses(settings)
         engine = _prepare_database(addresses.database_url)
         redis = make_redis(addresses.redis_url)
@@ -114,6 +126,26 @@ def up(
 # Preparing
 
 
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the home for the block; raises ConfigError when another `paceline up` has it."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "up.pid").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise ConfigError(
+                f"`paceline up` already runs in {home.absolute()}, pid {pid}: look at it with "
+                "`paceline status`, end it with Ctrl-C or `kill`, or give another one its own PACELINE_HOME"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
 def _prepare_database(url: str) -> Engine:
     engine = make_engine(url)
     check_database(engine)
@@ -139,7 +171,7 @@ def _seed_agents(engine: Engine) -> None:
     with engine.begin() as connection:
         if roster.count_agents(connection):
             return
-        if not EXAMPLES.exists():
+        if EXAMPLES is None:
             notes.print("no agents yet: paceline agents import FILE", style="yellow")
             return
         examples = read_roster(EXAMPLES.read_bytes(), is_json=False)
@@ -254,15 +286,19 @@ def _greet_first_admin(engine: Engine, settings: Settings) -> None:
 
 
 def _stop_on_signals() -> threading.Event:
-    """An event that the first SIGINT or SIGTERM sets; the second gives up waiting."""
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets; the second gives up waiting."""
     stopping = threading.Event()
 
-    def on_signal(*_: object) -> None:
-        if stopping.is_set():
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGHUP:  # the terminal is gone: writing to it would be an error
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (1, 2):
+                os.dup2(nowhere, descriptor)
+        if stopping.is_set() and number != signal.SIGHUP:
             raise KeyboardInterrupt
         stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     return stopping
 
@@ -298,7 +334,7 @@ def _watch(
                 trouble = ""
                 show(progress, find_stops(read_state(admission), settings))
                 # Judged by what it does: a beat can hang for days and look alive.
-                silent_s = progress.scheduler_silence_s or 0.0
+                silent_s = abs(progress.scheduler_silence_s or 0.0)
                 if min(silent_s, monotonic() - beat_since) > patience_s:
                     notes.print(
                         "no slice was opened for too long: beat is replaced", style="yellow"

@@ -39,19 +39,27 @@ def servers(home: Path, *, postgres: bool = True, valkey: bool = True) -> Iterat
     with private(home / "users") as users:
         with _locked(home):
             fcntl.flock(users, fcntl.LOCK_SH)
-            started = Servers(
-                database_url=postgres_server.start(home / "postgres") if postgres else None,
-                redis_url=valkey_server.start(home / "valkey") if valkey else None,
-            )
-            write_private(home / "running.json", json.dumps(asdict(started)))
+            try:
+                started = Servers(
+                    database_url=postgres_server.start(home / "postgres") if postgres else None,
+                    redis_url=valkey_server.start(home / "valkey") if valkey else None,
+                )
+                write_private(home / "running.json", json.dumps(asdict(started)))
+            except BaseException:  # what was started before it failed must not stay
+                _stop_if_last(home, users)
+                raise
         try:
             yield started
         finally:
             with _locked(home):
-                if _is_last(users):
-                    (home / "running.json").unlink(missing_ok=True)
-                    valkey_server.stop(home / "valkey")
-                    postgres_server.stop(home / "postgres")
+                _stop_if_last(home, users)
+
+
+def _stop_if_last(home: Path, users: IO[bytes]) -> None:
+    if _is_last(users):
+        (home / "running.json").unlink(missing_ok=True)
+        valkey_server.stop(home / "valkey")
+        postgres_server.stop(home / "postgres")
 
 
 def revive(home: Path, started: Servers) -> list[str]:

@@ -5,22 +5,26 @@ can pass through folders that are closed to others, and we need not open them (t
 makes every parent folder world-readable).
 """
 
-import hashlib
 import os
 import pwd
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
-from app.embedded.process import alive_as, children, end, private, wait_until
+from app.embedded.process import alive_as, children, end, private, wait_until, write_private
 from app.errors import PacelineError
 
 POSTGRES_MAJOR = "18"
+SOCKET = ".s.PGSQL.5432"
+SAFE_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 UNIX_PATH_MAX = 100  # 107 on Linux, 103 on macOS, less the terminator
 
 
@@ -29,9 +33,10 @@ def start(folder: Path) -> str:
     folder.mkdir(mode=0o700, exist_ok=True)
     _make_cluster(data)
     socket_dir = _socket_dir(data)
-    url = f"postgresql://postgres@/postgres?host={socket_dir}"
+    url = f"postgresql://postgres@/postgres?host={quote(str(socket_dir))}"
     if _answers(url):
         return url
+    _forget_another_pid(data)
     with private(folder / "log") as log:
         process = subprocess.Popen(
             [
@@ -99,7 +104,8 @@ def _answers(url: str) -> bool:
 
 def is_alive(folder: Path) -> bool:
     """Whether its process is there."""
-    return alive_as(_pid(folder), "postgres")
+    pid = _pid(folder)
+    return pid is not None and _is_server_of(pid, folder / "data")
 
 
 def _pid(folder: Path) -> int | None:
@@ -112,8 +118,12 @@ def _pid(folder: Path) -> int | None:
 def stop(folder: Path) -> None:
     """Stop it, letting transactions go."""
     pid = _pid(folder)
-    if pid is not None:
+    if pid is not None and _is_server_of(pid, folder / "data"):
         end(pid, "postgres", signal.SIGINT)  # SIGINT is PostgreSQL's fast shutdown
+    noted = folder / "socket"
+    if noted.exists():
+        shutil.rmtree(noted.read_text(), ignore_errors=True)
+        noted.unlink()
 
 
 def _bin() -> Path:
@@ -124,18 +134,56 @@ def _bin() -> Path:
 
 
 def _socket_dir(data: Path) -> Path:
-    """The data folder itself, or, when its path is too long for a socket, a private short one."""
-    if len(str(data / ".s.PGSQL.5432")) <= UNIX_PATH_MAX:
+    """The data folder itself, or a private short one when its path is too long for a socket or has characters
+    that mean something in an address: a comma separates hosts, a percent sign escapes.
+    """
+    if SAFE_PATH.fullmatch(str(data)) and len(str(data / SOCKET)) <= UNIX_PATH_MAX:
         return data
-    owner = data.stat()
-    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"paceline-{name}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    if short.stat().st_uid not in (os.geteuid(), owner.st_uid):
-        raise PacelineError(f"{short} belongs to somebody else: move the project to a shorter path")
+    noted = data.with_name("socket")
+    try:
+        short = Path(noted.read_text())
+        if _is_ours(short, data):
+            return short
+    except OSError:
+        pass  # none was made yet
+    # A fresh folder with a name that nobody can guess, so that nobody can be there first.
+    short = Path(tempfile.mkdtemp(prefix="paceline-"))
+    if not (SAFE_PATH.fullmatch(str(short)) and len(str(short / SOCKET)) <= UNIX_PATH_MAX):
+        short.rmdir()
+        short = Path(tempfile.mkdtemp(prefix="paceline-", dir="/tmp"))
     if os.geteuid() == 0:
-        os.chown(short, owner.st_uid, owner.st_gid)
+        owner = data.stat()
+        os.chown(short, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    write_private(noted, str(short))
     return short
+
+
+def _is_ours(folder: Path, data: Path) -> bool:
+    """Whether a folder is a real one that only the server's user may enter."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    is_private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700
+    return is_private and found.st_uid == data.stat().st_uid
+
+
+def _forget_another_pid(data: Path) -> None:
+    """Remove a postmaster.pid whose process is no PostgreSQL of this folder: after a crash, most of all in a
+    container, another program may have that number. Called under the lock of the home.
+    """
+    pid = _pid(data.parent)
+    if pid is not None and not _is_server_of(pid, data):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _is_server_of(pid: int, data: Path) -> bool:
+    if not alive_as(pid, "postgres"):
+        return False
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == data
+    except OSError:  # no /proc here, or not ours to read
+        return True
 
 
 def _unprivileged(folder: Path) -> list[str]:

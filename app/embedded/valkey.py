@@ -30,7 +30,7 @@ def start(folder: Path) -> str:
     write_private(
         folder / "valkey.conf",
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\nprotected-mode yes\n"
-        f'dir "{folder}"\nlogfile "{folder / "log"}"\n'
+        f"dir {_quoted(folder)}\nlogfile {_quoted(folder / 'log')}\n"
         'appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\nsave ""\n',
     )
     process = subprocess.Popen(
@@ -45,6 +45,11 @@ def start(folder: Path) -> str:
     write_private(folder / "pid", str(process.pid))
     wait_until(lambda: _answers(url), process, "Valkey", folder / "log")
     return url
+
+
+def _quoted(path: Path) -> str:
+    """A path as valkey.conf wants it."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _identity(folder: Path) -> tuple[int, str]:

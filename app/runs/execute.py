@@ -27,13 +27,11 @@ from app.runs import leases, writing
 from app.runs.actor import Actor, take_turn
 from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
 from app.runs.calling import Answered, Later, Stopped, Turn, ask
-from app.runs.leases import LeaseLost
+from app.runs.leases import LONGEST_SNOOZE, LeaseLost
 from app.runs.services import Services
 from app.sql_faults import describe, is_passing
 
 log = get_logger(__name__)
-
-LONGEST_SNOOZE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)

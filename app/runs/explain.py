@@ -116,8 +116,9 @@ def _agent(state: str) -> Finding:
 def _scheduler(silence_s: Any, services: Services) -> Finding:
     if silence_s is None:
         return Finding("scheduler", "no slice was ever opened: start `make up`, or beat", True)
-    said = f"last opened a slice {silence_s:.0f} s ago"
-    if silence_s > jobs.longest_silence(services.settings).total_seconds():
+    age_s = float(silence_s)
+    said = jobs.say_age(age_s)
+    if jobs.is_silent(age_s, services.settings):
         return Finding("scheduler", f"{said}: beat or every worker is gone or hangs", True)
     return Finding("scheduler", said)
 

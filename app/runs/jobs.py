@@ -49,9 +49,29 @@ def silence_s() -> ScalarSelect[Any]:
 
 
 def scheduler_silence(connection: Connection) -> timedelta | None:
-    """For how long no slice was opened, by anybody; None if none ever was."""
+    """For how long no slice was opened, by anybody; None if none ever was. Negative: it was opened in the
+    future of the database's clock, so that clock went back.
+    """
     age_s = connection.execute(select(silence_s())).scalar_one()
     return None if age_s is None else timedelta(seconds=float(age_s))
+
+
+FUTURE_S = 5.0
+"""A job that was done so far in the future tells that the database's clock went back since."""
+
+
+def is_silent(age_s: float, settings: Settings) -> bool:
+    """Whether the scheduler does not work, or nobody can tell: its last slice is too old or in the future."""
+    return age_s > longest_silence(settings).total_seconds() or age_s < -FUTURE_S
+
+
+def say_age(age_s: float) -> str:
+    """When the last slice was opened, in words."""
+    if age_s < -FUTURE_S:
+        return (
+            f"the last slice is {-age_s:.0f} s in the future, because PostgreSQL's clock went back"
+        )
+    return f"last slice opened {max(0.0, age_s):.0f} s ago"
 
 
 def longest_silence(settings: Settings) -> timedelta:

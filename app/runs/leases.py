@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Connection, Interval, Text, Update, bindparam, func, select, update
+from sqlalchemy import CTE, Connection, Interval, Text, Update, bindparam, func, or_, select, update
 
 from app.models import Agent, Run, RunState
 from app.runs.states import OPEN, TERMINAL, WAITING
@@ -35,6 +35,10 @@ class Claim:
     def moment(self) -> str:
         """What, with the agent, seeds the run's dice: the cycle, or the run itself when ad hoc."""
         return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
+
+
+LONGEST_SNOOZE = timedelta(minutes=1)
+"""A snoozed run looks again at the latest after so long, because what it waits for may end sooner."""
 
 
 class LeaseLost(Exception):
@@ -170,7 +174,11 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
     """Queue the snoozed runs whose time has come, and return them to be published."""
     due = (
         select(Run.id)
-        .where(Run.state == RunState.SNOOZED, Run.wake_at <= func.now())
+        .where(
+            Run.state == RunState.SNOOZED,
+            # no run snoozes longer, so a later moment means that the clock went back
+            or_(Run.wake_at <= func.now(), Run.wake_at > func.now() + 2 * LONGEST_SNOOZE),
+        )
         .order_by(Run.wake_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

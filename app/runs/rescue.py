@@ -24,6 +24,7 @@ from app.usage import calls
 PATIENCE, PATIENCE_IDLE = timedelta(seconds=60), timedelta(seconds=10)
 """How long a queued run may go unclaimed: while messages wait in Redis, and when none do."""
 LOSSES_MAX = 3
+CLOCK_SLACK = timedelta(seconds=5)
 BATCH = 1_000
 
 
@@ -50,8 +51,17 @@ class Rescued:
         )
 
 
-def rescue(connection: Connection, *, patience: timedelta, call_deadline: timedelta) -> Rescued:
-    """One round. `patience`: how long a queued run may go unclaimed before it is published again."""
+def rescue(
+    connection: Connection,
+    *,
+    patience: timedelta,
+    call_deadline: timedelta,
+    lease: timedelta = timedelta(seconds=30),
+) -> Rescued:
+    """One round. `patience`: how long a queued run may go unclaimed before it is published again; `lease`:
+    how long workers hold a run without renewing.
+    """
+    _shorten_leases(connection, lease)
     lost = _lost(connection)
     poisonous = [run_id for run_id, losses in lost if losses + 1 >= LOSSES_MAX]
     resumable = [run_id for run_id, losses in lost if losses + 1 < LOSSES_MAX]
@@ -61,6 +71,18 @@ def rescue(connection: Connection, *, patience: timedelta, call_deadline: timede
         expired=_expire(connection),
         unheard=_hear_again(connection, patience),
         calls_unknown=calls.give_up(connection, call_deadline),
+    )
+
+
+def _shorten_leases(connection: Connection, lease: timedelta) -> None:
+    """After the clock went back, leases reach far into the future. Cut them to one lease from now: who lives
+    renews meanwhile, and the runs of the dead are free after it.
+    """
+    far = func.now() + lease + CLOCK_SLACK
+    connection.execute(
+        update(Run)
+        .where(Run.state == RunState.RUNNING, Run.lease_until > far)
+        .values(lease_until=func.now() + lease)
     )
 
 
@@ -141,7 +163,10 @@ def _hear_again(connection: Connection, patience: timedelta) -> list[UUID]:
         select(Run.id)
         .where(
             Run.state == RunState.QUEUED,
-            Run.published_at < func.now() - patience,
+            or_(
+                Run.published_at < func.now() - patience,
+                Run.published_at > func.now() + patience,  # the clock went back
+            ),
             or_(Run.expires_at.is_(None), Run.expires_at >= func.now()),
         )
         .order_by(Run.due_at)

@@ -319,6 +319,11 @@ class ListenSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 
+    @property
+    def address(self) -> str:
+        """`http://host:port`, with brackets around an IPv6 address."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 class WebSettings(ListenSettings):
     """The dashboard. Closed: `paceline up` prints a link for the first administrator."""
@@ -333,7 +338,7 @@ class WebSettings(ListenSettings):
     @property
     def url(self) -> str:
         """Where browsers find it, without a slash at the end."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        return (self.public_url or self.address).rstrip("/")
 
     @property
     def prefix(self) -> str:

@@ -9,7 +9,8 @@ LINKED = [
     "https://evil.example/x?y=1", "http://1.2.3.4", "ftp://files.example/a", "www.evil.com", "evil.ai/x",
     "evil.zip", "203.0.113.7/x", "203.0.113.7:8080", "[2001:db8::1]/x", "evil。com",
     "evil．com", "evil｡com",
-    "EVIL.COM", "sub.evil.co.uk", "еvil.com", "evil.соm", "eᴠil.com", "ｅｖｉｌ.ｃｏｍ", "пример.рф", "münchen.de",
+    "EVIL.COM", "sub.evil.co.uk",
+    "еvil.com", "evil.соm", "eᴠil.com", "ｅｖｉｌ.ｃｏｍ", "пример.рф", "münchen.de",
     "xn--mnchen-3ya.de",
     "evil[.]com", "evil(.)com", "evil[dot]com", "evil (dot) com", "hxxps://evil.com",
     "t.me/evil", "me@evil.com", "evil.com:8080/x", "evil.com?x=1", "tg://join", "bit.ly/x",
@@ -19,7 +20,8 @@ PLAIN = [
     "I paid $3.50.",
     "Node.js 20.11.1 works", "It works. Then it broke.", "Well... maybe", "He said: hello:world",
     "v1.2.3 is out",
-    "Am 3.5. um 9.30 Uhr", "a/b testing and and/or", "1.000.000 Euro", "C'est fini.Bravo", "10:30-11:45",
+    "Am 3.5. um 9.30 Uhr", "a/b testing and and/or", "1.000.000 Euro",
+    "C'est fini.Bravo", "10:30-11:45",
     "Ratio 3:1, see fig. 4", "so... yes", "J.R.R. Tolkien", "3.14159",
 ]  # fmt: skip
 

@@ -90,5 +90,5 @@ def add(router: APIRouter, site: Site) -> None:
             forecast=found.forecast, chart=chart, posts=posts, state=found.admission,
             stops=with_who_paused(stops, found.paused_by),
             period_s=site.settings.cycle.period_s,
-            patience_s=jobs.longest_silence(site.settings).total_seconds(),
+            is_silent=jobs.is_silent(found.progress.scheduler_silence_s or 0.0, site.settings),
         )  # fmt: skip

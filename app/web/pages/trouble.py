@@ -55,13 +55,12 @@ def add(router: APIRouter, site: Site) -> None:
             limits = read_limits(connection, settings.limits)
         by_name = {job.name: job for job in rounds}
         slice_job = by_name.get(jobs.OPEN_SLICE)
-        longest = jobs.longest_silence(settings).total_seconds()
         flower = settings.flower
         return site.page(
             "health.html", request, jobs=rounds, lines=lines, state=read_state(site.services.admission),
             version=limits.version, slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
-            is_silent=slice_job is not None and slice_job.age_s > longest,
+            is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
             drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),
             flower=flower.public_url or f"http://{flower.host}:{flower.port}",
         )  # fmt: skip
