@@ -50,6 +50,14 @@ def configure(settings: LogSettings) -> None:
     )
 
 
+def configure_for_commands() -> None:
+    """Only warnings and worse, on standard error: a command's standard output is its data."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
 def log_context(**ids: str) -> AbstractContextManager[None]:
     """Name these in every event of the block: run, agent, request."""
     return structlog.contextvars.bound_contextvars(**ids)

@@ -8,6 +8,7 @@ import typer
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import log
 from app.cli import (
     accounts,
     agents,
@@ -84,6 +85,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the console script."""
+    log.configure_for_commands()
     try:
         app()
     except PacelineError as error:
