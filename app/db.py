@@ -15,18 +15,17 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
-    make_url,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase
 
 from app.clock import monotonic
-from app.errors import ConfigError, Unreachable
+from app.errors import Unreachable
 from app.sql_faults import explain, is_lost
+from app.urls import parse_database
 
 SCHEMA = "paceline"
-TRANSACTION_POOLER_PORT = 6543
 IDLE_S = 1.0
 """A connection that was in use within this time is not asked whether it lives: the question costs as much
 as a statement (0.03 ms of CPU), and one that died meanwhile is replaced with all others at the first error.
@@ -63,33 +62,22 @@ def make_engine(
     setting: str = "DATABASE_URL",
     autocommit: bool = False,
 ) -> Engine:
-    """An engine for any libpq-style URL (`postgres://`, `postgresql://`, `?host=/socket/dir`); `setting` is
-    what a person must look at when it is wrong. `autocommit`: each statement is a transaction of its own.
+    """An engine for any address that app.urls takes; `setting` is what a person must look at when it is
+    wrong. `autocommit`: each statement is a transaction of its own.
 
     Behind a transaction pooler (`?pooler=transaction`, or port 6543, which is Supabase's) server connections
     change hands between transactions, so nothing is prepared there: the next transaction may find another
     client's statement under the same name.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"{setting} is not a URL: postgresql://user@host/db") from None
-    if parsed.get_backend_name() not in ("postgres", "postgresql"):
-        raise ConfigError(
-            f"{setting} must be PostgreSQL, not {parsed.get_backend_name()}: postgresql://user@host/db"
-        )
-    pooler = parsed.query.get("pooler", "")
-    if pooler not in ("", "transaction", "session"):
-        raise ConfigError(f"{setting}: pooler is transaction or session, not {pooler!r}")
-    is_shared = pooler == "transaction" or (not pooler and parsed.port == TRANSACTION_POOLER_PORT)
-    parsed = parsed.difference_update_query(["pooler"]).set(drivername="postgresql+psycopg")
+    found = parse_database(url, setting)
+    is_shared = found.is_pooled
     arguments: dict[str, Any] = {
         "connect_timeout": 5, "application_name": application_name, "autocommit": autocommit,
     }  # fmt: skip
     if is_shared:
         arguments["prepare_threshold"] = None
     engine = create_engine(
-        parsed,
+        found.sqlalchemy,
         connect_args=arguments,
         pool_size=pool_size,
         max_overflow=5,

@@ -1,8 +1,6 @@
 """The connection to Redis or Valkey that admission uses. (Celery has its own, set in workers.)"""
 
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -10,9 +8,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from app.errors import ConfigError, Unreachable
-
-SENTINEL = "redis+sentinel://"
+from app.errors import Unreachable
+from app.urls import parse_redis
 
 
 def make_redis(url: str, *, max_connections: int = 64) -> Redis:
@@ -30,54 +27,18 @@ def make_redis(url: str, *, max_connections: int = 64) -> Redis:
         "retry": Retry(NoBackoff(), 0),
         "client_name": "paceline",
     }
-    if watched := parse_sentinel(url):
+    found = parse_redis(url)
+    if found.master:
         timeouts = {"socket_connect_timeout": 3, "socket_timeout": 3}
-        sentinel = Sentinel(watched.hosts, sentinel_kwargs=timeouts)  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(list(found.hosts), sentinel_kwargs=timeouts)  # type: ignore[no-untyped-call]
         master: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-            watched.master,
-            db=watched.db,
-            username=watched.username,
-            password=watched.password,
-            **options,
+            found.master, db=found.db, username=found.username, password=found.password, **options
         )
         return master
-    client: Redis = Redis.from_url(url, **options)
-    return client
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A Redis that sentinels watch over: `redis+sentinel://:password@host:26379,host:26379/master/0`."""
-
-    hosts: list[tuple[str, int]]
-    master: str
-    db: int
-    username: str | None
-    password: str | None
-
-
-def parse_sentinel(url: str) -> Watched | None:
-    """What such a URL says; None for any other. Raises ConfigError for a broken one."""
-    if not url.startswith(SENTINEL):
-        return None
-    login, at, rest = url.removeprefix(SENTINEL).rpartition("@")
-    hosts, _, path = rest.partition("/")
-    master, _, db = path.partition("/")
-    username, _, password = login.partition(":")
-    try:
-        pairs = [host.rpartition(":") for host in hosts.split(",")]
-        found = Watched(
-            hosts=[(host, int(port)) for host, _, port in pairs],
-            master=master,
-            db=int(db or 0),
-            username=unquote(username) or None,
-            password=unquote(password) or None if at else None,
-        )
-    except ValueError:
-        found = None
-    if found is None or not found.master or not all(host for host, _ in found.hosts):
-        raise ConfigError(f"REDIS_URL is no {SENTINEL}:password@host:26379,host:26379/master/0")
-    return found
+    given = found.client
+    if socket := given.pop("path", None):
+        given["unix_socket_path"] = socket
+    return Redis(**given, **options)
 
 
 def check_redis(client: Redis) -> None:

@@ -7,7 +7,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from celery import Celery
 from celery.signals import beat_init, setup_logging
@@ -15,8 +14,8 @@ from kombu import Queue
 
 from app import log
 from app.errors import PacelineError
-from app.redis_client import parse_sentinel
 from app.settings import Settings, get_settings
+from app.urls import parse_redis
 from app.wiring import find_addresses
 from beat_schedule import BEAT_SCHEDULE
 from workers.alive import Alive
@@ -30,7 +29,7 @@ KEY_PREFIX = "paceline:"
 
 def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
-    broker, transport = _broker(find_addresses(settings).redis_url)
+    broker, transport, tls = _broker(find_addresses(settings).redis_url)
     use_kept_clients()
     celery = Celery("paceline", broker=broker, include=["workers.tasks", "workers.revoking"])
     threads = settings.worker.threads
@@ -66,6 +65,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         worker_consumer="workers.consumer:PromptConsumer",
         broker_pool_limit=threads + 10,
+        broker_use_ssl=tls,
         broker_transport_options={
             "visibility_timeout": visibility_s,
             "queue_order_strategy": "priority",  # in the order above
@@ -97,21 +97,17 @@ def make_app(settings: Settings) -> Celery:
     return celery
 
 
-def _broker(url: str) -> tuple[str, dict[str, Any]]:
-    """The address as kombu wants it, and what it must know beside; only sentinels are told otherwise."""
-    watched = parse_sentinel(url)
-    if watched is None:
-        return url, {}
-    login = (
-        f"{quote(watched.username or '')}:{quote(watched.password, safe='')}@"
-        if watched.password
-        else ""
-    )
-    hosts = (f"sentinel://{login}{host}:{port}/{watched.db}" for host, port in watched.hosts)
-    return ";".join(hosts), {
-        "master_name": watched.master,
-        "sentinel_kwargs": {"socket_timeout": 3},
-    }
+def _broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """The address as kombu wants it, what it must know beside, and the arguments of TLS."""
+    found = parse_redis(url)
+    tls = {n: v for n, v in found.tls if n != "ssl"} if found.tls is not None else None
+    if found.master:
+        return (
+            found.broker,
+            {"master_name": found.master, "sentinel_kwargs": {"socket_timeout": 3}},
+            tls,
+        )
+    return found.broker, {}, tls
 
 
 @setup_logging.connect

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import httpx2
 import psycopg
@@ -28,6 +27,7 @@ from app.runs import jobs, leases
 from app.runs.budgets import price_problem
 from app.runs.stops import find_stops, read_state
 from app.settings import Settings, get_settings
+from app.urls import parse_database, parse_redis
 from app.wiring import Addresses, build_admission, find_addresses
 
 DEGRADED = 3
@@ -69,10 +69,10 @@ def doctor(
     else:
         styles = {"ok": "green", "warning": "yellow", "error": "red"}
         for finding in findings:
-            data.print(f"[{styles[finding.level]}]{finding.level:8}[/] {finding.check:11}", end="")
+            data.print(f"[{styles[finding.level]}]{finding.level:8}[/] {finding.check:12}", end="")
             data.print(finding.says, markup=False)
             if finding.mend:
-                data.print(f"{'':20} -> {finding.mend}", markup=False)
+                data.print(f"{'':21} -> {finding.mend}", markup=False)
     if "error" in levels:
         raise typer.Exit(1)
     if "warning" in levels:
@@ -113,8 +113,8 @@ def _secrets(settings: Settings, addresses: Addresses) -> Finding:
     given = settings.flower.basic_auth
     passwords = {
         "PACELINE_FLOWER__BASIC_AUTH": given and given.get_secret_value().partition(":")[2],
-        "DATABASE_URL": urlsplit(addresses.database_url).password,
-        "REDIS_URL": urlsplit(addresses.redis_url).password,
+        "DATABASE_URL": parse_database(addresses.database_url).address.password,
+        "REDIS_URL": parse_redis(addresses.redis_url).password,
     }
     short = [name for name, word in passwords.items() if word is not None and len(word) < SHORTEST]
     if not short:

