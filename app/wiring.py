@@ -70,10 +70,15 @@ CONNECTIONS = 16
 """To PostgreSQL, however many threads wait for the gateway: each needs one for a millisecond at a time."""
 
 
-def build(settings: Settings) -> Services:
-    """Assemble the services. Nothing connects before it is used."""
+NO_GATEWAY = "http://127.0.0.1:9/v1"
+
+
+def build(settings: Settings, *, needs_gateway: bool = True) -> Services:
+    """Assemble the services. Nothing connects before it is used. Raises ConfigError when there is no gateway
+    to call, unless none is needed.
+    """
     addresses = find_addresses(settings)
-    if addresses.gateway_url is None:
+    if addresses.gateway_url is None and needs_gateway:
         raise ConfigError(
             "no gateway to call: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL, "
             "or use the sandbox of `make up`"
@@ -89,7 +94,10 @@ def build(settings: Settings) -> Services:
         ),
         redis=redis,
         gateway=OpenAIGateway(
-            addresses.gateway_url, settings.gateway_key, settings.gateway, connections=threads
+            addresses.gateway_url or NO_GATEWAY,
+            settings.gateway_key,
+            settings.gateway,
+            connections=threads,
         ),
         admission=build_admission(settings, engine, redis, addresses.gateway_url),
         heartbeat=Heartbeat(engine, timedelta(seconds=settings.worker.lease_s)),

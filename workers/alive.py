@@ -4,16 +4,26 @@
 them at once when Redis is away. The age of a file says the same: the loop goes round.
 """
 
+import os
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from celery import beat, bootsteps
+from celery.worker import state
+from redis.exceptions import RedisError
 
 from app.clock import utcnow
 from app.log import get_logger
+from app.redis_faults import explain
+from app.runs import workers
+from app.runs.workers import Worker
 from app.settings import get_settings
 from workers import jobs_queue
+from workers.process import services
 from workers.schedule import CLOCK_SLACK_S
 
 log = get_logger(__name__)
@@ -28,7 +38,9 @@ def touch() -> None:
 
 
 class Alive(bootsteps.StartStopStep):
-    """Touches the file from the worker's timer; while Redis is away, workers.consumer does it."""
+    """Touches the file and tells what the worker has in hand, from the worker's timer; while Redis is away,
+    workers.consumer touches the file.
+    """
 
     requires = ("celery.worker.components:Timer",)
 
@@ -36,6 +48,25 @@ class Alive(bootsteps.StartStopStep):
         """With the worker's own loop."""
         touch()
         worker.timer.call_repeatedly(EVERY_S, touch, priority=10)
+        self._started_at = utcnow()
+        worker.timer.call_repeatedly(EVERY_S, self._report, (worker,), priority=10)
+
+    def _report(self, worker: Any) -> None:
+        held = services().heartbeat.held
+        me = Worker(
+            name=worker.hostname, host=socket.gethostname(), pid=os.getpid(), version=version("paceline"),
+            started_at=self._started_at, seen_at=utcnow(), in_hand=held,
+            done=max(0, state.total_count.get("agents.run", 0) - held),
+        )  # fmt: skip
+        try:
+            workers.report(services().redis, me)
+        except RedisError as error:
+            log.warning("worker.not_reported", why=explain(error))
+
+    def stop(self, worker: Any) -> None:
+        """It ends in order, so nobody needs to miss it."""
+        with suppress(RedisError):
+            workers.leave(services().redis, worker.hostname)
 
 
 class Scheduler(beat.Scheduler):

@@ -4,6 +4,7 @@ A roster is somebody's spreadsheet, so every problem is collected with its line 
 line never hides the next.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -51,21 +52,41 @@ class Roster:
     ignored_columns: tuple[str, ...] = ()
 
 
-def read_roster(content: bytes, *, is_json: bool) -> Roster:
-    """Parse and check a roster; the encoding is UTF-8, with or without a byte-order mark."""
+def read_roster(
+    content: bytes, *, is_json: bool, delimiter: str | None = None, encoding: str | None = None
+) -> Roster:
+    """Parse and check a roster. Spreadsheets write UTF-8 or UTF-16, and separate by comma, semicolon or tab,
+    as their country does: what is unambiguous is taken, the rest is asked for by name.
+    """
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        byte = content[error.start]
-        return Roster(
-            (), (Problem(line, f"not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8"),)
-        )
-    try:
-        rows, ignored = _json_rows(text) if is_json else _csv_rows(text)
+        text = _decode(content, encoding)
+        rows, ignored = _json_rows(text) if is_json else _csv_rows(text, delimiter)
     except _Unreadable as error:
         return Roster((), (error.problem,))
     return _check(rows, ignored)
+
+
+def _decode(content: bytes, encoding: str | None) -> str:
+    if encoding is None:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding = "utf-16"
+        elif content[:400:2].count(0) > len(content[:400:2]) // 2:
+            encoding = "utf-16-be"
+        elif content[1:400:2].count(0) > len(content[1:400:2]) // 2:
+            encoding = "utf-16-le"
+    try:
+        return content.decode(encoding or "utf-8-sig")
+    except LookupError:
+        raise _Unreadable(1, f"there is no encoding {encoding!r}: utf-8, utf-16, cp1252") from None
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        name = encoding or "UTF-8"
+        raise _Unreadable(
+            line,
+            f'not {name} (byte 0x{byte:02x}): save the file as "CSV UTF-8", or name its encoding, for a '
+            "Windows Excel --encoding cp1252",
+        ) from None
 
 
 class _Unreadable(Exception):
@@ -78,24 +99,52 @@ Rows = list[tuple[int, dict[str, Any] | str]]
 """Line and fields, or line and why its fields could not be told apart."""
 
 
-def _csv_rows(text: str) -> tuple[Rows, tuple[str, ...]]:
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def _delimiter(text: str) -> tuple[str, str, int]:
+    """What separates the columns, the text after an Excel `sep=` line, and how many lines that took."""
+    first, _, rest = text.partition("\n")
+    if said := re.fullmatch(r"sep=(.)\r?", first):
+        return said[1], rest, 1
+    wanted = set(COLUMNS)
+    fitting = [
+        one
+        for one in DELIMITERS
+        if wanted <= {name.strip().strip('"').lower() for name in first.strip().split(one)}
+    ]
+    return fitting[0] if len(fitting) == 1 else ",", text, 0
+
+
+def _csv_rows(text: str, delimiter: str | None) -> tuple[Rows, tuple[str, ...]]:
     csv.field_size_limit(max(len(text), 1))  # a huge field is one line's problem, not the file's
-    reader = csv.reader(io.StringIO(text, newline=""))
+    found, text, skipped = _delimiter(text)
+    if delimiter is not None and len(delimiter) != 1:
+        raise _Unreadable(1, f"a delimiter is one character, not {delimiter!r}")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or found)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
     except csv.Error as error:
         raise _Unreadable(1, f"not CSV: {error}") from None
     missing = [name for name in COLUMNS if name not in header]
     if missing:
+        others = [
+            (sign, name) for sign, name in DELIMITERS.items()
+            if sign != (delimiter or found) and sign in "".join(header)
+        ]  # fmt: skip
+        if others:
+            sign, name = others[0]
+            raise _Unreadable(
+                1, f"separated by {name}: save as CSV UTF-8 with commas, or --delimiter {sign!r}"
+            )
         raise _Unreadable(
             1, f"missing column {', '.join(missing)}: the first line must be {','.join(COLUMNS)}"
         )
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise _Unreadable(1, f"column {', '.join(twice)} appears twice")
-    return list(_records(reader, header)), tuple(
-        n for n in header if n and n not in COLUMNS + OPTIONAL
-    )
+    records = [(line + skipped, fields) for line, fields in _records(reader, header)]
+    return records, tuple(n for n in header if n and n not in COLUMNS + OPTIONAL)
 
 
 def _records(reader: Any, header: list[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -36,6 +36,12 @@ def import_agents(
     partial: Annotated[
         bool, typer.Option("--partial", help="Import the good lines even if others are bad")
     ] = False,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates columns; default: as the first line shows")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Like cp1252; default: UTF-8 or UTF-16, as the file shows")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Add agents from a file, or bring known handles up to date. Safe to repeat."""
@@ -43,7 +49,9 @@ def import_agents(
         content = file.read_bytes()
     except OSError as error:
         raise NotFound(f"cannot read {file}: {error.strerror}") from None
-    parsed = read_roster(content, is_json=file.suffix.lower() == ".json")
+    is_json = file.suffix.lower() == ".json"
+    separator = "\t" if delimiter in ("tab", "\\t") else delimiter
+    parsed = read_roster(content, is_json=is_json, delimiter=separator, encoding=encoding)
     if parsed.ignored_columns:
         notes.print(f"ignored columns: {', '.join(parsed.ignored_columns)}", markup=False)
     problems = [{"line": problem.line, "reason": problem.reason} for problem in parsed.problems]

@@ -21,7 +21,7 @@ def audit_books(
     with database(settings):
         pass  # says what is missing before anything else is tried
     gateway_url = find_addresses(settings).gateway_url
-    services = build(settings)
+    services = build(settings, needs_gateway=False)
     tally = SandboxTally(gateway_url) if gateway_url else None
     try:
         books = audit(services, tally)
@@ -48,4 +48,6 @@ def _show(books: Books) -> None:
     for name, count in books.uncertain.items():
         data.print(f"  [dim]{count:>6}  {name.replace('_', ' ')} (not a difference)[/]")
     data.print()
+    for detail in books.details:
+        data.print(f"  {detail}", markup=False)
     data.print("the books are equal" if not books.total else f"{books.total} differences")

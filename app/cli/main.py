@@ -30,6 +30,7 @@ from app.cli import (
     take_over,
     up,
     usage,
+    workers,
 )
 from app.cli.output import notes
 from app.errors import PacelineError, Unreachable
@@ -56,6 +57,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(accounts.app, name="accounts")
 app.command("dispatch")(dispatch.dispatch)
 app.add_typer(runs.app, name="runs")
+app.command("workers")(workers.workers)
 app.command("shell")(shell.shell)
 app.add_typer(limits.app, name="limits")
 app.add_typer(budget.app, name="budget")

@@ -28,13 +28,21 @@ from app.admission.controller import Admission
 from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli import flower as monitor
+from app.cli.db import follow_zone
 from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
-from app.cli.up_report import display, read, show_reasons, show_summary, summarize
+from app.cli.up_report import (
+    display,
+    read,
+    show_reasons,
+    show_summary,
+    summarize,
+    why_nothing_runs,
+)
 from app.clock import monotonic, sleep, utcnow
 from app.db import check_database, make_engine
 from app.embedded import Servers, revive, servers
-from app.errors import ConfigError, Unreachable
+from app.errors import ConfigError, PacelineError, Unreachable
 from app.redis_client import check_redis, make_redis
 from app.runs import jobs, leases
 from app.runs.budgets import price_problem, read_budgets
@@ -93,6 +101,7 @@ def up(
             limits.follow_settings(connection, settings.limits)
             controls.follow_settings(connection, settings.controls)
             _refuse_budget_without_prices(connection, settings)
+        follow_zone(engine, settings)
         _seed_agents(engine)
         env = dict(os.environ, DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url)
         with _sandbox(settings, env) as gateway_url:
@@ -119,6 +128,8 @@ def up(
     show_reasons(summary)
     if as_json:
         print_json(summary)
+        if summary["nothing_ran"]:
+            raise PacelineError(summary["nothing_ran"])
     else:
         show_summary(summary)
 
@@ -316,7 +327,8 @@ def _watch(
     """Show progress and restart what dies or hangs, until told to stop."""
     patience_s = jobs.longest_silence(settings).total_seconds()
     beat = next(part for part in parts if part.name == "beat")
-    beat_since, trouble = monotonic(), ""
+    began = beat_since = monotonic()
+    trouble = ""
     with display() as show:
         while not stopping.is_set() and (deadline is None or monotonic() < deadline):
             for name in revive(settings.home, started):
@@ -331,7 +343,10 @@ def _watch(
                     trouble = describe(error)
                     notes.print(f"PostgreSQL: {trouble}; runs wait", style="yellow", markup=False)
             else:
-                trouble = ""
+                said = why_nothing_runs(progress, parts, settings, monotonic() - began)
+                if said and said != trouble:
+                    notes.print(said, style="yellow", markup=False)
+                trouble = said or ""
                 show(progress, find_stops(read_state(admission), settings))
                 # Judged by what it does: a beat can hang for days and look alive.
                 silent_s = abs(progress.scheduler_silence_s or 0.0)

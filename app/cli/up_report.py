@@ -13,7 +13,7 @@ from app.cli.output import data, notes
 from app.cli.parts import Part
 from app.clock import monotonic, utcnow
 from app.errors import PacelineError
-from app.models import Call, CallStatus
+from app.models import Call, CallStatus, RunState
 from app.runs.progress import Progress, count_reasons, read_progress
 from app.runs.stops import Stop
 from app.settings import Settings
@@ -106,6 +106,7 @@ def summarize(
         "rate": settings.limits.rate,
         "restarts": {part.name: part.restarts for part in parts if part.restarts},
         "killed": killed,
+        "nothing_ran": why_nothing_runs(progress, parts, settings, seconds),
         "sandbox": None if settings.gateway_url else _tally(gateway_url),
     }
 
@@ -120,6 +121,19 @@ def _tally(gateway_url: str) -> dict[str, Any] | None:
     except (httpx2.HTTPError, ValueError):
         return None
     return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
+
+
+def why_nothing_runs(
+    progress: Progress, parts: list[Part], settings: Settings, seconds: float
+) -> str | None:
+    """What the workers say when runs wait for longer than two slices and nobody has taken one; else None."""
+    if seconds < 2 * settings.cycle.slice_length_s + 10:
+        return None
+    taken = sum(count for state, count in progress.runs.items() if state != RunState.QUEUED)
+    if taken or not progress.runs.get(RunState.QUEUED):
+        return None
+    said = {part.last_line() for part in parts if part.name.startswith("worker")}
+    return f"no worker takes runs; their logs end with: {' / '.join(sorted(said))}"
 
 
 def show_reasons(summary: dict[str, Any]) -> None:
@@ -141,5 +155,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         f" about ${summary['cost_micros'] / 1e6:.4f}",
         markup=False,
     )
+    if summary["nothing_ran"]:
+        raise PacelineError(summary["nothing_ran"])
     if summary["killed"]:
         raise PacelineError(f"had to kill {', '.join(summary['killed'])}: see the logs")

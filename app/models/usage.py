@@ -102,13 +102,14 @@ class UsageDay(Base):
 
 
 class UsageState(Base):
-    """One row: when the ledger was last rolled up."""
+    """One row: when the ledger was last rolled up, and whose days and hours the rollups are of."""
 
     __tablename__ = "usage_state"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     rolled_at: Mapped[datetime]
+    zone: Mapped[str | None] = mapped_column(comment="the business time zone of the rollups")
 
 
 class Ranking(Base):

@@ -23,6 +23,7 @@ from app.runs.upkeep import find_drift
 from app.usage import rollups
 from app.usage.calls import count_usage_problems
 
+DETAILS_MAX = 50
 RECENT_DAYS = 35
 """The frozen days that the periodic check compares: what the pages show."""
 
@@ -38,6 +39,8 @@ class Books:
     differences: dict[str, int] = field(default_factory=dict)
     uncertain: dict[str, int] = field(default_factory=dict)
     in_flight: int = 0
+    details: list[str] = field(default_factory=list)
+    """Each difference in words: which day, agent, request or counter, and which numbers."""
 
     @property
     def total(self) -> int:
@@ -58,9 +61,11 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
     with snapshot.connect() as connection:  # a round of rollups may end in between
         if is_whole:
             books.differences |= _runs(connection)
-        books.differences["rollups"] = rollups.differences(
+        sums = rollups.find_differences(
             connection, services.settings.zone, None if is_whole else RECENT_DAYS
         )
+        books.differences["rollups"] = len(sums)
+        books.details += [f"rollups: {difference}" for difference in sums]
         if is_whole and not books.ledger_rows:
             query = select(func.count()).select_from(Call)
             books.ledger_rows = connection.execute(query).scalar_one()
@@ -76,6 +81,10 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
             books.uncertain["redis_counters_under_way"] = len(first & second)
         else:
             books.differences["redis_counters"] = len(first & second)
+            books.details += [
+                f"redis: {counter} is {counted:,}, the ledger says {right:,}"
+                for counter, counted, right in sorted(first & second)[:DETAILS_MAX]
+            ]
     except (StoreAway, RedisError) as error:
         books.redis = f"not compared: {error}"
     return books
@@ -103,6 +112,10 @@ def _compare_gateway(
     }
     books.uncertain = {"unknown_and_answered": 0, "unknown_and_never_sent": 0}
     books.uncertain["steps_paid_twice"] = paid_twice
+    unrecorded = [a.request_id for a in before if a.request_id not in ledger]
+    books.details += [
+        f"gateway: request {one} is not in the ledger" for one in unrecorded[:DETAILS_MAX]
+    ]
     for request_id, row in ledger.items():
         theirs = by_id.get(request_id)
         is_unsure = row.status == CallStatus.UNKNOWN or row.http_status is None
@@ -112,10 +125,22 @@ def _compare_gateway(
             books.uncertain["unknown_and_answered" if theirs else "unknown_and_never_sent"] += 1
         elif theirs is None:
             books.differences["not_at_gateway"] += 1
+            _add(books, f"ledger: request {request_id} never reached the gateway")
         elif row.http_status != theirs.status:
             books.differences["status_differs"] += 1
+            _add(
+                books,
+                f"request {request_id}: HTTP {row.http_status} here, {theirs.status} at the gateway",
+            )
         elif row.tokens is not None and row.tokens != (theirs.tokens_input, theirs.tokens_output):
             books.differences["tokens_differ"] += 1
+            counted = (theirs.tokens_input, theirs.tokens_output)
+            _add(books, f"request {request_id}: {row.tokens} tokens here, {counted} at the gateway")
+
+
+def _add(books: Books, detail: str) -> None:
+    if len(books.details) < DETAILS_MAX:
+        books.details.append(detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,12 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
 
+    @property
+    def held(self) -> int:
+        """How many runs this process works on."""
+        with self._lock:
+            return len(self._held)
+
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
         """Keep the lease of a run while the block works on it."""

@@ -76,7 +76,7 @@ def find_stops(state: State | None, settings: Settings) -> list[Stop]:
     for budget in state.budgets:
         if budget.is_used_up:
             says = (
-                f"The fleet's budget of this {budget.period} is used up "
+                f"The fleet's budget of the {budget.period} is used up "
                 f"(${(budget.used + budget.held) / 1e6:,.4f} of ${budget.limit / 1e6:,.4f})"
             )
             mend = f"`paceline budget set --{budget.period} DOLLARS` raises it."

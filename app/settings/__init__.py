@@ -222,7 +222,7 @@ def secret_folders() -> list[Path]:
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings, or raise ConfigError with one line that names the setting and the mend."""
     names = set(os.environ if environ is None else environ)
-    names |= {name for name in dotenv_values(".env") if name}
+    names |= {name for name in _env_file() if name}
     names |= {file.name for folder in secret_folders() for file in folder.iterdir()}
     _refuse_unknown(names)
     try:
@@ -236,9 +236,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"bad setting: {problems}") from None
 
 
+def _env_file() -> dict[str, str | None]:
+    """What `.env` says; raises ConfigError for a file that is no text."""
+    try:
+        return dotenv_values(".env")
+    except UnicodeDecodeError:
+        where = Path(".env").absolute()
+        raise ConfigError(
+            f"{where} is not UTF-8: save it as UTF-8, without a byte-order mark"
+        ) from None
+
+
 def _not_json(environ: Mapping[str, str] | None) -> str:
     """Which of the settings that hold lists and objects are no JSON, and what they are like."""
-    values = {**dotenv_values(".env"), **(os.environ if environ is None else environ)}
+    values = {**_env_file(), **(os.environ if environ is None else environ)}
     found = []
     for name, _, default in variables():
         if values.get(name) and isinstance(default, tuple | dict):

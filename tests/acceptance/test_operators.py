@@ -16,7 +16,7 @@ from app.embedded import running
 from app.models import Run
 from tests.support.program import PACELINE, clean_env, paceline, processes_of, wait_for
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
 QUIET = ("--no-web", "--no-flower")
 FAST = {"PACELINE_CYCLE__PERIOD_S": "10", "PACELINE_CYCLE__SLICE_S": "1"}
 
@@ -128,4 +128,20 @@ def test_a_revoked_run_does_not_run_also_after_a_restart(tmp_path):
     finally:
         up.terminate()
         up.communicate(timeout=120)
+    assert processes_of(folder) == []
+
+
+def test_workers_are_seen_and_why_nothing_runs_is_said(tmp_path):
+    folder = tmp_path / "nobody works"
+    up = begin(folder, "--for", "40", "--workers", "1", "--json", PACELINE_WORKER__THREADS="2")
+    try:
+        wait_for(
+            lambda: "worker1@" in paceline("workers", "--json", cwd=folder).stdout, 60, "a worker"
+        )
+        found = json.loads(paceline("workers", "--json", cwd=folder).stdout)["workers"]
+        assert {worker["name"].split("@")[0] for worker in found} == {"worker1", "express"}
+        assert all(worker["version"] and worker["pid"] for worker in found)
+    finally:
+        out, _ = up.communicate(timeout=120)
+    assert json.loads(out)["nothing_ran"] is None
     assert processes_of(folder) == []

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
+from redis.exceptions import RedisError
 
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
@@ -13,9 +14,18 @@ from app.audit_log import list_changes
 from app.kinds import BY_CODE
 from app.runs import jobs, leases
 from app.runs.stops import read_state
+from app.runs.workers import Worker, list_workers
 from app.web.site import Site
 
 PAGE = 50
+
+
+def _workers(site: Site) -> list[Worker]:
+    """Worker processes; none when Redis does not answer, which the page says by itself."""
+    try:
+        return list_workers(site.services.redis)
+    except RedisError:
+        return []
 
 
 def add(router: APIRouter, site: Site) -> None:
@@ -58,7 +68,7 @@ def add(router: APIRouter, site: Site) -> None:
         flower = settings.flower
         return site.page(
             "health.html", request, jobs=rounds, lines=lines, state=read_state(site.services.admission),
-            version=limits.version, slice_age_s=slice_job and slice_job.age_s,
+            workers=_workers(site), version=limits.version, slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
             drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),

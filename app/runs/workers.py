@@ -1,0 +1,59 @@
+"""Who works: each worker process says here every few seconds that it lives and what it has in hand.
+
+Kept in Redis, because it is worth nothing when Redis is gone: then nobody works.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from redis import Redis
+
+WORKERS = "{paceline}:workers"
+SILENT_AFTER = timedelta(seconds=20)
+FORGOTTEN_AFTER = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process. `in_hand` are the runs it works on, `done` those it has ended since it started."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    in_hand: int
+    done: int
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether it was not heard of lately: it died, hangs, or was stopped."""
+        return now - self.seen_at > SILENT_AFTER
+
+
+def report(redis: Redis, worker: Worker) -> None:
+    """Say that a worker lives; forget those that were silent for long."""
+    values = asdict(worker) | {
+        "started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat(),
+    }  # fmt: skip
+    redis.hset(WORKERS, worker.name, json.dumps(values))
+    for other in list_workers(redis):
+        if worker.seen_at - other.seen_at > FORGOTTEN_AFTER:
+            redis.hdel(WORKERS, other.name)
+
+
+def leave(redis: Redis, name: str) -> None:
+    """Forget a worker that was stopped in order."""
+    redis.hdel(WORKERS, name)
+
+
+def list_workers(redis: Redis) -> list[Worker]:
+    """The workers that were heard of in the last minutes, by name."""
+    found = []
+    for text in redis.hgetall(WORKERS).values():
+        values = json.loads(text)
+        for name in ("started_at", "seen_at"):
+            values[name] = datetime.fromisoformat(values[name])
+        found.append(Worker(**values))
+    return sorted(found, key=lambda worker: worker.name)
