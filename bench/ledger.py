@@ -123,7 +123,7 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
             "p95_ms": round(took[int(ASKED * 0.95)], 1),
         }
     drop_s = seconds(lambda: partitions.keep(engine, now, zone, DAYS - 3))
-    differences = in_transaction(lambda c: len(rollups.find_differences(c, zone)))()
+    differences = in_transaction(lambda c: len(differences.find_differences(c, zone)))()
     return {
         "rows": rows, "agents": agents, "days": DAYS, "first_roll_up_s": round(first_s, 1),
         "usual_round_s": round(round_s, 3), "retention_s": round(drop_s, 3), "differences": differences,

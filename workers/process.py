@@ -23,7 +23,7 @@ from app.errors import PacelineError
 from app.migrations import check_migrated
 from app.runs.services import Services
 from app.settings import get_settings
-from app.usage import rollups
+from app.usage import zones
 from app.wiring import build
 
 
@@ -44,7 +44,7 @@ def _refuse_to_start_broken(**_: object) -> None:
         check_database(services().engine)
         check_migrated(services().engine)
         with services().engine.connect() as connection:
-            rollups.check_zone(connection, services().settings.zone)
+            zones.check_zone(connection, services().settings.zone)
     except PacelineError as error:
         print(f"paceline: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None

@@ -9,7 +9,7 @@ from app.cli.connect import database
 from app.cli.output import notes, progress
 from app.db import check_database, make_engine
 from app.settings import Settings, get_settings
-from app.usage import rollups
+from app.usage import rollups, zones
 from app.wiring import find_addresses
 
 app = typer.Typer(help="The database schema.", no_args_is_help=True)
@@ -50,14 +50,14 @@ def rezone() -> None:
 def follow_zone(engine: Engine, settings: Settings) -> bool:
     """Sum the usage up by the days of the zone that is set; whether that was needed."""
     with engine.connect() as connection:
-        known = rollups.read_zone(connection)
+        known = zones.read_zone(connection)
     if known is None or known == settings.timezone:
         return False
     notes.print(
         f"the time zone was {known}: summing the usage up by the days of {settings.timezone} ..."
     )
     with progress("days", 100) as tell:
-        rollups.rezone(engine, settings.zone, lambda done, whole: tell(100 * done // whole))
+        zones.rezone(engine, settings.zone, lambda done, whole: tell(100 * done // whole))
     with engine.begin() as connection:
         rollups.roll_up(connection, settings.zone)
     return True

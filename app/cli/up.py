@@ -5,9 +5,7 @@ Servers (embedded unless their URLs are set) -> migrations -> sandbox gateway wh
 after --for seconds: beat first, then the workers finish what they hold, then the rest.
 """
 
-import fcntl
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli import flower as monitor
 from app.cli.db import follow_zone
+from app.cli.foreground import alone, stop_on_signals
 from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
 from app.cli.up_report import (
@@ -88,11 +87,11 @@ def up(
         require_port(settings.web.host, settings.web.port, "PACELINE_WEB__PORT", "--no-web")
     if not no_flower:
         monitor.check(settings)
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     needs = {"postgres": settings.database_url is None, "valkey": settings.redis_url is None}
     if any(needs.values()):
         notes.print(f"starting {' and '.join(n for n, wanted in needs.items() if wanted)} ...")
-    with _alone(settings.home), servers(settings.home, **needs) as started:
+    with alone(settings.home), servers(settings.home, **needs) as started:
         addresses = find_addresses(settings)
         engine = _prepare_database(addresses.database_url)
         redis = make_redis(addresses.redis_url)
@@ -135,26 +134,6 @@ def up(
 
 
 # Preparing
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Hold the home for the block; raises ConfigError when another `paceline up` has it."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / "up.pid").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise ConfigError(
-                f"`paceline up` already runs in {home.absolute()}, pid {pid}: look at it with "
-                "`paceline status`, end it with Ctrl-C or `kill`, or give another one its own PACELINE_HOME"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def _prepare_database(url: str) -> Engine:
@@ -294,24 +273,6 @@ def _greet_first_admin(engine: Engine, settings: Settings) -> None:
 
 
 # Running
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets; the second gives up waiting."""
-    stopping = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if number == signal.SIGHUP:  # the terminal is gone: writing to it would be an error
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (1, 2):
-                os.dup2(nowhere, descriptor)
-        if stopping.is_set() and number != signal.SIGHUP:
-            raise KeyboardInterrupt
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    return stopping
 
 
 def _watch(

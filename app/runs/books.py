@@ -20,7 +20,7 @@ from app.models import Call, CallStatus, Comment, Post, Run
 from app.runs.services import Services
 from app.runs.states import OPEN
 from app.runs.upkeep import find_drift
-from app.usage import rollups
+from app.usage import differences
 from app.usage.calls import count_usage_problems
 
 DETAILS_MAX = 50
@@ -61,7 +61,7 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
     with snapshot.connect() as connection:  # a round of rollups may end in between
         if is_whole:
             books.differences |= _runs(connection)
-        sums = rollups.find_differences(
+        sums = differences.find_differences(
             connection, services.settings.zone, None if is_whole else RECENT_DAYS
         )
         books.differences["rollups"] = len(sums)

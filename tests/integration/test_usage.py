@@ -32,7 +32,7 @@ from app.models import (
 )
 from app.runs import jobs
 from app.runs.budgets import BudgetStatus
-from app.usage import partitions, periods, ranking, reports, rollups
+from app.usage import differences, partitions, periods, ranking, reports, rollups, zones
 from app.usage.periods import Span
 from app.usage.reports import Group, Metric
 from tests.support.factories import make_agents, make_run
@@ -123,7 +123,7 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
     with engine.connect() as connection:
         for table in (FleetHourlyUsage, DailyUsage, AgentDailyUsage):
             assert sums(connection, table) == expected
-        assert rollups.find_differences(connection, zone) == []
+        assert differences.find_differences(connection, zone) == []
         daily = select(DailyUsage.day, func.sum(DailyUsage.tokens_used)).group_by(DailyUsage.day)
         assert {row[0]: int(row[1]) for row in connection.execute(daily)} == ledger
         oldest = connection.execute(select(func.min(Call.created_at))).scalar_one()
@@ -149,14 +149,16 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
         assert rollups.roll_up(connection, zone).frozen == (), "a call is open on the next day"
         connection.execute(update(Call).where(Call.status == "in_flight").values(status="unknown"))
         assert rollups.roll_up(connection, zone).frozen, "mended, then frozen"
-        assert rollups.find_differences(connection, zone) == []
+        assert differences.find_differences(connection, zone) == []
         add_call(connection, *ada, old)
         rollups.roll_up(connection, zone)
         assert sums(connection, DailyUsage)[0] == 3
         first = select(func.min(DailyUsage.day)).scalar_subquery()
         connection.execute(update(DailyUsage).where(DailyUsage.day == first).values(tokens_used=1))
-        assert [d.rollup for d in rollups.find_differences(connection, zone)] == ["ai_usage_daily"]
-        assert rollups.find_differences(connection, zone, days=1) == [], (
+        assert [d.rollup for d in differences.find_differences(connection, zone)] == [
+            "ai_usage_daily"
+        ]
+        assert differences.find_differences(connection, zone, days=1) == [], (
             "the newest frozen day is right"
         )
 
@@ -249,12 +251,12 @@ def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
         for hours in (1, 5):
             add_call(connection, *ada, utcnow() - timedelta(hours=hours))
         rollups.roll_up(connection, zone)
-        assert rollups.find_differences(connection, zone) == []
+        assert differences.find_differences(connection, zone) == []
         old = select(func.min(FleetHourlyUsage.hour)).scalar_subquery()
         connection.execute(
             update(FleetHourlyUsage).where(FleetHourlyUsage.hour == old).values(tokens_used=1)
         )
-        found = rollups.find_differences(connection, zone)
+        found = differences.find_differences(connection, zone)
         assert {d.rollup for d in found} >= {"ai_usage_fleet_hourly"}
         hours = next(d for d in found if d.rollup == "ai_usage_fleet_hourly")
         assert hours.ledger[1] - hours.found[1] == 29, "30 tokens were booked, 1 was left"
@@ -272,14 +274,14 @@ def test_another_time_zone_is_refused_until_the_sums_are_made_anew(engine, ada):
         with pytest.raises(ConfigError, match="paceline db rezone"):
             rollups.roll_up(connection, kolkata)
         with pytest.raises(ConfigError, match="the days of UTC"):
-            rollups.check_zone(connection, kolkata)
+            zones.check_zone(connection, kolkata)
     seen = []
-    rollups.rezone(engine, kolkata, lambda done, whole: seen.append((done, whole)))
+    zones.rezone(engine, kolkata, lambda done, whole: seen.append((done, whole)))
     assert seen[-1][0] == seen[-1][1] > 3
     with engine.begin() as connection:
         rollups.roll_up(connection, kolkata)
-        rollups.check_zone(connection, kolkata)
-        assert rollups.find_differences(connection, kolkata) == []
+        zones.check_zone(connection, kolkata)
+        assert differences.find_differences(connection, kolkata) == []
         assert sums(connection, DailyUsage)[0] == 30
         assert connection.execute(select(func.count()).select_from(UsageDay)).scalar_one() >= 2
 
@@ -291,7 +293,7 @@ def test_days_whose_calls_are_gone_cannot_be_cut_anew(engine, ada):
         rollups.roll_up(connection, ZoneInfo("UTC"))
         connection.execute(delete(Call).where(Call.created_at < utcnow() - timedelta(days=2)))
     with pytest.raises(ConfigError, match="are gone"):
-        rollups.rezone(engine, ZoneInfo("Asia/Kolkata"), lambda *_: None)
+        zones.rezone(engine, ZoneInfo("Asia/Kolkata"), lambda *_: None)
 
 
 @pytest.mark.parametrize("zone", ZONES)
