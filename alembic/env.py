@@ -6,7 +6,7 @@ database, such as a Supabase project's own `public.agents`, are neither read nor
 """
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from app import models  # noqa: F401  (importing it fills Base.metadata)
 from app.db import SCHEMA, Base, make_engine
@@ -26,7 +26,9 @@ def migrate(connection: Connection) -> None:
     """Run what was asked for on this connection, which has a transaction open."""
     connection.execute(text("set local lock_timeout = '5s'"))
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.alembic'))"))
-    connection.execute(text(f"create schema if not exists {SCHEMA}"))
+    # Asked first, because `if not exists` needs the right to create one even where it exists.
+    if not inspect(connection).has_schema(SCHEMA):
+        connection.execute(text(f"create schema {SCHEMA}"))
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

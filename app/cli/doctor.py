@@ -10,12 +10,15 @@ from typing import Annotated
 import httpx2
 import psycopg
 import typer
+from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
 from app.agents.roster import count_agents
+from app.cli import proofs
 from app.cli.output import data, print_json
 from app.clock import utcnow
 from app.db import check_database, make_engine, where
@@ -27,6 +30,7 @@ from app.runs import jobs, leases
 from app.runs.budgets import price_problem
 from app.runs.stops import find_stops, read_state
 from app.settings import Settings, get_settings
+from app.sql_faults import explain as explain_sql
 from app.urls import parse_database, parse_redis
 from app.wiring import Addresses, build_admission, find_addresses
 
@@ -149,6 +153,15 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         findings += _pooler(engine)
         check_migrated(engine)
         findings.append(Finding("migrations", "ok", "schema is current"))
+        try:
+            proofs.prove_postgres(engine)
+        except SQLAlchemyError as error:
+            said, _ = explain_sql(error)
+            findings.append(
+                Finding("writes", "error", said, "docs/operations.md: the role's rights")
+            )
+        else:
+            findings.append(Finding("writes", "ok", "a row was written and taken back"))
         with engine.connect() as connection:
             agents = count_agents(connection)
             silence = jobs.scheduler_silence(connection)
@@ -241,23 +254,44 @@ def _redis(addresses: Addresses) -> list[Finding]:
     client = make_redis(addresses.redis_url)
     try:
         check_redis(client)
-        server = client.info("server")
-        name = server.get("valkey_version") and f"Valkey {server['valkey_version']}"
-        said = f"{name or 'Redis ' + str(server['redis_version'])} at {redis_where(client)}"
-        findings = [Finding("redis", "ok", said)]
-        # of INFO, because CONFIG is often forbidden
-        policy = client.info("memory").get("maxmemory_policy", "unknown")
-        if policy in ("noeviction", "unknown"):
-            findings.append(Finding("eviction", "ok", f"maxmemory-policy is {policy}"))
-        else:
-            mend = "set maxmemory-policy to noeviction: eviction drops queues and permits"
-            findings.append(Finding("eviction", "warning", f"maxmemory-policy is {policy}", mend))
+        findings = [_redis_server(client), _eviction(client)]
         seconds, micros = client.time()
         skew_s = abs(seconds + micros / 1e6 - utcnow().timestamp())
-        findings.append(_clock("redis clock", "Redis", skew_s))
-        return findings
+        return [*findings, _clock("redis clock", "Redis", skew_s), _redis_work(client)]
     finally:
         client.close()
+
+
+def _redis_server(client: Redis) -> Finding:
+    try:
+        server = client.info("server")
+    except RedisError:  # a user without +info
+        return Finding("redis", "ok", f"answers at {redis_where(client)}")
+    name = server.get("valkey_version") and f"Valkey {server['valkey_version']}"
+    said = f"{name or 'Redis ' + str(server['redis_version'])} at {redis_where(client)}"
+    if proofs.is_cluster(client):
+        mend = "Celery needs one Redis, with sentinels if it must not fail: turn cluster mode off"
+        return Finding("redis", "error", f"{said} is in cluster mode", mend)
+    return Finding("redis", "ok", said)
+
+
+def _eviction(client: Redis) -> Finding:
+    try:  # of INFO, because CONFIG is often forbidden
+        policy = client.info("memory").get("maxmemory_policy", "unknown")
+    except RedisError:
+        policy = "unknown"
+    if policy in ("noeviction", "unknown"):
+        return Finding("eviction", "ok", f"maxmemory-policy is {policy}")
+    mend = "set maxmemory-policy to noeviction: eviction drops queues and permits"
+    return Finding("eviction", "warning", f"maxmemory-policy is {policy}", mend)
+
+
+def _redis_work(client: Redis) -> Finding:
+    try:
+        done = proofs.prove_redis(client)
+    except proofs.Refused as why:
+        return Finding("redis work", "error", str(why), f"give the user these rights: {proofs.ACL}")
+    return Finding("redis work", "ok", f"{', '.join(done)} work")
 
 
 def _admission(settings: Settings, addresses: Addresses) -> Finding:

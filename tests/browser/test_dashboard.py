@@ -78,7 +78,7 @@ def test_everything_works_without_javascript(look):
     page.get_by_role("button", name="Pause the fleet").click()
     expect(page.get_by_role("status").first).to_contain_text("Pause the fleet: done")
     expect(page.get_by_role("alert").first).to_contain_text(
-        "Paused until somebody resumes it, by admin: a drill"
+        "The fleet is paused until somebody resumes it, by admin: a drill"
     )
 
 
@@ -172,16 +172,16 @@ def test_alert_that_stays_is_left_alone_while_numbers_move(look):
     page.get_by_label("reason").fill("a drill")
     page.get_by_role("button", name="Pause the fleet").click()
     page = seen.at("/")
-    page.evaluate("document.querySelector('#now [role=alert]').isTheSame = true")
+    page.evaluate("document.querySelector('#stops [role=alert]').isTheSame = true")
     with seen.services.engine.begin() as connection:
         connection.execute(update(Agent).where(Agent.handle == "ada").values(state="paused"))
     expect(page.locator("#now")).to_contain_text("of 11 agents", timeout=15_000)
-    assert page.evaluate("document.querySelector('#now [role=alert]').isTheSame")
+    assert page.evaluate("document.querySelector('#stops [role=alert]').isTheSame")
     page.get_by_role("link", name="Resume…").first.click()
     page.get_by_label("reason").fill("it is over")
     page.get_by_role("button", name="Resume the fleet").click()
     other = seen.at("/")
-    expect(other.locator("#now [role=alert]")).to_have_count(0)
+    expect(other.locator("#stops [role=alert]")).to_have_count(0)
     assert not seen.problems
 
 

@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
 import pytest
 from alembic import command
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from app import migrations
+from app.cli import proofs
+from app.clock import utcnow
 from app.db import SCHEMA, make_engine
 from app.errors import MigrationsPending
+from app.usage import partitions
 
 
 @pytest.fixture
@@ -45,6 +49,25 @@ def test_upgrade_from_nothing_matches_the_models_and_downgrade_takes_all_away(fr
     alembic(fresh, command.downgrade, "base")
     assert set(inspect(fresh).get_table_names(schema=SCHEMA)) == {"alembic_version"}
     migrations.upgrade(fresh)
+
+
+def test_a_role_that_owns_the_schema_alone_is_enough(fresh, embedded):
+    """The rights of docs/operations.md, section Rights."""
+    with fresh.begin() as connection:
+        connection.execute(text("create role paceline login"))
+        connection.execute(text("create schema paceline authorization paceline"))
+    url = embedded.database_url.replace("/postgres?", "/fresh?").replace("postgres@", "paceline@")
+    engine = make_engine(url)
+    try:
+        migrations.upgrade(engine)
+        kept = partitions.keep(engine, utcnow(), ZoneInfo("UTC"), 1)
+        assert kept
+        proofs.prove_postgres(engine)
+    finally:
+        engine.dispose()
+        with fresh.begin() as connection:
+            connection.execute(text("drop owned by paceline cascade"))
+            connection.execute(text("drop role paceline"))
 
 
 def test_other_tables_of_the_database_are_left_alone(fresh):

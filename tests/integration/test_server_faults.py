@@ -1,6 +1,7 @@
 """Servers that answer with errors: what passes, what is lost, what a person reads."""
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,12 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import redis_faults, sql_faults
 from app.admission.circuit import StoreAway
+from app.cli import proofs
 from app.clock import utcnow
 from app.db import check_database, make_engine
 from app.errors import Unreachable
 from app.models import Run
+from app.redis_client import make_redis
 from app.runs import leases
 from app.runs.rescue import rescue
+from app.urls import parse_redis
 from tests.support.factories import make_agents, make_run
 from workers import jobs_queue, revoking
 
@@ -185,3 +189,47 @@ def test_a_revoked_run_is_ended_and_audited(services, monkeypatch):
     with services.engine.connect() as connection:
         state, reason = connection.execute(select(Run.state, Run.reason)).one()
     assert (state, reason) == ("skipped", revoking.REASON)
+
+
+@pytest.fixture
+def limited(redis, embedded):
+    """A user of Redis with the rights that docs/operations.md names."""
+
+    def make(rules=proofs.ACL):
+        redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">word", *rules.split())
+        return make_redis(embedded.redis_url.replace("://:", "://limited:").replace(
+            parse_redis(embedded.redis_url).password, "word"))  # fmt: skip
+
+    yield make
+    redis.execute_command("ACL", "DELUSER", "limited")
+
+
+def test_the_rights_that_the_docs_name_are_enough(limited, redis):
+    client = limited()
+    assert proofs.prove_redis(client) == ["a queue", "a channel", "admission's scripts"]
+    client.close()
+    assert redis.keys("*doctor*") == []
+    assert proofs.ACL in (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        ("-subscribe", "a channel is refused"), ("-brpop", "a queue is refused"),
+        ("-evalsha -eval", "admission's scripts is refused"), ("resetchannels", "a channel is refused"),
+        ("resetkeys", "a queue is refused"),
+    ],
+)  # fmt: skip
+def test_doctor_names_what_redis_refuses(limited, taken, said):
+    client = limited(f"{proofs.ACL} {taken}")
+    with pytest.raises(proofs.Refused, match=said) as caught:
+        proofs.prove_redis(client)
+    assert "NOPERM" in str(caught.value)
+    client.close()
+
+
+def test_doctor_writes_a_row_and_takes_it_back(migrated):
+    proofs.prove_postgres(migrated)
+    with migrated.connect() as connection:
+        query = text("select count(*) from paceline.jobs where name like 'doctor.%'")
+        assert connection.execute(query).scalar_one() == 0
