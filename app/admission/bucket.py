@@ -13,10 +13,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from app.admission.values import Ask, Config, Reservation, Verdict
+from app.admission.values import Ask, Config, Mark, Reservation, Verdict
 
 GRACE = 1_000_000
 INSTANT = 50_000
+BUDGET_WAIT = 2_000_000
 Reply = tuple[str, int, str, int]
 """(go | sleep | no, microseconds, reason, ticket)"""
 
@@ -43,10 +44,10 @@ class Bucket:
     resets: int = 0
     trips: int = 0
     probe: str = ""
-    suspect: str = ""
-    """The run that saw a stop which a second run has to confirm."""
-    seen: dict[str, str] = field(default_factory=dict)
-    """The run that saw a model gone, by model."""
+    suspect: Mark | None = None
+    """The runs that saw a stop which others have to confirm."""
+    seen: dict[str, Mark] = field(default_factory=dict)
+    """The runs that saw a model gone, by model."""
     gone: dict[str, int] = field(default_factory=dict)
     lane: int = 0
     vq: list[int] = field(default_factory=lambda: [0, 0])
@@ -101,16 +102,25 @@ class Bucket:
 
     def _end_stop(self) -> None:
         self.open = self.trips = self.resets = 0
-        self.probe = self.why = self.stop_key = self.suspect = ""
+        self.probe = self.why = self.stop_key = ""
+        self.suspect = None
 
-    def configure(self, config: Config, now: int, *, resumes: bool = False) -> None:
-        """Put another configuration in force. `resumes`: end what the gateway's answers stopped."""
+    def configure(
+        self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True
+    ) -> None:
+        """Put another configuration in force. `resumes`: end what the gateway's answers stopped. Not
+        `is_new`: it is the one in force, or an older one.
+        """
         if resumes:
             self._end_stop()
             self.gone.clear()
-        if self.pend > now + (0 if resumes else self.config.horizon):  # a long pause ends
+            if self.pend > now:
+                self.pend = now
+                self.restart(now, now)
+        if not is_new:
+            return
+        if self.pend > now + self.config.horizon:  # a long pause ends
             self.pend = now
-            self.restart(now, now)
         self.config = config
         self.rate0 = config.rate
         self.ran = min(self.ran, now + self.pace())  # counted at the old rate
@@ -182,6 +192,7 @@ class Bucket:
         limit = config.quota if ask.quota < 0 else ask.quota
         if limit and self.used[ask.agent] + self.held[ask.agent] + ask.est > limit:
             return ask.day_left, "quota"
+        is_held = False
         for whose, most, left, reason in (
             ("", config.day_budget, ask.day_left, "budget_day"),
             ("", config.month_budget, ask.month_left, "budget_month"),
@@ -192,9 +203,10 @@ class Bucket:
                 continue
             if ask.cost < 0:
                 return 60_000_000, "no_price"
-            if self.spent[whose] + self.spending[whose] >= most:
+            if self.spent[whose] >= most:
                 return left, reason
-        return None
+            is_held = is_held or self.spent[whose] + self.spending[whose] >= most
+        return (BUDGET_WAIT, "budget_held") if is_held else None
 
     def _book(self, ask: Ask, now: int) -> Reply:
         """Find the slot, keep the line, and book, or refuse with a place in the line."""
@@ -281,7 +293,8 @@ class Bucket:
         else:
             self.dq[line] = max(self.dq[line], now + excess) + gap
             back = self.dq[line] - now
-        return "no", max(1, math.floor(max(gap, back))), "wait", ticket
+        reason = "rate_limited" if self.pend - now > horizon else "wait"
+        return "no", max(1, math.floor(max(gap, back))), reason, ticket
 
     def _release(self, rid: str, used: int, cost: int, now: int) -> Reservation:
         held = self.reservations.pop(rid)
@@ -328,28 +341,30 @@ class Bucket:
             case "stop":
                 self._stop(verdict, now, key, run, is_probe=is_probe)
             case "drop_model":
-                if self._is_confirmed(verdict, self.seen.get(model, ""), run):
+                self.seen[model] = mark = self._marked(self.seen.get(model), verdict, run)
+                if mark.runs >= verdict.runs_to_confirm:
                     self.gone[model] = now + 600_000_000
-                else:
-                    self.seen[model] = run
             case "ok":
                 self.seen.pop(model, None)
-                self.suspect = ""
+                self.suspect = None
                 if is_probe:
                     self._end_stop()
                     self.pend, self.rate0 = now, max(1, self.config.rate // 4)
         return 1
 
-    def _is_confirmed(self, verdict: Verdict, seen_by: str, run: str) -> bool:
-        return verdict.runs_to_confirm < 2 or seen_by not in ("", run)
+    def _marked(self, mark: Mark | None, verdict: Verdict, run: str) -> Mark:
+        """How many runs in a row have seen it, with this one."""
+        if mark is None or mark.reason != verdict.reason:
+            return Mark(1, verdict.reason, run)
+        return mark if mark.last == run else Mark(mark.runs + 1, verdict.reason, run)
 
     def _stop(self, verdict: Verdict, now: int, key: str, run: str, *, is_probe: bool) -> None:
         """Stop all calls until a probe is answered; of several refusals under way one counts."""
         is_stopped = self.is_stopped(key)
         if is_stopped and not is_probe:
             return
-        if not self._is_confirmed(verdict, self.suspect, run):
-            self.suspect = run
+        self.suspect = self._marked(self.suspect, verdict, run)
+        if self.suspect.runs < verdict.runs_to_confirm:
             return
         self.trips = min(self.trips + 1, 7) if is_stopped else 1
         wait = min(3600, 60 * 2 ** (self.trips - 1)) * 1_000_000

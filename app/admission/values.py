@@ -58,6 +58,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How many runs in a row saw the same, and the last of them."""
+
+    runs: int
+    reason: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """What a request id holds."""
 

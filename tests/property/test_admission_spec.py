@@ -53,9 +53,11 @@ class Real:
         at = now + EPOCH_US
         self.redis.mset({CLOCK[0]: at // 1_000_000, CLOCK[1]: at % 1_000_000})
 
-    def configure(self, config: Config, now: int, *, resumes: bool = False) -> None:
+    def configure(
+        self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True
+    ) -> None:
         self._at(now)
-        self.version += 1
+        self.version += is_new
         paused = config.paused + EPOCH_US if config.paused else 0
         self.scripts["configure"](
             keys=FLEET,
@@ -96,8 +98,9 @@ LONG_PAUSE = Verdict("pause", 40_000_000)
 STOP = Verdict("stop", reason="credits_exhausted")
 STOP_KEY = Verdict("stop", reason="key_refused", is_of_key=True)
 STOP_IF_TWO_SEE_IT = Verdict("stop", reason="forbidden", is_of_key=True, runs_to_confirm=2)
+STOP_IF_THREE_SEE_IT = Verdict("stop", reason="not_stored", runs_to_confirm=3)
 STOP_FOR_THE_DAY = Verdict("stop", 9_000_000_000, "daily_limit")
-DROP_MODEL = Verdict("drop_model", runs_to_confirm=2)
+DROP_MODEL = Verdict("drop_model", reason="model_gone", runs_to_confirm=2)
 OK, FAILED, VOID = Verdict("ok"), Verdict("failed"), Verdict("void")
 
 
@@ -189,7 +192,16 @@ def make_machine(redis):
 
         @rule(
             outcome=st.sampled_from(
-                [PAUSE, PAUSE, STOP, STOP_KEY, STOP_IF_TWO_SEE_IT, STOP_FOR_THE_DAY, OK]
+                [
+                    PAUSE,
+                    PAUSE,
+                    STOP,
+                    STOP_KEY,
+                    STOP_IF_TWO_SEE_IT,
+                    STOP_IF_THREE_SEE_IT,
+                    STOP_FOR_THE_DAY,
+                    OK,
+                ]
             )
         )
         def gateway_says_no_while_others_sleep(self, outcome):
@@ -256,7 +268,12 @@ def make_machine(redis):
 
         @rule(
             data=st.data(),
-            outcome=st.sampled_from([OK] * 20 + [FAILED, PAUSE, LONG_PAUSE] + [DROP_MODEL] * 2),
+            outcome=st.sampled_from(
+                [OK] * 20
+                + [FAILED, PAUSE, LONG_PAUSE]
+                + [DROP_MODEL] * 2
+                + [STOP_IF_THREE_SEE_IT] * 2
+            ),
             used=st.sampled_from([-1, 0, 10, 120, 500]),
             cost=st.sampled_from([-1, 0, 300]),
             times=st.integers(1, 2),
@@ -306,6 +323,14 @@ def make_machine(redis):
             self.spare += Bucket(self.config).spare() + Bucket(self.config).pace()
             for side in (self.real, self.spec):
                 side.configure(self.config, self.now, resumes=resumes)
+
+        @rule(resumes=st.sampled_from([False, False, False, True]))
+        def put_in_force_again(self, resumes):
+            """What `limits.reconcile` does every 30 seconds ends no pause, and `resume` ends all."""
+            pend = self.spec.pend
+            for side in (self.real, self.spec):
+                side.configure(self.config, self.now, resumes=resumes, is_new=False)
+            assert self.spec.pend == (min(pend, self.now) if resumes else pend)
 
         @invariant()
         def counters_agree_and_nothing_is_negative(self):

@@ -6,17 +6,18 @@
 -- KEYS[7]  D, hash, two days: micro-dollars of the day, u and h of the fleet, u:PLACE and h:PLACE
 -- KEYS[8]  M, hash, 40 days: the same of the month
 -- ARGV  1 request id, 2 agent, 3 lane (0 ad hoc, 1 cycle), 4 estimated LLM tokens, 5 estimated
---       micro-dollars or -1 (the model has no known price), 6 ticket of an earlier refusal or 0, 7 agent's own daily quota in LLM tokens
---       or -1, 8 the day's name, 9 microseconds to the end of the day, 10 of the month, 11 microseconds
---       a started call may take, 12 fingerprint of the gateway key, 13 model, 14 place (a community) or -,
+--       micro-dollars or -1 (the model has no known price), 6 ticket of an earlier refusal or 0, 7 agent's own
+--       daily quota in LLM tokens or -1, 8 the day's name, 9 microseconds to the end of the day, 10 of the
+--       month, 11 microseconds a started call may take, 12 fingerprint of the gateway key, 13 model, 14 place (a community) or -,
 --       15 its micro-dollars per day, 16 per month (0: no limit), 17 whether budgets refuse (1) or
 --       are only counted (0)
 -- returns  {'go', wait} | {'sleep', wait} | {'no', retry_after, reason, ticket} | {'cold'}; times in
 --          microseconds from now; 'cold' when the configuration or the day's counters are not there
 --
--- Invariant: slots in any window w <= burst + rate * w, starts as they happen <= 1 + spare + rate * w; a refusal books nothing (only the virtual
--- queue moves); a request id holds at most one reservation; used + held never passes a quota here, and
--- a budget by one call's estimate at most: a budget is used up when used + held has reached it.
+-- Invariant: slots in any window w <= burst + rate * w, starts as they happen <= 1 + spare + rate * w; a
+-- refusal books nothing (only the virtual queue moves); a request id holds at most one reservation; used +
+-- held never passes a quota here, and a budget by one call's estimate at most. A budget is used up when what
+-- was spent has reached it; while calls under way hold the rest of it, others wait for their end.
 local Q, D, M = KEYS[6], KEYS[7], KEYS[8]
 local rid, agent, lane = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local est, cost, ticket = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -26,6 +27,7 @@ local day, day_left, month_left, lease = ARGV[8], tonumber(ARGV[9]), tonumber(AR
 if not st.version or redis.call('HEXISTS', Q, 'seeded') == 0 or redis.call('HEXISTS', M, 'seeded') == 0 then
   return {'cold'}
 end
+local BUDGET_WAIT = 2000000  -- about a call's length
 local T, tpm = step(), num('tpm')
 local tau, tk = (num('burst') - 1) * T, tpm > 0 and 60000000 / tpm or 0
 
@@ -83,12 +85,15 @@ if limit > 0 then
   local had = redis.call('HMGET', Q, 'u:' .. agent, 'h:' .. agent)
   if (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) + est > limit then return no(day_left, 'quota') end
 end
--- The rule of budgets, the same as in app/community/budgets.py: used up when used + held has reached it.
+-- The rule of budgets, the same as in app/budget_rule.py: used up when what was spent has reached it.
+local is_held = false
 local function refused(key, most, of, left, reason)
   if most == 0 or not obeys then return nil end
   if not is_priced then return no(60000000, 'no_price') end
   local had = redis.call('HMGET', key, 'u' .. of, 'h' .. of)
-  if (tonumber(had[1]) or 0) + (tonumber(had[2]) or 0) >= most then return no(left, reason) end
+  local spent = tonumber(had[1]) or 0
+  if spent >= most then return no(left, reason) end
+  is_held = is_held or spent + (tonumber(had[2]) or 0) >= most
 end
 local budgets = {
   {D, num('day_budget'), '', day_left, 'budget_day'},
@@ -102,6 +107,7 @@ for _, budget in ipairs(budgets) do
   local answer = refused(unpack(budget))
   if answer then return answer end
 end
+if is_held then return no(BUDGET_WAIT, 'budget_held') end
 
 -- The slot: the earliest moment that every rate allows.
 local earliest = math.max(now, num('pend'), num('ran') - spare(), tokens_ready(num('se')))
@@ -135,7 +141,8 @@ if not admitted then
     put(DQ, math.max(num(DQ), now + excess) + gap)
     back = num(DQ) - now                    -- due, but no room: a short line in front
   end
-  return no(math.floor(math.max(gap, back)), 'wait', math.floor(ticket))
+  local reason = num('pend') - now > horizon and 'rate_limited' or 'wait'
+  return no(math.floor(math.max(gap, back)), reason, math.floor(ticket))
 end
 
 -- Book.

@@ -16,14 +16,15 @@ if resumes then
   for name in pairs(st) do
     if string.sub(name, 1, 5) == 'gone:' then put(name, 0) end
   end
-end
--- A short pause after a 429 holds through a change. A long one ends: somebody looked, and one call will tell.
-if num('pend') > now + (resumes and 0 or num('horizon')) then
-  put('pend', now)
-  restart(now)
+  if num('pend') > now then
+    put('pend', now)
+    restart(now)
+  end
 end
 save()
 if st.version and version <= st.version then return 0 end
+-- A short pause after a 429 holds through a change. A long one ends: somebody looked, and one call will tell.
+if num('pend') > now + num('horizon') then put('pend', now) end
 local names = {'version', 'rate', 'burst', 'horizon', 'tpm', 'quota', 'day_budget', 'month_budget'}
 for i, name in ipairs(names) do put(name, tonumber(ARGV[i])) end
 put('rate0', num('rate'))

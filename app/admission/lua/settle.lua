@@ -23,13 +23,15 @@ release(rid, rec, used, cost, ARGV[5], Q, D, M)
 local probing = st.probe == 'p' .. rid
 if probing then put('probe', '') end
 
--- Whether enough runs saw it; the first one leaves a mark, which an answered call takes away.
+-- Whether enough runs in a row saw it: the mark is how many, of what and the last of them. An answered call
+-- takes it away.
 local function is_confirmed(mark)
-  if tonumber(ARGV[11]) < 2 then return true end
-  local seen = st[mark] or ''
-  if seen ~= '' and seen ~= 'r' .. ARGV[12] then return true end
-  put(mark, 'r' .. ARGV[12])
-  return false
+  local count, reason, run = string.match(st[mark] or '', '^(%d+) (%S+) (%S+)$')
+  if reason ~= ARGV[9] then count = 0
+  elseif run == ARGV[12] then return tonumber(count) >= tonumber(ARGV[11]) end
+  count = tonumber(count) + 1
+  put(mark, text(count) .. ' ' .. ARGV[9] .. ' ' .. ARGV[12])
+  return count >= tonumber(ARGV[11])
 end
 
 if effect == 'void' and rec.started == 0 and rec.gen == num('gen') and rec.slot > now then
