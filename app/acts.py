@@ -17,6 +17,7 @@ from app.admission.circuit import StoreAway
 from app.admission.controller import Admission
 from app.admission.limits import Limits, change_limits
 from app.agents import roster
+from app.alerts import incidents
 from app.alerts.outbox import Message, apprise_channel
 from app.audit_log import note_change
 from app.clock import utcnow
@@ -26,7 +27,7 @@ from app.controls import Controls
 from app.errors import ConfigError, NotFound, NotYet, Unreachable
 from app.models import AgentState, RunState
 from app.runs import adhoc, leases
-from app.runs.budgets import price_problem
+from app.runs.stops import look
 from app.settings import Settings
 from app.wiring import publish
 
@@ -68,6 +69,8 @@ def set_limits(
             version=version,
         )  # fmt: skip
         leases.wake_all(connection)  # what they wait for may have changed
+        if close_breaker:
+            incidents.end_all(connection)
     try:
         desk.admission.put_in_force(limits, close_breaker=close_breaker)
     except StoreAway:
@@ -82,8 +85,8 @@ def _refuse_budget_without_prices(desk: Desk, changes: dict[str, Any]) -> None:
     sets_one = any(value for name, value in changes.items() if name.startswith("budget_"))
     if not sets_one or desk.settings.usage.unknown_prices != "refuse":
         return
-    if problem := price_problem(desk.settings, utcnow()):
-        raise ConfigError(problem)
+    if problem := look(desk.admission, desk.settings, desk.engine).asked.price_problem:
+        raise ConfigError(f"the budget was not set: {problem}")
 
 
 def pause(desk: Desk, minutes: float | None, who: Who, *, until: datetime | None = None) -> Limits:

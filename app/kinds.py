@@ -32,7 +32,7 @@ class Effect(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of answer. `attempts`: calls in all; `is_billable`: may cost although no usage was sent;
-    `runs_to_confirm`: how many runs must see it before it reaches further than its own request.
+    `runs_to_confirm`: how many runs in a row must see it before it reaches further than its own request.
     """
 
     code: str
@@ -138,10 +138,11 @@ MODEL_REFUSED = Kind(
     is_billable=True,
 )  # fmt: skip
 NOT_STORED = Kind(
-    "not_stored", "the answer came, and PostgreSQL refused to store it", Reach.REQUEST,
-    "the end of the run, which asks for nothing again",
-    "The run's reason has the SQLSTATE; look at triggers and constraints on Paceline's tables.",
-    is_billable=True,
+    "not_stored", "answers are paid for and PostgreSQL refuses to store them", Reach.FLEET,
+    "a probe whose answer is stored: after 1, 2, 4 ... 60 min; the run asks for nothing again",
+    "The runs' reasons have the SQLSTATE; look at triggers and constraints on Paceline's tables, then run "
+    "`paceline resume`.",
+    effect=Effect.STOP, is_billable=True, runs_to_confirm=5,
 )  # fmt: skip
 
 KINDS = (

@@ -20,6 +20,7 @@ from app.clock import utcnow
 from app.log import get_logger
 from app.redis_faults import explain
 from app.runs import workers
+from app.runs.asked import asked_by
 from app.runs.workers import Worker
 from app.settings import get_settings
 from workers import jobs_queue
@@ -57,6 +58,7 @@ class Alive(bootsteps.StartStopStep):
             name=worker.hostname, host=socket.gethostname(), pid=os.getpid(), version=version("paceline"),
             started_at=self._started_at, seen_at=utcnow(), in_hand=held,
             done=max(0, state.total_count.get("agents.run", 0) - held),
+            asked=asked_by(get_settings(), services().admission.key, utcnow()),
         )  # fmt: skip
         try:
             workers.report(services().redis, me)

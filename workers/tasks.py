@@ -22,6 +22,7 @@ from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.books import audit
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
+from app.runs.stops import look
 from app.settings import Settings
 from app.usage import partitions, ranking, rollups
 from workers.celery import app
@@ -160,7 +161,10 @@ def check_books() -> str:
 @app.task(name="alerts.watch")
 def watch_for_alerts() -> str:
     """Fold incidents, find what is worth a message, send what is due."""
-    return watch.watch(services().engine, services().settings)
+    at = services()
+    return watch.watch(
+        at.engine, at.settings, look(at.admission, at.settings, at.engine).stop_reason
+    )
 
 
 @app.task(name="mentions.scan")

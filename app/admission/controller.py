@@ -82,14 +82,6 @@ class Spent:
     month_micros: dict[UUID, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What communities have spent today and this month, as admission counts it, in micro-dollars."""
-
-    day: dict[UUID, int]
-    month: dict[UUID, int]
-
-
 class Admission:
     """Decides about calls for one process; safe to share between its threads."""
 
@@ -103,11 +95,12 @@ class Admission:
         key_fingerprint: str,
         call_s: float,
     ) -> None:
-        self._redis = redis
+        self.redis = redis
         self._read_limits = read_limits
         self.read_spent = read_spent
         self._zone = zone
-        self._fingerprint = key_fingerprint
+        self.key = key_fingerprint
+        """Of the gateway's URL and key; never the key."""
         self._lease_us = int((call_s + 10) * 1e6)
         self._admit = load(redis, "admit")
         self._settle = load(redis, "settle")
@@ -176,7 +169,7 @@ class Admission:
             window.day_left_us,
             window.month_left_us,
             self._lease_us,
-            self._fingerprint,
+            self.key,
             request.model,
             str(request.place.id) if request.place else "-",
             request.place.day_micros if request.place else 0,
@@ -202,7 +195,7 @@ class Admission:
             -1 if cost_micros is None else cost_micros,
             permit.windows.day,
             verdict.span,
-            self._fingerprint,
+            self.key,
             request.model,
             verdict.reason,
             int(verdict.is_of_key),
@@ -253,14 +246,14 @@ class Admission:
         One process does it, the others ask again a moment later. Counters are set only where there
         are none (HSETNX), so a second seeder does no harm.
         """
-        if not self._redis.set("{paceline}:seeding", "1", nx=True, ex=10):
+        if not self.redis.set("{paceline}:seeding", "1", nx=True, ex=10):
             sleep(0.1)
             return
         try:
             self._put_in_force(self._read_limits())
             spent = self.read_spent(window)
             quota, day, month = window.keys
-            pipeline = self._redis.pipeline(transaction=False)
+            pipeline = self.redis.pipeline(transaction=False)
             for agent_id, tokens in spent.tokens_by_agent.items():
                 pipeline.hsetnx(quota, f"u:{agent_id}", tokens)
             for key, money in ((day, spent.day_micros), (month, spent.month_micros)):
@@ -275,46 +268,30 @@ class Admission:
             pipeline.execute()
             log.info("admission.seeded", day=window.day, agents=len(spent.tokens_by_agent))
         finally:
-            self._redis.delete("{paceline}:seeding")
+            self.redis.delete("{paceline}:seeding")
 
-    def is_over_budget(self, place: Place) -> bool:
-        """Whether a budget of the fleet or of that community is used up; False when Redis is away."""
+    def used_up_budget(self, place: Place) -> str | None:
+        """Which budget of the fleet or of that community is used up, as a reason of app.refusals; None when
+        none is, or Redis is away.
+        """
         window = windows(utcnow(), self._zone)
         _, day, month = window.keys
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self.redis.pipeline(transaction=False)
         pipeline.hmget(FLEET[0], ["day_budget", "month_budget"])
         for key in (day, month):
-            pipeline.hmget(key, ["u", "h", f"u:{place.id}", f"h:{place.id}"])
+            pipeline.hmget(key, ["u", f"u:{place.id}"])
         try:
-            budgets, *found = self._circuit.call(pipeline.execute)
+            limits, *found = self._circuit.call(pipeline.execute)
         except StoreAway:
-            return False
-        own = (place.day_micros, place.month_micros)
-        for fleet, community, money in zip(budgets, own, found, strict=True):
-            used, held, of_place, held_of_place = (int(value or 0) for value in money)
-            if is_used_up(used + held, int(fleet or 0)) or is_used_up(
-                of_place + held_of_place, community
-            ):
-                return True
-        return False
-
-    def spent_by(self, places: Sequence[UUID]) -> Spend:
-        """What these communities have spent, with what is reserved; raises StoreAway."""
-        if not places:
-            return Spend({}, {})
-        _, day, month = windows(utcnow(), self._zone).keys
-        names = [f"{part}:{place}" for place in places for part in ("u", "h")]
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.hmget(day, names)
-        pipeline.hmget(month, names)
-        found = [
-            {
-                place: int(used or 0) + int(held or 0)
-                for place, used, held in zip(places, values[::2], values[1::2], strict=True)
-            }
-            for values in self._circuit.call(pipeline.execute)
-        ]
-        return Spend(*found)
+            return None
+        own, periods = (place.day_micros, place.month_micros), ("day", "month")
+        for period, of_fleet, of_place, spent in zip(periods, limits, own, found, strict=True):
+            used, used_here = (int(value or 0) for value in spent)
+            if is_used_up(used, int(of_fleet or 0)):
+                return f"budget_{period}"
+            if is_used_up(used_here, of_place):
+                return f"community_budget_{period}"
+        return None
 
     def tokens_of(self, agents: Sequence[UUID]) -> dict[UUID, int]:
         """LLM tokens of these agents today as quotas count them, what is reserved included; raises
@@ -324,24 +301,26 @@ class Admission:
         names = [f"{part}:{agent}" for agent in agents for part in ("u", "h")]
         if not names:
             return {}
-        found = self._circuit.call(lambda: self._redis.hmget(key, names))
+        found = self._circuit.call(lambda: self.redis.hmget(key, names))
         pairs = zip(found[::2], found[1::2], strict=True)
         return {
             agent: int(used or 0) + int(held or 0)
             for agent, (used, held) in zip(agents, pairs, strict=True)
         }
 
-    def state(self) -> State:
-        """Admission as it stands; raises StoreAway. Warms up when there is nothing yet."""
-        return self._circuit.call(self._state)
+    def state(self, keys: Sequence[str] = ()) -> State:
+        """Admission as it stands for calls with these keys, or with that of this process; raises StoreAway.
+        Warms up when there is nothing yet.
+        """
+        return self._circuit.call(lambda: self._state(keys or (self.key,)))
 
-    def _state(self) -> State:
+    def _state(self, keys: Sequence[str]) -> State:
         now = utcnow()
         window = windows(now, self._zone)
-        found = read_state(self._redis, FLEET, window.keys, self._fingerprint, now)
+        found = read_state(self.redis, FLEET, window.keys, keys, now)
         if found is None:
             self._warm_up(window)
-            found = read_state(self._redis, FLEET, window.keys, self._fingerprint, now)
+            found = read_state(self.redis, FLEET, window.keys, keys, now)
         assert found is not None
         return found
 

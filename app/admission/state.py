@@ -15,7 +15,9 @@ LONG = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class FleetBudget:
-    """A budget of the fleet in micro-dollars, as admission counts it; a limit of 0 is none."""
+    """A budget of the fleet in micro-dollars, as admission counts it. A limit of 0 is none; `held` is
+    reserved by calls under way.
+    """
 
     period: str
     limit: int
@@ -25,7 +27,7 @@ class FleetBudget:
     @property
     def is_used_up(self) -> bool:
         """Whether it refuses calls."""
-        return is_used_up(self.used + self.held, self.limit)
+        return is_used_up(self.used, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class State:
 
     `stop_reason` is the kind of answer that stops all calls (app.kinds), None when none does. Then
     `probe_at` is when the next single call may look whether the cause is gone, and `resets_at` when a limit
-    by the calendar begins anew, where that is known.
+    by the calendar begins anew, where that is known. `gone` are the models that the gateway no longer has,
+    with when they are asked again.
     """
 
     version: int
@@ -48,6 +51,16 @@ class State:
     is_probe_due: bool
     reserved: int
     budgets: tuple[FleetBudget, ...]
+    tokens_per_minute: int
+    agent_daily_tokens: int
+    gone: tuple[tuple[str, datetime], ...]
+
+    @property
+    def allowed_rate(self) -> float:
+        """Calls per second that may be made now."""
+        waits = self.paused_until or self.rate_limited_until or self.stop_reason is not None
+        is_over = any(budget.is_used_up for budget in self.budgets)
+        return 0.0 if waits or is_over else self.effective_rate
 
     @property
     def breaker(self) -> str:
@@ -70,10 +83,10 @@ EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def read_state(
-    redis: Redis, fleet: Sequence[str], window: Sequence[str], fingerprint: str, now: datetime
+    redis: Redis, fleet: Sequence[str], window: Sequence[str], keys: Sequence[str], now: datetime
 ) -> State | None:
-    """Read admission as it stands for calls with this key; None when Redis has no limits yet. `fleet` and
-    `window` are the keys of app.admission.scripts.
+    """Read admission as it stands for calls with these gateway keys; None when Redis has no limits yet.
+    `fleet` and `window` are the keys of app.admission.scripts.
     """
     fields = _read_hash(redis, fleet[0])
     if "version" not in fields:
@@ -86,7 +99,7 @@ def read_state(
         return at if at and at > now else None
 
     whose = fields.get("stopkey", "")
-    is_stopped = number.get("open", 0) > 0 and whose in ("", f"k{fingerprint}")
+    is_stopped = number.get("open", 0) > 0 and (not whose or whose[1:] in keys)
     probe_at = EPOCH + timedelta(microseconds=number["open"]) if is_stopped else None
     day, month = (_read_hash(redis, key) for key in window[1:])
     return State(
@@ -103,6 +116,13 @@ def read_state(
         budgets=(
             FleetBudget("day", number.get("day_budget", 0), *_used_and_held(day)),
             FleetBudget("month", number.get("month_budget", 0), *_used_and_held(month)),
+        ),
+        tokens_per_minute=number.get("tpm", 0),
+        agent_daily_tokens=number.get("quota", 0),
+        gone=tuple(
+            (name.removeprefix("gone:"), at)
+            for name in sorted(fields)
+            if name.startswith("gone:") and (at := moment(name))
         ),
     )
 

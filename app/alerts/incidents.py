@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -38,8 +39,10 @@ class Folded:
         return f"{len(self.opened)} opened, {len(self.closed)} closed"
 
 
-def fold(connection: Connection) -> Folded:
-    """Bring incidents up to date with the ledger. Rounds at the same time take turns."""
+def fold(connection: Connection, stop: str | None = None) -> Folded:
+    """Bring incidents up to date with the ledger; `stop` is the kind of answer that admission says stops all
+    calls. Rounds at the same time take turns.
+    """
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.incidents'))"))
     opened: list[UUID] = []
     closed: list[UUID] = []
@@ -50,7 +53,8 @@ def fold(connection: Connection) -> Folded:
             )
         ).one_or_none()
         if current is None:
-            first = _first_since(connection, kind, _end_of_last(connection, kind))
+            after = _end_of_last(connection, kind)
+            first = _first_since(connection, kind, after, is_confirmed=stop == kind.code)
             if first is None:
                 continue
             incident_id = connection.execute(
@@ -70,31 +74,51 @@ def fold(connection: Connection) -> Folded:
         else:
             incident_id, started = current
         _recount(connection, incident_id, kind, started)
-        over = connection.execute(
-            update(Incident)
-            .where(
-                Incident.id == incident_id, Incident.last_at < func.now() - QUIET, _is_over(kind)
-            )
-            .values(closed_at=Incident.last_at)
+        if kind.effect is Effect.PAUSE:
+            over: ColumnElement[bool] = (Incident.last_at < func.now() - QUIET) & _pause_is_over()
+            end: ColumnElement[Any] = func.coalesce(Incident.last_at)
+        else:
+            end = _first_answer(kind, started)
+            over = end.is_not(None)
+        done = connection.execute(
+            update(Incident).where(Incident.id == incident_id, over).values(closed_at=end)
         )
-        if over.rowcount:
+        if done.rowcount:
             closed.append(incident_id)
     return Folded(tuple(opened), tuple(closed))
 
 
-def _is_over(kind: Kind) -> ColumnElement[bool]:
-    """A stop is over when a call is answered, not when nobody asks: probes are far apart. A pause after 429
-    is over then, too, or when it cannot last any longer.
-    """
+def end_all(connection: Connection) -> None:
+    """End the incidents that are open: a person resumed. What is refused from now on is another one."""
+    fold(connection)
+    connection.execute(
+        update(Incident).where(Incident.closed_at.is_(None)).values(closed_at=func.now())
+    )
+
+
+def _pause_is_over() -> ColumnElement[bool]:
+    """A pause after 429 is over when a call is answered, or when it cannot last any longer."""
     answered = exists().where(Call.status == CallStatus.OK, Call.created_at > Incident.last_at)
-    if kind.effect is Effect.PAUSE:
-        return answered | (Incident.last_at < func.now() - FORGOTTEN)
-    return answered
+    return answered | (Incident.last_at < func.now() - FORGOTTEN)
+
+
+def _first_answer(kind: Kind, since: datetime) -> ColumnElement[Any]:
+    """When a stop was over: the first answered call that began after the last refusal came. Until then it
+    lasts, however long nobody asks: probes are far apart.
+    """
+    came = func.coalesce(Call.finished_at, Call.created_at)
+    last = select(func.max(came)).where(*_refused(kind), Call.created_at >= since)
+    first = select(func.min(Call.created_at)).where(
+        Call.status == CallStatus.OK, Call.created_at > last.scalar_subquery()
+    )
+    return first.scalar_subquery()
 
 
 def _end_of_last(connection: Connection, kind: Kind) -> datetime | None:
-    query = select(func.max(Incident.last_at)).where(Incident.kind == kind.code)
-    return connection.execute(query).scalar_one()
+    end = func.greatest(Incident.last_at, Incident.closed_at)
+    query = select(func.max(end)).where(Incident.kind == kind.code)
+    last: datetime | None = connection.execute(query).scalar_one()
+    return last
 
 
 def _refused(kind: Kind) -> tuple[ColumnElement[bool], ...]:
@@ -102,16 +126,27 @@ def _refused(kind: Kind) -> tuple[ColumnElement[bool], ...]:
     return Call.error_code == kind.code, Call.status != "ok"
 
 
-def _first_since(connection: Connection, kind: Kind, after: datetime | None) -> datetime | None:
-    """The first refusal that no incident holds yet; None when too few runs saw it."""
+def _first_since(
+    connection: Connection, kind: Kind, after: datetime | None, *, is_confirmed: bool
+) -> datetime | None:
+    """The first refusal that no incident holds yet; None when too few runs saw it since a call was answered,
+    and admission has not stopped for it.
+    """
     since = func.now() - timedelta(days=1) if after is None else after
     query = select(func.min(Call.created_at), func.count(Call.run_id.distinct())).where(
         *_refused(kind), Call.created_at > since
     )
     if kind.runs_to_confirm > 1:
         query = query.where(Call.created_at > func.now() - TOGETHER)
+        if not is_confirmed:
+            answered = select(func.max(Call.created_at)).where(
+                Call.status == CallStatus.OK, Call.created_at > func.now() - TOGETHER
+            )
+            query = query.where(
+                Call.created_at > func.coalesce(answered.scalar_subquery(), text("'-infinity'"))
+            )
     first, runs = connection.execute(query).one()
-    return first if runs >= kind.runs_to_confirm else None
+    return first if runs >= (1 if is_confirmed else kind.runs_to_confirm) else None
 
 
 def _recount(connection: Connection, incident_id: UUID, kind: Kind, since: datetime) -> None:

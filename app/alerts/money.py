@@ -8,7 +8,8 @@ from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.controls import read_controls
 from app.models import OverBudget
-from app.runs.budgets import BudgetStatus, price_problem, read_budgets
+from app.runs.asked import asked_by
+from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
 from app.runs.outside import credits_left
 from app.settings import Settings
@@ -32,7 +33,7 @@ def _budgets(connection: Connection, settings: Settings) -> list[Message]:
     now = utcnow()
     budgets = [budget for budget in read_budgets(connection, settings, now) if budget.limit]
     found = [m for budget in budgets for m in budget_messages(budget, settings.zone, policy)]
-    problem = price_problem(settings, now)
+    problem = asked_by(settings, "", now).price_problem
     if budgets and problem:
         day = f"{now.astimezone(settings.zone):%Y-%m-%d}"
         title = "Paceline: a budget cannot hold models without a price"

@@ -12,10 +12,10 @@ from app.runs import jobs
 from app.settings import Settings
 
 
-def watch(engine: Engine, settings: Settings) -> str:
-    """Do a round; returns what it did."""
+def watch(engine: Engine, settings: Settings, stop: str | None = None) -> str:
+    """Do a round; returns what it did. `stop` is the kind of answer that stops all calls, if one does."""
     with engine.begin() as connection:
-        folded = incidents.fold(connection)
+        folded = incidents.fold(connection, stop)
     with engine.begin() as connection:
         quiet_until = outbox.end_of_quiet(utcnow(), settings.zone, settings.alerts.quiet_hours)
         new = outbox.post(connection, rules.evaluate(connection, settings), quiet_until)

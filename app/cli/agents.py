@@ -168,7 +168,7 @@ def explain_agent(
     settings = get_settings()
     with database(settings) as engine, engine.connect() as connection:
         agent_id = roster.find_known(connection, handle)
-    services = build(settings)
+    services = build(settings, needs_gateway=False)
     try:
         found = explain(services, agent_id, utcnow())
     finally:

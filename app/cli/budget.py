@@ -15,8 +15,10 @@ from app.cli.output import data, notes, print_json
 from app.clock import utcnow
 from app.controls import read_controls
 from app.errors import ConfigError
-from app.runs.budgets import price_problem, read_budgets
+from app.money import dollars
+from app.runs.budgets import read_budgets
 from app.runs.demand import planned_demand
+from app.runs.stops import look
 from app.settings import get_settings
 from app.usage.forecast import Forecast, forecast
 
@@ -36,10 +38,11 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
             connection, settings.usage, planned_demand(connection, settings), now, zone
         )
         budgets = read_budgets(connection, settings, now)
-    problem = price_problem(settings, now) if any(budget.limit for budget in budgets) else None
+        asked = look(desk(settings, engine).admission, settings, engine).asked
+    problem = asked.price_problem if any(budget.limit for budget in budgets) else None
     rows: list[dict[str, Any]] = [
         {"of": budget.of, "period": NAMES[budget.period], "micros": budget.limit, "spent": budget.spent,
-         "is_used_up": budget.is_used_up}
+         "reserved": budget.held, "is_used_up": budget.is_used_up}
         for budget in budgets
     ]  # fmt: skip
     if as_json:
@@ -54,13 +57,15 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
         )
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("BUDGET OF", "PERIOD", "SPENT", "OF", "SHARE"):
+    for column in ("BUDGET OF", "PERIOD", "SPENT", "RESERVED", "OF", "SHARE"):
         table.add_column(column, no_wrap=True)
     for row in rows:
         share = f"{100 * row['spent'] / row['micros']:.0f} %" if row["micros"] else ""
-        limit = _money(row["micros"]) if row["micros"] else "no limit"
+        limit = dollars(row["micros"]) if row["micros"] else "no limit"
         share += "  USED UP" if row["is_used_up"] else ""
-        table.add_row(row["of"], row["period"], _money(row["spent"]), limit, share)
+        table.add_row(
+            row["of"], row["period"], dollars(row["spent"]), dollars(row["reserved"]), limit, share
+        )
     data.print(table)
     for name, said in forecast_lines(found):
         data.print(f"{name:<13}{said}", markup=False)
@@ -90,7 +95,7 @@ def set_(
     whose = community or "fleet"
     for name, micros in changes.items():
         period = "day" if "day" in name else "month"
-        data.print(f"{whose}, {period}: {_money(micros) if micros else 'no limit'}", markup=False)
+        data.print(f"{whose}, {period}: {dollars(micros) if micros else 'no limit'}", markup=False)
 
 
 def forecast_lines(found: Forecast) -> list[tuple[str, str]]:
@@ -103,13 +108,9 @@ def forecast_lines(found: Forecast) -> list[tuple[str, str]]:
         lines.append(("credits", "unknown: set PACELINE_USAGE__CREDITS_USD to what you bought"))
     else:
         days = "unknown" if found.runway_days is None else f"{found.runway_days:g} days"
-        lines.append(("credits", f"{_money(found.credits_left)} left, they last {days}"))
+        lines.append(("credits", f"{dollars(found.credits_left)} left, they last {days}"))
     return [*lines, ("assumed", found.basis)]
 
 
 def _two(measured: int | None, planned: int | None) -> str:
-    return f"{_money(measured)} as measured, {_money(planned)} as planned"
-
-
-def _money(micros: int | None) -> str:
-    return "unknown" if micros is None else f"${micros / 1e6:,.4f}"
+    return f"{dollars(measured)} as measured, {dollars(planned)} as planned"

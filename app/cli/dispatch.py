@@ -13,7 +13,7 @@ from app.errors import PacelineError, Unreachable
 from app.models import RunState
 from app.runs.report import RunReport, report_run, wait_for_run
 from app.runs.states import TERMINAL
-from app.runs.stops import find_stops, read_state
+from app.runs.stops import find_stops, look
 from app.settings import get_settings
 
 
@@ -31,7 +31,7 @@ def dispatch(
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
         why = None
         if report.state not in TERMINAL:
-            why = next(iter(find_stops(read_state(at.admission), settings)), None)
+            why = next(iter(find_stops(look(at.admission, settings, engine))), None)
     if as_json:
         print_json(report)
     else:

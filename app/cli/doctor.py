@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
 from app.agents.roster import count_agents
+from app.alerts.money import NAMES
 from app.cli import proofs
 from app.cli.output import data, print_json
 from app.clock import utcnow
@@ -27,8 +28,10 @@ from app.migrations import check_migrated
 from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
 from app.runs import jobs, leases
-from app.runs.budgets import price_problem
-from app.runs.stops import find_stops, read_state
+from app.runs.asked import asked_by
+from app.runs.budgets import read_budgets
+from app.runs.stops import Standing, find_stops, look, name_who_paused
+from app.runs.workers import asked_by_workers
 from app.settings import Settings, get_settings
 from app.sql_faults import explain as explain_sql
 from app.urls import parse_database, parse_redis
@@ -107,7 +110,7 @@ def examine() -> list[Finding]:
     findings += _guarded("redis", lambda: _redis(addresses))
     if all(finding.level != "error" for finding in findings):
         findings.append(_admission(settings, addresses))
-    findings.append(_prices(settings))
+    findings.append(_prices(settings, addresses))
     findings += _guarded("gateway", lambda: _gateway(settings, addresses))
     return findings
 
@@ -298,20 +301,40 @@ def _admission(settings: Settings, addresses: Addresses) -> Finding:
     """What holds all calls back: a pause, used-up credits, a refused key."""
     engine, redis = make_engine(addresses.database_url), make_redis(addresses.redis_url)
     try:
-        state = read_state(build_admission(settings, engine, redis, addresses.gateway_url))
+        admission = build_admission(settings, engine, redis, addresses.gateway_url)
+        seen = look(admission, settings, engine)
+        stops = find_stops(seen)
+        with engine.connect() as connection:
+            stops = name_who_paused(connection, stops)
+            budgets = read_budgets(connection, settings, utcnow())
     finally:
         engine.dispose()
         redis.close()
-    for stop in find_stops(state, settings):
-        return Finding("admission", "warning", stop.says, stop.mend)
+    for stop in stops:
+        is_stopped = stop.standing in (Standing.STOPPED, Standing.OVER_BUDGET)
+        return Finding("admission", "error" if is_stopped else "warning", stop.says, stop.mend)
+    for budget in budgets:
+        if budget.is_used_up:
+            said = f"the budget of {budget.of} {NAMES[budget.period]} is used up"
+            mend = f"`paceline budget set --community {budget.of!r} --{budget.period}` raises it"
+            return Finding("admission", "warning", said, mend)
+    state = seen.state
     assert state is not None  # else it is a stop
     return Finding("admission", "ok", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
 
 
-def _prices(settings: Settings) -> Finding:
-    """Models that no budget could hold."""
-    if problem := price_problem(settings, utcnow()):
-        said, _, mend = problem.partition(": ")
+def _prices(settings: Settings, addresses: Addresses) -> Finding:
+    """Models that no budget could hold: those of the workers, or of this shell when none works."""
+    redis, now = make_redis(addresses.redis_url), utcnow()
+    try:
+        told = asked_by_workers(redis, now)
+    except RedisError:
+        told = []
+    finally:
+        redis.close()
+    asked = told[0] if told else asked_by(settings, "", now)
+    if asked.price_problem:
+        said, _, mend = asked.price_problem.partition(": ")
         return Finding("prices", "warning", said, mend)
     return Finding("prices", "ok", "every model has a price")
 

@@ -10,6 +10,7 @@ from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
+from app.runs import jobs
 from app.settings import get_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -22,11 +23,15 @@ def incidents(
     """List rate-limit and credit incidents, the newest first."""
     with database(get_settings()) as engine, engine.connect() as connection:
         found = list_incidents(connection, limit)
+        looked = {job.name: job.done_at for job in jobs.last_rounds(connection)}.get(jobs.WATCH)
     if as_json:
         print_json({"incidents": found})
         return
     if not found:
-        notes.print("no incidents: the gateway refused nothing")
+        when = (
+            f"the ledger was last looked at at {looked:%H:%M:%S}" if looked else "nobody looked yet"
+        )
+        notes.print(f"no incidents; {when} UTC" if looked else f"no incidents; {when}")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("KIND", "OPENED (UTC)", "CLOSED", "CALLS", "AGENTS", "PEAK PER MINUTE"):

@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from sqlalchemy import Engine
 
 from app import acts
 from app.actions import inputs
 from app.actions.inputs import given
-from app.admission.controller import Admission
 from app.admission.limits import Limits, read_limits
 from app.admission.state import State
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
-from app.runs.stops import find_stops, read_state
-from app.settings import get_settings
+from app.money import dollars
+from app.runs.stops import Stop, find_stops, look, name_who_paused
+from app.settings import Settings, get_settings
 
 app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
 
@@ -26,11 +27,12 @@ Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
-def _state(admission: Admission) -> State | None:
-    state = read_state(admission)
-    if state is None:
+def _look(settings: Settings, engine: Engine) -> tuple[State | None, list[Stop]]:
+    seen = look(desk(settings, engine).admission, settings, engine)
+    if seen.state is None:
         notes.print("Redis does not answer: calls wait, and its state is not shown", style="yellow")
-    return state
+    with engine.connect() as connection:
+        return seen.state, name_who_paused(connection, find_stops(seen))
 
 
 @app.command("show")
@@ -40,8 +42,8 @@ def show(as_json: AsJson = False) -> None:
     with database(settings) as engine:
         with engine.begin() as connection:
             limits = read_limits(connection, settings.limits)
-        state = _state(desk(settings, engine).admission)
-    _print(limits, state, as_json=as_json)
+        state, stops = _look(settings, engine)
+    _print(limits, state, stops, as_json=as_json)
 
 
 @app.command("set")
@@ -103,21 +105,21 @@ def _act(act: Callable[[acts.Desk, acts.Who], Limits], reason: str, *, as_json: 
     with database(settings) as engine:
         at = desk(settings, engine)
         limits = act(at, me(reason))
-        state = _state(at.admission)
-    _print(limits, state, as_json=as_json)
+        state, stops = _look(settings, engine)
+    _print(limits, state, stops, as_json=as_json)
 
 
-def _print(limits: Limits, state: State | None, *, as_json: bool) -> None:
+def _print(limits: Limits, state: State | None, stops: list[Stop], *, as_json: bool) -> None:
     if as_json:
-        print_json({"limits": asdict(limits), "state": state and asdict(state)})
+        print_json({"limits": asdict(limits), "state": state and asdict(state), "stops": stops})
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _rows(limits, state):
+    for name, value in _rows(limits, state, stops):
         table.add_row(name, value)
     data.print(table)
 
 
-def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
+def _rows(limits: Limits, state: State | None, stops: list[Stop]) -> list[tuple[str, str]]:
     rows = [
         (
             "rate",
@@ -127,11 +129,11 @@ def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
         ("tokens per agent and day", _or_none(limits.agent_daily_tokens)),
         (
             "budget per day",
-            _dollars(limits.budget_day_micros) if limits.budget_day_micros else "no limit",
+            dollars(limits.budget_day_micros) if limits.budget_day_micros else "no limit",
         ),
         (
             "budget per month",
-            _dollars(limits.budget_month_micros) if limits.budget_month_micros else "no limit",
+            dollars(limits.budget_month_micros) if limits.budget_month_micros else "no limit",
         ),
     ]
     if state is None:
@@ -139,25 +141,20 @@ def _rows(limits: Limits, state: State | None) -> list[tuple[str, str]]:
     rows += [
         (
             "in force",
-            f"version {state.version} of {limits.version}, {state.effective_rate:g} calls/s now",
+            f"version {state.version} of {limits.version}, {state.allowed_rate:g} calls/s now",
         ),
         ("reserved", f"{state.reserved} calls waiting or under way"),
         *(
             (
                 f"spent this {budget.period}",
-                f"{_dollars(budget.used)} (estimated) + {_dollars(budget.held)} reserved",
+                f"{dollars(budget.used)} and {dollars(budget.held)} reserved by calls under way",
             )
             for budget in state.budgets
         ),
         ("gateway", "answers" if state.stop_reason is None else f"stopped: {state.stop_reason}"),
     ]
-    stops = find_stops(state, get_settings())
     return rows + [(stop.standing.replace("_", " ").upper(), str(stop)) for stop in stops]
 
 
 def _or_none(value: int) -> str:
     return f"{value:,}" if value else "no limit"
-
-
-def _dollars(micros: int) -> str:
-    return f"${micros / 1e6:,.4f}"

@@ -9,9 +9,9 @@ import typer
 from app.cli.connect import database, desk
 from app.cli.output import data, print_json
 from app.clock import utcnow
-from app.runs.budgets import read_budgets
+from app.runs.budgets import read_budgets, spent_of
 from app.runs.progress import Progress, read_progress
-from app.runs.stops import find_stops, name_who_paused, read_state, standing
+from app.runs.stops import find_stops, look, name_who_paused, standing
 from app.settings import get_settings
 
 
@@ -21,7 +21,7 @@ def status(
     """Show what the fleet did in the last hour and where the present cycle stands."""
     settings, now = get_settings(), utcnow()
     with database(settings) as engine:
-        stops = find_stops(read_state(desk(settings, engine).admission), settings)
+        stops = find_stops(look(desk(settings, engine).admission, settings, engine))
         with engine.connect() as connection:
             stops = name_who_paused(connection, stops)
             progress = read_progress(connection, settings, now, now - timedelta(hours=1))
@@ -38,8 +38,7 @@ def status(
     for budget in budgets:
         used = "  USED UP" if budget.is_used_up else ""
         data.print(
-            f"budget     {budget.of}, {budget.period}: ${budget.spent / 1e6:,.4f} of "
-            f"${budget.limit / 1e6:,.4f}{used}",
+            f"budget     {budget.of}, {budget.period}: {spent_of(budget)}{used}",
             markup=False,
         )
 

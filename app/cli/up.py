@@ -44,8 +44,9 @@ from app.embedded import Servers, revive, servers
 from app.errors import ConfigError, PacelineError, Unreachable
 from app.redis_client import check_redis, make_redis
 from app.runs import jobs, leases
-from app.runs.budgets import price_problem, read_budgets
-from app.runs.stops import find_stops, read_state
+from app.runs.asked import asked_by
+from app.runs.budgets import read_budgets
+from app.runs.stops import find_stops, look
 from app.settings import Settings, get_settings
 from app.sql_faults import describe
 from app.wiring import build_admission, find_addresses, publish
@@ -147,7 +148,7 @@ def _prepare_database(url: str) -> Engine:
 
 def _refuse_budget_without_prices(connection: Connection, settings: Settings) -> None:
     """A budget that cannot hold is worse than none: say so before anything is paid for."""
-    problem = price_problem(settings, utcnow())
+    problem = asked_by(settings, "", utcnow()).price_problem
     if not problem or not any(b.limit for b in read_budgets(connection, settings, utcnow())):
         return
     if settings.usage.unknown_prices == "refuse":
@@ -308,7 +309,7 @@ def _watch(
                 if said and said != trouble:
                     notes.print(said, style="yellow", markup=False)
                 trouble = said or ""
-                show(progress, find_stops(read_state(admission), settings))
+                show(progress, find_stops(look(admission, settings, engine)))
                 # Judged by what it does: a beat can hang for days and look alive.
                 silent_s = abs(progress.scheduler_silence_s or 0.0)
                 if min(silent_s, monotonic() - beat_since) > patience_s:

@@ -108,13 +108,14 @@ def _converse(
             raise
         log.exception("call.not_stored", model=call.model)
         _close_unstored(services, call, result)
-        _settle(services, permit, Verdict("ok"), result)
         said = (
             f"PostgreSQL refused it ({describe(error)})"
             if isinstance(error, SQLAlchemyError)
             else f"internal error: {error!r}"
         )
-        raise GatewayFault(kinds.NOT_STORED, said[:400]) from error
+        unstored = GatewayFault(kinds.NOT_STORED, said[:400])
+        _settle(services, permit, _verdict(unstored, failures), result)
+        raise unstored from error
     log.info(
         "call.ended", model=call.model, tokens=result.tokens_used, latency_ms=result.latency_ms
     )

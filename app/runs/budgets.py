@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from app.admission.limits import Limits, read_limits
 from app.budget_rule import is_used_up
 from app.community.budgets import list_budgets
+from app.money import dollars
 from app.settings import Settings
+from app.usage.calls import held_by_community
 from app.usage.periods import period_start
-from app.usage.prices import models_without_price
 from app.usage.reports import spent_by_community
 
 PERIODS = (("day", "today", "%Y-%m-%d"), ("month", "this month", "%Y-%m"))
@@ -19,8 +20,9 @@ FLEET = "fleet"
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget in micro-dollars. `spent` is what calls cost, with what is reserved where nobody knows.
-    A `limit` of 0 is none. `period` is day or month, `when` names the one that is running, like 2026-11.
+    """A budget in micro-dollars. `spent` is what ended calls cost, with what was reserved where nobody knows;
+    `held` is reserved by calls under way. A `limit` of 0 is none. `period` is day or month, `when` names the
+    one that is running, like 2026-11.
     """
 
     of: str
@@ -28,6 +30,7 @@ class BudgetStatus:
     when: str
     limit: int
     spent: int
+    held: int = 0
 
     @property
     def is_of_fleet(self) -> bool:
@@ -61,30 +64,29 @@ def read_budgets(
     fleet = {"day": limits.budget_day_micros, "month": limits.budget_month_micros}
     starts = [period_start(name, now, settings.zone) for _, name, _ in PERIODS]
     spent = spent_by_community(connection, starts, now, settings.zone, cut)
+    held = held_by_community(connection)
     found, of_communities = [], []
     for (period, _, shape), start, used in zip(PERIODS, starts, spent, strict=True):
         when = f"{start.astimezone(settings.zone):{shape}}"
-        found.append(BudgetStatus(FLEET, period, when, fleet[period], sum(used.values())))
+        whole = (sum(used.values()), sum(held.values()))
+        found.append(BudgetStatus(FLEET, period, when, fleet[period], *_apart(*whole)))
         for budget in own:
             limit = budget.day_micros if period == "day" else budget.month_micros
             if limit:
-                of = budget.community
-                of_communities.append(BudgetStatus(of, period, when, limit, used.get(budget.id, 0)))
+                own_share = _apart(used.get(budget.id, 0), held.get(budget.id, 0))
+                of_communities.append(
+                    BudgetStatus(budget.community, period, when, limit, *own_share)
+                )
     return [*found, *sorted(of_communities, key=lambda budget: (budget.of, budget.period))]
 
 
-def price_problem(settings: Settings, now: datetime) -> str | None:
-    """Say which models no budget can hold, because they have no price; None when all have one."""
-    models = models_without_price(settings.gateway.every_model, now, settings.usage)
-    if not models:
-        return None
-    names = ", ".join(models)
-    what = (
-        "their calls are counted as free"
-        if settings.usage.unknown_prices == "warn"
-        else "a budget refuses their calls"
-    )
-    return (
-        f"no price is known for {names}, so {what}: set PACELINE_USAGE__PRICES "
-        f'(\'[{{"model": "{models[0]}", "input": 0.6, "output": 2.2}}]\', dollars per million tokens)'
-    )
+def spent_of(budget: BudgetStatus) -> str:
+    """What is spent of a budget, and what calls under way hold, in words."""
+    held = f" and {dollars(budget.held)} reserved by calls under way" if budget.held else ""
+    return f"{dollars(budget.spent)} of {dollars(budget.limit)}{held}"
+
+
+def _apart(counted: int, held: int) -> tuple[int, int]:
+    """What was spent, and what is held, of a sum of both. A call of yesterday may be under way."""
+    held = min(held, counted)
+    return counted - held, held

@@ -23,6 +23,7 @@ from app.clock import utcnow
 from app.db import borrowed
 from app.gateway import GatewayFault
 from app.log import get_logger
+from app.refusals import reason_of, say
 from app.runs import writing
 from app.runs.attempt import BACKOFF_MAX_S, Question, make_call
 from app.runs.leases import Claim, LeaseLost
@@ -34,9 +35,6 @@ from app.usage.prices import cost_micros
 log = get_logger(__name__)
 
 BACKOFF = wait_exponential(multiplier=1, exp_base=2, max=4)  # 1, 2, 4 seconds
-
-PASSING = ("wait", "paused", "store_away")
-"""Refusals that time alone mends: the run is put back. The others end it."""
 
 
 class _Refused(Exception):
@@ -166,19 +164,15 @@ def _refused(services: Services, refusal: Refusal, model: str) -> Stopped | Late
     """What becomes of an activity whose call admission does not allow."""
     with services.engine.begin() as connection:
         denials.count(connection, refusal.reason)
-    if refusal.reason in PASSING:
+    if reason_of(refusal.reason).passes:
         return Later(refusal.reason, refusal.retry_after_s, refusal.ticket)
     if refusal.reason == kinds.MODEL_GONE.code:
         reason = f"{refusal.reason}: {model}"
         return Stopped(reason, ends_run=False, is_denial=False, is_model_gone=True)
-    reason = refusal.reason
+    kind = kinds.BY_CODE.get(refusal.reason)
+    reason = _say(services, kind) if kind else say(refusal.reason)
     if refusal.reason == "no_price":
-        reason = (
-            f"no_price: a budget is set and {model} has no known price, so nothing would hold the budget; "
-            "set PACELINE_USAGE__PRICES"
-        )
-    elif kind := kinds.BY_CODE.get(refusal.reason):
-        reason = _say(services, kind)
+        reason = f"{reason} ({model})"
     return Stopped(reason, ends_run=True, is_denial=True)
 
 

@@ -23,6 +23,7 @@ from app.community.reactions import Reaction, choose_reactions
 from app.db import borrowed
 from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
+from app.refusals import EXPIRED, reason_of, say
 from app.runs import leases, writing
 from app.runs.actor import Actor, take_turn
 from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
@@ -32,6 +33,9 @@ from app.runs.services import Services
 from app.sql_faults import describe, is_passing
 
 log = get_logger(__name__)
+
+LAST_LOOK = timedelta(seconds=10)
+"""What has not ended so shortly before the end of a run's cycle ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +151,20 @@ def _fail_waiting(services: Services, run_id: UUID, error: SQLAlchemyError) -> N
 
 def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) -> Outcome | None:
     """Snooze the run until its turn, or end it if that would be after its cycle. It looks again after a
-    minute at the latest, because what it waits for may end sooner.
+    minute at the latest and just before its cycle ends, because what it waits for may end sooner.
     """
     held, wait = actor.claim, min(timedelta(seconds=later.wait_s), LONGEST_SNOOZE)
-    too_late = held.expires_at is not None and utcnow() + wait >= held.expires_at
+    left = held.expires_at - utcnow() if held.expires_at is not None else LONGEST_SNOOZE * 2
+    if reason_of(later.reason).may_end_early and left > LAST_LOOK:
+        wait = min(wait, left - LAST_LOOK / 2)
+    too_late = wait >= left
     state, reason = RunState.SNOOZED, later.reason
     if too_late:
         did = done - {"style"}
         state = RunState.COMPLETED if did else RunState.SKIPPED
-        reason = f"{later.reason}: no permit within the cycle" + (" for the rest" if did else "")
+        reason = f"{say(later.reason)}; no permit within the cycle" + (
+            " for the rest" if did else ""
+        )
     if too_late:
         is_ours = _end(services, actor, state, reason)
     else:
@@ -171,7 +180,7 @@ def _act(services: Services, actor: Actor) -> _End:
     """Do what is due."""
     held = actor.claim
     if held.is_expired:
-        return _End(RunState.SKIPPED, "expired", set(actor.done))
+        return _End(RunState.SKIPPED, EXPIRED, set(actor.done))
     if actor.state != AgentState.ACTIVE:
         return _End(RunState.SKIPPED, f"agent {actor.state}", set(actor.done))
     rng = rng_for(held.agent_id, held.moment)
@@ -221,7 +230,7 @@ def _is_over_budget(services: Services, actor: Actor) -> bool:
     """Whether a budget is used up; asked only where that does not simply stop calls."""
     if actor.controls.over_budget == OverBudget.STOP:
         return False
-    return services.admission.is_over_budget(actor.place)
+    return services.admission.used_up_budget(actor.place) is not None
 
 
 def _end(services: Services, actor: Actor, state: RunState, reason: str | None) -> bool:

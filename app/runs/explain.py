@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, func, select, true
 
 from app.admission.controller import Place
 from app.admission.scripts import windows
-from app.admission.state import State
-from app.clock import cycle_start, utcnow
+from app.clock import cycle_start
 from app.models import (
     Agent,
     AgentState,
@@ -23,10 +22,10 @@ from app.models import (
     RunState,
 )
 from app.models.agents import PHASES
+from app.refusals import reason_of
 from app.runs import jobs
-from app.runs.budgets import price_problem
 from app.runs.services import Services
-from app.runs.stops import Standing, find_stops, name_who_paused, read_state
+from app.runs.stops import Look, Standing, find_stops, look, name_who_paused
 from app.usage import calls
 
 
@@ -61,13 +60,13 @@ def explain(services: Services, agent_id: UUID, now: datetime) -> Explanation:
         findings.append(_slice(services, facts.phase, now))
         findings.append(_run(connection, facts, now))
         findings.append(_controls(facts, services))
-    state = read_state(services.admission)
-    findings.append(_admission(state, services))
-    if state is not None:
-        findings.append(_budget(facts, services))
-        findings.append(_quota(facts, services))
+    seen = look(services.admission, services.settings, services.engine)
+    findings.append(_admission(seen, services))
+    if seen.state is not None:
+        findings.append(_budget(facts, seen, services))
+        findings.append(_quota(facts, seen, services))
     stopping = sorted((f for f in findings if f.stops), key=lambda f: CAUSES.index(f.about))
-    last = "it never ran"
+    last = "no turn of it has completed yet"
     if facts.last_run_at:
         at = facts.last_run_at
         last = f"it last ran {_ago(at, now)} ({at:%Y-%m-%d %H:%M:%S} UTC)"
@@ -168,45 +167,55 @@ def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> F
             return Finding("run", f"its latest one {state} {ended}{reason}")
 
 
-def _admission(state: State | None, services: Services) -> Finding:
-    stops = find_stops(state, services.settings)
+def _admission(seen: Look, services: Services) -> Finding:
+    stops = find_stops(seen)
     with services.engine.connect() as connection:
         stops = name_who_paused(connection, stops)
     for stop in stops:
-        if stop.standing is not Standing.OVER_BUDGET:  # a finding of its own
+        # What only slows down stops nobody; a budget and a quota are findings of their own.
+        if stop.standing in (Standing.STOPPED, Standing.PAUSED, Standing.THROTTLED) or (
+            stop.about == "redis"
+        ):
             return Finding("admission", str(stop), True)
-    assert state is not None  # else it is a stop
-    return Finding("admission", f"open, {state.effective_rate:g} of {state.rate:g} calls/s")
+    assert seen.state is not None  # else it is a stop
+    return Finding(
+        "admission", f"open, {seen.state.effective_rate:g} of {seen.state.rate:g} calls/s"
+    )
 
 
-def _budget(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
+def _budget(facts: Row[*tuple[Any, ...]], seen: Look, services: Services) -> Finding:
     place = Place(facts.community_id, facts.budget_day_micros, facts.budget_month_micros)
-    if not services.admission.is_over_budget(place):
-        problem = price_problem(services.settings, utcnow())
-        if problem and _has_budget(place, services):
-            return Finding("budget", problem, services.settings.usage.unknown_prices == "refuse")
+    code = services.admission.used_up_budget(place)
+    if code is None:
+        problem = seen.asked.price_problem
+        if problem and _has_budget(place, seen):
+            # A model that is only asked in another's place stops nothing by having no price.
+            is_asked = any(model in seen.asked.unpriced for model in seen.asked.models)
+            return Finding("budget", problem, is_asked and not seen.asked.is_free)
         return Finding("budget", "none is used up")
-    said = "a budget of the fleet or of its community is used up (`paceline budget show`)"
+    period = "day" if code.endswith("day") else "month"
+    said = f"{reason_of(code).says} (`paceline budget show`)"
     policy = facts.over_budget or services.settings.controls.over_budget
     if policy == OverBudget.STOP:
-        return Finding("budget", f"{said}: it may call again in the next day or month", True)
+        return Finding("budget", f"{said}: it may call again in the next {period}", True)
     return Finding("budget", f"{said}: {policy.replace('_', ' ')}")
 
 
-def _has_budget(place: Place, services: Services) -> bool:
-    state = read_state(services.admission)
-    of_fleet = state is not None and any(budget.limit for budget in state.budgets)
+def _has_budget(place: Place, seen: Look) -> bool:
+    of_fleet = seen.state is not None and any(budget.limit for budget in seen.state.budgets)
     return bool(of_fleet or place.day_micros or place.month_micros)
 
 
-def _quota(facts: Row[*tuple[Any, ...]], services: Services) -> Finding:
+def _quota(facts: Row[*tuple[Any, ...]], seen: Look, services: Services) -> Finding:
     used, limit = int(facts.used or 0), _quota_of(facts, services)
     if not limit:
         return Finding("quota", f"{used} tokens used today, no quota")
-    said = f"{used} of {limit} tokens used today"
-    least = services.settings.gateway.max_tokens  # what any call reserves
+    said, least = f"{used} of {limit} tokens used today", seen.asked.call_tokens
+    if limit < least:
+        said += f", and a call reserves at least {least}, so it never calls: raise it"
+        return Finding("quota", said, True)
     if used + least > limit:
-        said += f", and a call reserves {least} and more: it may call again after midnight"
+        said += f", and a call reserves at least {least}: it may call again after midnight"
         return Finding("quota", said, True)
     return Finding("quota", said)
 

@@ -12,6 +12,7 @@ from app.settings import Settings
 
 OPEN_SLICE = "cycles.open"
 CHECK_BOOKS = "books.check"
+WATCH = "alerts.watch"
 RECONCILE = "limits.reconcile"
 
 

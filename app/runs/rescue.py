@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from app.audit_log import note_change
 from app.models import Agent, AgentState, Run, RunState
+from app.refusals import EXPIRED
 from app.runs.states import WAITING
 from app.usage import calls
 
@@ -153,7 +154,7 @@ def _expire(connection: Connection) -> int:
     expired = connection.execute(
         update(Run)
         .where(Run.state.in_(WAITING), Run.expires_at < func.now())
-        .values(state=RunState.SKIPPED, reason="expired", finished_at=func.now())
+        .values(state=RunState.SKIPPED, reason=EXPIRED, finished_at=func.now())
     )
     return expired.rowcount
 

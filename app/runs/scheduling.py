@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from app.admission.state import State
 from app.agents.activities import expected_calls
+from app.runs.asked import asked_by
 from app.runs.cycles import runs_per_slice
-from app.runs.stops import Standing, find_stops
+from app.runs.stops import Look, Standing, find_stops
 from app.settings import Settings
 
 
@@ -24,8 +25,9 @@ class Allowance:
 
 def allowance(state: State, settings: Settings, now: datetime) -> Allowance:
     """What the state of admission allows. Pure."""
-    for stop in find_stops(state, settings):
-        if stop.standing is Standing.STOPPED and state.is_probe_due and not state.paused_until:
+    for stop in find_stops(Look(state, asked_by(settings, "", now))):
+        is_probe_due = state.is_probe_due and stop.about == state.stop_reason
+        if is_probe_due and not state.paused_until:
             return Allowance(1, f"{stop.about}: probing")
         if stop.standing in (Standing.STOPPED, Standing.PAUSED):
             return Allowance(0, f"{stop.about}: {stop.says}")

@@ -6,15 +6,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from redis.exceptions import RedisError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from app import kinds
 from app.admission.circuit import StoreAway
 from app.admission.controller import Admission
-from app.admission.state import State
+from app.admission.state import FleetBudget, State
 from app.audit_log import Change, last_change
 from app.clock import utcnow
-from app.runs.budgets import price_problem
+from app.controls import read_controls
+from app.models import OverBudget
+from app.money import dollars
+from app.runs.asked import Asked, asked_by
+from app.runs.workers import asked_by_workers
 from app.settings import Settings
 
 
@@ -54,39 +58,51 @@ def standing(stops: list[Stop]) -> Standing:
     return next((one for one in (Standing.STOPPED, *ORDER) if one in found), Standing.RUNNING)
 
 
-def read_state(admission: Admission) -> State | None:
-    """Admission as it stands; None when Redis does not answer."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The fleet's admission as it stands, None when Redis does not answer; whom its workers ask; and what
+    happens when a budget is used up.
+    """
+
+    state: State | None
+    asked: Asked
+    policy: OverBudget = OverBudget.STOP
+
+    @property
+    def stop_reason(self) -> str | None:
+        """The kind of answer that stops all calls, if one does."""
+        return self.state.stop_reason if self.state else None
+
+
+def look(admission: Admission, settings: Settings, engine: Engine) -> Look:
+    """Look at the fleet from anywhere: what its workers say counts, not this process's settings."""
+    now = utcnow()
+    own = asked_by(settings, admission.key, now)
     try:
-        return admission.state()
+        told = asked_by_workers(admission.redis, now)
+        state = admission.state([one.key for one in told])
     except (StoreAway, RedisError):
-        return None
+        return Look(None, own)
+    policy = OverBudget.STOP
+    if any(budget.is_used_up for budget in state.budgets):
+        with engine.connect() as connection:
+            policy = OverBudget(read_controls(connection, settings.controls).over_budget)
+    return Look(state, told[0] if told else own, policy)
 
 
-def find_stops(state: State | None, settings: Settings) -> list[Stop]:
+def find_stops(seen: Look) -> list[Stop]:
     """Everything that holds calls back, the cause before its consequences. Pure."""
+    state, asked = seen.state, seen.asked
     if state is None:
         return [Stop(Standing.DEGRADED, "redis", "Redis does not answer, so calls wait",
                      "Start Redis; `paceline doctor` says what is wrong.")]  # fmt: skip
     found = []
     if state.stop_reason is not None:
-        found.append(_stopped(state, settings))
+        found.append(_stopped(state, asked))
     if state.paused_until:
         found.append(Stop(Standing.PAUSED, "paused", f"The fleet is paused {state.pause_said}",
                           "`paceline resume` ends it.", "resume"))  # fmt: skip
-    for budget in state.budgets:
-        if budget.is_used_up:
-            says = (
-                f"The fleet's budget of the {budget.period} is used up "
-                f"(${(budget.used + budget.held) / 1e6:,.4f} of ${budget.limit / 1e6:,.4f})"
-            )
-            mend = f"`paceline budget set --{budget.period} DOLLARS` raises it."
-            about = f"budget_{budget.period}"
-            found.append(Stop(Standing.OVER_BUDGET, about, says, mend, "budget"))
-    if any(budget.limit for budget in state.budgets) and (
-        problem := price_problem(settings, utcnow())
-    ):
-        says = "A budget is set for models without a price"
-        found.append(Stop(Standing.DEGRADED, "no_price", says, problem[0].upper() + problem[1:]))
+    found += [_over(budget, seen.policy) for budget in state.budgets if budget.is_used_up]
     if state.rate_limited_until:
         until = f"{state.rate_limited_until:%H:%M:%S} UTC"
         says = f"The gateway answered 429, so all calls wait until {until}"
@@ -94,10 +110,72 @@ def find_stops(state: State | None, settings: Settings) -> list[Stop]:
         found.append(
             Stop(Standing.THROTTLED, about, says, "`paceline resume` ends the wait.", "resume")
         )
+    has_budget = any(budget.limit for budget in state.budgets)
+    return [*found, *(_without_price(asked) if has_budget else []), *_gone(state, asked),
+            *_too_small(state, asked)]  # fmt: skip
+
+
+def _over(budget: FleetBudget, policy: OverBudget) -> Stop:
+    goes_on = {
+        OverBudget.STOP: "no call is made",
+        OverBudget.POSTS_ONLY: "agents go on with posts only, which is paid beyond it",
+        OverBudget.CHEAPER_MODEL: "the cheaper model is asked, which is paid beyond it",
+    }
+    says = (
+        f"The fleet's budget of the {budget.period} is used up "
+        f"({dollars(budget.used)} of {dollars(budget.limit)}): {goes_on[policy]}"
+    )
+    mend = f"`paceline budget set --{budget.period} DOLLARS` raises it."
+    return Stop(Standing.OVER_BUDGET, f"budget_{budget.period}", says, mend, "budget")
+
+
+def _without_price(asked: Asked) -> list[Stop]:
+    """Models that are asked first and that no budget can hold."""
+    unpriced = [model for model in asked.models if model in asked.unpriced]
+    if not unpriced or asked.price_problem is None:
+        return []
+    are_all = len(unpriced) == len(asked.models) and not asked.is_free
+    says = f"A budget is set and {asked.price_problem}"
+    standing = Standing.STOPPED if are_all else Standing.DEGRADED
+    return [
+        Stop(standing, "no_price", says, "Or take the budget away: `paceline budget set --day 0`.")
+    ]
+
+
+def _gone(state: State, asked: Asked) -> list[Stop]:
+    """Models that the gateway no longer has, and what is asked in their place."""
+    found = []
+    for model, until in state.gone:
+        other = asked.fallback_of(model)
+        instead = f"{other} is asked in its place" if other else "nothing is asked in its place"
+        says = f"The gateway no longer has {model}, so {instead} until {until:%H:%M:%S} UTC"
+        mend = "Set another model: PACELINE_GATEWAY__POST_MODEL and its like."
+        found.append(Stop(Standing.DEGRADED, kinds.MODEL_GONE.code, says, mend, "resume"))
     return found
 
 
-def _stopped(state: State, settings: Settings) -> Stop:
+def _too_small(state: State, asked: Asked) -> list[Stop]:
+    """Limits of LLM tokens that are smaller than what a single call reserves."""
+    found, least = [], asked.call_tokens
+    if 0 < state.agent_daily_tokens < least:
+        says = (
+            f"An agent may use {state.agent_daily_tokens:,} LLM tokens a day and a call reserves at least "
+            f"{least:,}, so no call is made"
+        )
+        mend = "`paceline limits set --agent-daily-tokens` raises it; 0 is no limit."
+        found.append(Stop(Standing.STOPPED, "quota", says, mend))
+    if 0 < state.tokens_per_minute < least:
+        minutes = least / state.tokens_per_minute
+        says = (
+            f"The fleet may use {state.tokens_per_minute:,} LLM tokens a minute and a call reserves at least "
+            f"{least:,}, so one call goes in about {minutes:,.0f} minutes"
+        )
+        mend = "`paceline limits set --tokens-per-minute` raises it; 0 is no limit."
+        found.append(Stop(Standing.DEGRADED, "tokens_per_minute", says, mend))
+    return found
+
+
+def _stopped(state: State, asked: Asked) -> Stop:
     kind = kinds.BY_CODE.get(state.stop_reason or "", kinds.CREDITS_EXHAUSTED)
     says = kind.title[0].upper() + kind.title[1:]
     if state.probe_at:
@@ -110,9 +188,9 @@ def _stopped(state: State, settings: Settings) -> Stop:
         says += f"; the limit begins anew at {state.resets_at:%Y-%m-%d %H:%M:%S} UTC"
     mend = kind.mend
     if kind is kinds.KEY_REFUSED:
-        mend = f"Set the right {settings.gateway_key_name}. Calls resume when a probe is answered."
-        if settings.withheld_key:
-            mend = f"{settings.withheld_key}: set PACELINE_GATEWAY__API_KEY."
+        mend = f"Set the right {asked.key_name}. Calls resume when a probe is answered."
+        if asked.withheld:
+            mend = f"{asked.withheld}: set PACELINE_GATEWAY__API_KEY."
     return Stop(Standing.STOPPED, kind.code, says, mend, "resume")
 
 

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 from redis import Redis
 
+from app.runs.asked import Asked
+
 WORKERS = "{paceline}:workers"
 SILENT_AFTER = timedelta(seconds=20)
 FORGOTTEN_AFTER = timedelta(minutes=10)
@@ -16,7 +18,9 @@ FORGOTTEN_AFTER = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process. `in_hand` are the runs it works on, `done` those it has ended since it started."""
+    """A worker process. `in_hand` are the runs it works on, `done` those it has ended since it started;
+    `asked` is None for a worker of an earlier release.
+    """
 
     name: str
     host: str
@@ -26,6 +30,7 @@ class Worker:
     seen_at: datetime
     in_hand: int
     done: int
+    asked: Asked | None = None
 
     def is_silent(self, now: datetime) -> bool:
         """Whether it was not heard of lately: it died, hangs, or was stopped."""
@@ -55,5 +60,14 @@ def list_workers(redis: Redis) -> list[Worker]:
         values = json.loads(text)
         for name in ("started_at", "seen_at"):
             values[name] = datetime.fromisoformat(values[name])
+        if values.get("asked"):
+            values["asked"] = Asked.from_json(values["asked"])
         found.append(Worker(**values))
     return sorted(found, key=lambda worker: worker.name)
+
+
+def asked_by_workers(redis: Redis, now: datetime) -> list[Asked]:
+    """Whom the living workers ask, each answer once, that of the youngest worker first."""
+    alive = [worker for worker in list_workers(redis) if not worker.is_silent(now)]
+    alive.sort(key=lambda worker: worker.started_at, reverse=True)
+    return list(dict.fromkeys(worker.asked for worker in alive if worker.asked))

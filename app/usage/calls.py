@@ -50,6 +50,10 @@ def call_id(run_id: UUID, step: str, attempt: int) -> UUID:
     return uuid5(run_id, f"{step}/{attempt}")
 
 
+UNDER_WAY = timedelta(minutes=15)
+"""No call lasts longer."""
+
+
 def attempts_made(
     connection: Connection, agent_id: UUID, run_id: UUID, since: datetime
 ) -> dict[str, int]:
@@ -182,6 +186,19 @@ def is_unsure() -> ColumnElement[bool]:
 def tokens_billable() -> ColumnElement[int]:
     """What a row counts against quotas: the tokens used or, where nobody knows, those reserved."""
     return func.coalesce(Call.tokens_used, case((is_unsure(), Call.tokens_reserved), else_=0))
+
+
+def held_by_community(connection: Connection) -> dict[UUID, int]:
+    """Micro-dollars reserved by calls under way, by community. A call that was not heard of for longer is
+    given up and counts as spent.
+    """
+    query = (
+        select(Agent.community_id, func.coalesce(func.sum(Call.cost_reserved), 0).label("micros"))
+        .join(Agent, Agent.id == Call.agent_id)
+        .where(Call.status == CallStatus.IN_FLIGHT, Call.created_at > func.now() - UNDER_WAY)
+        .group_by(Agent.community_id)
+    )
+    return {row.community_id: int(row.micros) for row in connection.execute(query)}
 
 
 def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:

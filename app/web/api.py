@@ -33,7 +33,6 @@ from app.runs.demand import demand_of
 from app.runs.explain import Explanation, explain
 from app.runs.progress import read_progress
 from app.runs.report import ListedRun, RunReport, find_run, list_runs
-from app.runs.stops import read_state
 from app.usage.latency import latency_between
 from app.usage.periods import Span
 from app.usage.projection import workers_for
@@ -271,7 +270,7 @@ def _add_usage(router: APIRouter, site: Site) -> None:
         with site.engine.begin() as connection:
             return InForce(
                 read_limits(connection, settings.limits), list_budgets(connection),
-                read_controls(connection, settings.controls), read_state(site.services.admission),
+                read_controls(connection, settings.controls), site.look().state,
             )  # fmt: skip
 
     @router.get("/incidents", summary="Refusals of the gateway that belong together")

@@ -26,7 +26,6 @@ from app.runs import jobs
 from app.runs.budgets import read_budgets
 from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
-from app.runs.stops import read_state
 from app.usage.forecast import as_forecast, forecast_windows
 from app.usage.periods import period_start
 from app.usage.reports import calls_by_kind, measure, read_cut
@@ -183,7 +182,7 @@ def _health(connection: Connection, site: Site) -> Iterator[Metric]:
 
 
 def _admission(site: Site) -> Iterator[Metric]:
-    state = read_state(site.services.admission)
+    state = site.look().state
     yield from _gauge("redis_up", "Whether Redis answers.", float(state is not None))
     if state is None:
         return

@@ -15,11 +15,10 @@ from sqlalchemy import Engine
 
 from app.accounts import Person
 from app.acts import Desk
-from app.admission.state import State
 from app.clock import utcnow
 from app.models import Role
 from app.runs.services import Services
-from app.runs.stops import find_stops, read_state
+from app.runs.stops import Look, find_stops, look
 from app.settings import Settings
 
 HERE = Path(__file__).parent
@@ -57,15 +56,18 @@ class Site:
         """What acts work with."""
         return Desk(self.services.settings, self.services.engine, self.services.admission)
 
+    def look(self) -> Look:
+        """What holds calls back now."""
+        return look(self.services.admission, self.settings, self.engine)
+
     def page(
         self, template: str, request: Request, status: int = 200, **facts: Any
     ) -> HTMLResponse:
         """Render a template for who is looking."""
         path = route_path(request)
         person: Person | None = getattr(request.state, "person", None)
-        state = facts.get("state")
-        if person and not isinstance(state, State):
-            state = read_state(self.services.admission)
+        seen = facts.pop("seen", None) or (self.look() if person else None)
+        stops = find_stops(seen) if seen else []
         html = _templates().get_template(template).render(
             root="../" * (path.count("/") - 1) or "./",
             path=path,
@@ -75,7 +77,7 @@ class Site:
             csrf=getattr(request.state, "csrf", ""),
             allowed={a.name for a in self.acts.values() if person and person.may(a.role)},
             done=self._done(request),
-            **{"stops": find_stops(state, self.settings) if person else []} | facts,
+            **{"stops": stops, "state": seen and seen.state} | facts,
         )  # fmt: skip
         return HTMLResponse(html, status)
 

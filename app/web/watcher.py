@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.alerts.watch import watch
 from app.log import get_logger
 from app.runs.services import Services
+from app.runs.stops import look
 
 log = get_logger(__name__)
 EVERY_S = 30.0
@@ -33,6 +34,7 @@ def watching(services: Services) -> Callable[[FastAPI], AbstractAsyncContextMana
 def _watch(services: Services, ending: threading.Event) -> None:
     while not ending.wait(EVERY_S):
         try:
-            watch(services.engine, services.settings)
+            seen = look(services.admission, services.settings, services.engine)
+            watch(services.engine, services.settings, seen.stop_reason)
         except SQLAlchemyError as error:
             log.warning("alerts.not_watched", error=str(error).splitlines()[0])

@@ -32,7 +32,7 @@ STOP = Verdict("stop", reason="credits_exhausted")
 WRONG_KEY = Verdict("stop", reason="key_refused", is_of_key=True)
 PAUSE = Verdict("pause", 1_000_000)
 LONG_PAUSE = Verdict("pause", 3_000_000_000)
-DROP_MODEL = Verdict("drop_model", runs_to_confirm=2)
+DROP_MODEL = Verdict("drop_model", reason="model_gone", runs_to_confirm=2)
 FORBIDDEN = Verdict("stop", reason="forbidden", is_of_key=True, runs_to_confirm=2)
 DAILY = Verdict("stop", 20_000_000_000, "daily_limit")
 
@@ -104,7 +104,25 @@ def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
     for thread in threads:
         thread.join()
     assert sum(isinstance(answer, Permit) for answer in answers) == 10
-    assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"budget_day"}
+    refused = {answer.reason for answer in answers if isinstance(answer, Refusal)}
+    assert refused == {"budget_held"}, "nothing is spent yet: the others wait"
+    assert not services.admission.state().budgets[0].is_used_up
+    for permit in answers:
+        if isinstance(permit, Permit):
+            services.admission.settle(permit, OK, tokens=None, cost_micros=None)
+    assert acquire(services).reason == "budget_day"
+    assert services.admission.state().budgets[0].is_used_up
+
+
+def test_calls_that_cost_less_than_their_estimate_leave_the_rest_of_a_budget(services):
+    change(services, budget_day_micros=100)
+    for _ in range(10):
+        first, second = acquire(services), acquire(services)
+        assert isinstance(first, Permit)
+        if isinstance(second, Permit):
+            services.admission.void(second)
+        services.admission.settle(first, OK, tokens=1, cost_micros=10)
+    assert acquire(services).reason == "budget_day"
 
 
 @pytest.mark.plan(16)
@@ -238,7 +256,7 @@ def test_refused_key_stops_calls_until_the_key_changes(services):
     services.admission.settle(acquire(services), WRONG_KEY, tokens=0, cost_micros=0)
     assert acquire(services).reason == "key_refused"
     assert allowance(services.admission.state(), services.settings, utcnow()).runs == 0
-    services.admission._fingerprint = "another"
+    services.admission.key = "another"
     assert isinstance(acquire(services), Permit)
 
 
@@ -345,7 +363,8 @@ def test_quota_ends_a_run_with_its_reason(services, sandbox):
         connection.execute(update(Agent).values(daily_tokens=10))
         run_id = make_run(connection, agents[0])
     outcome = execute(services, run_id)
-    assert (outcome.state, outcome.reason) == ("skipped", "welcome: quota")
+    assert outcome.state == "skipped"
+    assert outcome.reason.startswith("welcome: quota: ")
     assert sandbox.state.seen == []
 
 

@@ -14,14 +14,14 @@ from app.clock import monotonic, utcnow
 from app.community.budgets import set_budget
 from app.errors import NotFound
 from app.gateway.tally import SandboxTally
-from app.models import Agent, AuditEntry, Call, Community, Incident, Post, Run
+from app.models import Agent, AuditEntry, Call, Community, Post, Run
 from app.runs import books, leases
 from app.runs.budgets import read_budgets
 from app.runs.execute import execute
 from app.runs.explain import explain
 from app.runs.rescue import rescue
 from app.runs.scheduling import allowance
-from app.runs.stops import find_stops, read_state
+from app.runs.stops import find_stops, look
 from app.runs.upkeep import find_drift, reconcile_limits
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
@@ -50,6 +50,10 @@ def rows(services, *columns):
 
 def calls(services):
     return rows(services, Call.status, Call.error_code)
+
+
+def stops_of(services):
+    return find_stops(look(services.admission, services.settings, services.engine))
 
 
 def answer(sandbox, status, body, **fields):
@@ -103,7 +107,7 @@ def test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end(
     state = services.admission.state()
     assert state.stop_reason == kind.code
     assert allowance(state, services.settings, utcnow()).runs == 0
-    (stop,) = find_stops(state, services.settings)
+    (stop,) = stops_of(services)
     assert stop.about == kind.code
     assert "next probe" in stop.says
     assert stop.mend
@@ -121,20 +125,15 @@ def test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end(
     assert allowance(services.admission.state(), services.settings, utcnow()).runs == 1
     assert run(services, ada).state == "completed"
     assert services.admission.state().stop_reason is None
-    assert find_stops(services.admission.state(), services.settings) == []
+    assert stops_of(services) == []
     assert audit(services, sandbox).total == 0
     with services.engine.begin() as connection:
-        connection.execute(
-            update(Incident).values(
-                last_at=Incident.last_at - timedelta(minutes=3),
-                opened_at=Incident.opened_at - timedelta(minutes=3),
-            )
-        )
-        connection.execute(
-            update(Call).where(Call.status == "error").values(
-                created_at=Call.created_at - timedelta(minutes=3))
-        )  # fmt: skip
         assert len(incidents.fold(connection).closed) == 1
+        (incident,) = incidents.list_incidents(connection)
+        probe = (
+            select(Call.created_at).where(Call.status == "ok").order_by(Call.created_at).limit(1)
+        )
+        assert incident["closed_at"] == connection.execute(probe).scalar_one(), "its probe's time"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ def test_one_bad_request_stops_nobody_else(services, sandbox, ada, status, body,
     assert ("error", kind.code) in calls(services)
     state = services.admission.state()
     assert (state.stop_reason, state.rate_limited_until) == (None, None)
-    assert find_stops(state, services.settings) == []
+    assert stops_of(services) == []
     assert run(services, ada).state == "completed"
     models = {row[0] for row in rows(services, Call.model)}
     assert services.settings.gateway.post_model in models, "and the model is still asked"
@@ -195,7 +194,7 @@ def test_nobody_sleeps_an_hour_for_somebody_elses_wait(services, sandbox, ada):
     assert (outcome.state, outcome.reason) == ("snoozed", "rate_limited")
     ((wake_at,),) = rows(services, Run.wake_at)
     assert wake_at - utcnow() <= timedelta(minutes=1), "never longer without a look"
-    (stop,) = find_stops(services.admission.state(), services.settings)
+    (stop,) = stops_of(services)
     assert stop.about == "rate_limited"
     acts.resume(desk(services), Who("eve", "asked the gateway"))
     with services.engine.begin() as connection:
@@ -371,9 +370,7 @@ def test_one_rule_says_when_a_budget_is_used_up(services, sandbox, ada):
             is_used_up = read_budgets(connection, services.settings, utcnow())[0].is_used_up
             keys = [m.key for m in rules.evaluate(connection, services.settings)]
         told = any(key.startswith("budget.") and key.endswith(".100") for key in keys)
-        stops = [
-            stop.about for stop in find_stops(read_state(services.admission), services.settings)
-        ]
+        stops = [stop.about for stop in stops_of(services)]
         findings = explain(services, ada, utcnow()).findings
         explained = any(found.about == "budget" and found.stops for found in findings)
         assert {is_used_up, told, "budget_day" in stops, explained} == {is_used_up}
@@ -421,8 +418,8 @@ def test_a_budget_of_a_model_without_a_price_is_refused_or_warned_about(
             assert "PACELINE_USAGE__PRICES" in outcome.reason
             with pytest.raises(Exception, match="PACELINE_USAGE__PRICES"):
                 acts.set_limits(desk(own), {"budget_day_micros": 20_000}, Who("eve", ""))
-        (stop,) = find_stops(own.admission.state(), own.settings)
-        assert "PACELINE_USAGE__PRICES" in stop.mend
+        (stop,) = stops_of(own)
+        assert "PACELINE_USAGE__PRICES" in stop.says
         with own.engine.begin() as connection:
             keys = [m.key.split(".")[0] for m in rules.evaluate(connection, own.settings)]
         assert "no_price" in keys

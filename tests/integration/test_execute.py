@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from app.admission.turnstile import Stopping
 from app.clock import monotonic, utcnow
 from app.models import Agent, Call, Comment, Post, Run, Vote
+from app.refusals import EXPIRED
 from app.runs.execute import execute
 from app.runs.rescue import rescue
 from tests.conftest import make_settings
@@ -237,7 +238,7 @@ def test_empty_answer_is_charged(services, sandbox):
 def test_run_past_its_cycle_is_skipped_without_a_call(services, sandbox):
     run_id = one_run(services, expires_at=func.now() - timedelta(seconds=1))
     outcome = execute(services, run_id)
-    assert (outcome.state, outcome.reason) == ("skipped", "expired")
+    assert (outcome.state, outcome.reason) == ("skipped", EXPIRED)
     assert sandbox.state.seen == []
 
 

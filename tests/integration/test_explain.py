@@ -29,7 +29,9 @@ def answer(services, agent_id):
 
 
 def test_nothing_stops_it(services, ada):
-    assert answer(services, ada).startswith("nothing stops it; it never ran, it falls due next at")
+    assert answer(services, ada).startswith(
+        "nothing stops it; no turn of it has completed yet, it falls due next at"
+    )
 
 
 def test_paused_and_quarantined_agents_say_so(services, ada):
@@ -86,7 +88,7 @@ def test_used_up_budget_is_named_and_what_follows_from_it(services, ada):
             connection, services.settings.limits, {"budget_day_micros": 1}, actor="test", reason=""
         )
     services.admission.put_in_force(changed)
-    assert answer(services, ada).startswith("budget: a budget of the fleet")
+    assert answer(services, ada).startswith("budget: the fleet's budget of the day is used up")
     with services.engine.begin() as connection:
         connection.execute(update(Controls).values(over_budget="posts_only"))
     found = explain(services, ada, utcnow())

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import func, select, update
 
 from app.models import Agent, AuditEntry, Run, RunState
+from app.refusals import EXPIRED
 from app.runs import leases, rescue
 from app.runs.heartbeat import Heartbeat
 from tests.support.factories import make_agents, make_run
@@ -119,7 +120,7 @@ def test_run_that_waits_past_its_cycle_is_skipped_and_says_so(connection):
     connection.execute(update(Run).where(Run.id == run_id).values(expires_at=past))
     assert rescue_now(connection).expired == 1
     row = connection.execute(select(Run.state, Run.reason).where(Run.id == run_id)).one()
-    assert tuple(row) == ("skipped", "expired")
+    assert tuple(row) == ("skipped", EXPIRED)
 
 
 def test_released_run_goes_to_another_worker_without_a_loss(connection):

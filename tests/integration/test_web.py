@@ -72,7 +72,7 @@ def test_every_page_answers_in_few_queries_under_a_strict_policy(web):
         queries.clear()
         answer = web.get(path)
         assert answer.status_code == 200, (path, answer.text)
-        assert len(queries) <= 8, (path, queries)
+        assert len(queries) <= 9, (path, queries)
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert answer.headers["cache-control"] == "no-store"
@@ -104,7 +104,7 @@ def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
     event.listen(services.engine, "before_cursor_execute", count)
     text = web.get("/").text
     event.remove(services.engine, "before_cursor_execute", count)
-    assert len(queries) <= 8, queries
+    assert len(queries) <= 9, queries  # what happens beyond a budget is asked when one is used up
     assert "until somebody resumes it, by eve: a drill" in text
     assert "budget of the day is used up" in text
     assert "rate limited since" in text

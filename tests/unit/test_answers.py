@@ -148,7 +148,8 @@ def test_whom_each_kind_reaches() -> None:
     for kind in (kinds.CREDITS_EXHAUSTED, kinds.KEY_LIMIT, kinds.KEY_REFUSED, kinds.DAILY_LIMIT):
         assert (kind.attempts, kind.effect) == (1, kinds.Effect.STOP), "no retry in 1, 2, 4 s"
     assert kinds.MODEL_GONE.runs_to_confirm == kinds.FORBIDDEN.runs_to_confirm == 2
-    assert not any(kind.is_billable for kind in kinds.FLEET_WIDE)
+    billable = [kind for kind in kinds.FLEET_WIDE if kind.is_billable]
+    assert billable == [kinds.NOT_STORED], "an answer came, and was paid for"
 
 
 @pytest.mark.parametrize(

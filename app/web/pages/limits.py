@@ -8,7 +8,6 @@ from app.clock import utcnow
 from app.controls import read_controls
 from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
-from app.runs.stops import read_state
 from app.usage.forecast import as_forecast, forecast_windows
 from app.usage.reports import measure, read_cut
 from app.web.site import Site
@@ -31,7 +30,6 @@ def add(router: APIRouter, site: Site) -> None:
         return site.page(
             "limits.html", request, limits=in_force, controls=controls, budgets=_by_whose(budgets),
             forecast=as_forecast(settings.usage, demand, now, zone, found),
-            state=read_state(site.services.admission),
         )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from app.admission.state import State
 from app.alerts.incidents import list_incidents
 from app.audit_log import Change, last_change
 from app.clock import utcnow
@@ -15,7 +14,7 @@ from app.community.feed import latest_posts
 from app.runs import jobs
 from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
-from app.runs.stops import find_stops, read_state, with_who_paused
+from app.runs.stops import Look, find_stops, with_who_paused
 from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
 from app.usage.reports import Step, measure, read_cut, series
@@ -25,11 +24,11 @@ from app.web.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The fleet now. `admission` None: Redis does not answer; `paused_by`: who paused it, and why."""
+    """The fleet now. `seen`: what holds calls back; `paused_by`: who paused it, and why."""
 
     as_of: datetime
     progress: Progress
-    admission: State | None
+    seen: Look
     paused_by: Change | None
     periods: list[Period]
     forecast: Forecast
@@ -47,14 +46,14 @@ def read_overview(
     wanted = period_windows(now, zone)
     found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
     demand = demand_of(progress.active_agents, progress.rate, settings)
-    state = read_state(site.services.admission)
+    seen = site.look()
     paused_by = None
-    if state and state.paused_until:
+    if seen.state and seen.state.paused_until:
         paused_by = last_change(connection, "limits.set", "paused_until")
     return Overview(
         as_of=now,
         progress=progress,
-        admission=state,
+        seen=seen,
         paused_by=paused_by,
         periods=as_periods(now, zone, found[: len(wanted)]),
         forecast=as_forecast(settings.usage, demand, now, zone, found[len(wanted) :]),
@@ -84,10 +83,10 @@ def add(router: APIRouter, site: Site) -> None:
             found = read_overview(site, connection, now, cut)
             chart = requests_chart(site, connection, now, cut)
             posts = latest_posts(connection, 5)
-        stops = find_stops(found.admission, site.settings)
+        stops = find_stops(found.seen)
         return site.page(
             "overview.html", request, found=found, progress=found.progress, periods=found.periods,
-            forecast=found.forecast, chart=chart, posts=posts, state=found.admission,
+            forecast=found.forecast, chart=chart, posts=posts, seen=found.seen,
             stops=with_who_paused(stops, found.paused_by),
             period_s=site.settings.cycle.period_s,
             is_silent=jobs.is_silent(found.progress.scheduler_silence_s or 0.0, site.settings),

@@ -13,7 +13,6 @@ from app.alerts.rules import rules
 from app.audit_log import list_changes
 from app.kinds import BY_CODE
 from app.runs import jobs, leases
-from app.runs.stops import read_state
 from app.runs.workers import Worker, list_workers
 from app.web.site import Site
 
@@ -34,9 +33,9 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/incidents")
     def incidents(request: Request) -> HTMLResponse:
         with site.engine.connect() as connection:
-            return site.page(
-                "incidents.html", request, incidents=list_incidents(connection), kinds=BY_CODE
-            )
+            found = list_incidents(connection)
+            looked = {job.name: job.done_at for job in jobs.last_rounds(connection)}.get(jobs.WATCH)
+        return site.page("incidents.html", request, incidents=found, kinds=BY_CODE, looked=looked)
 
     @router.get("/alerts")
     def alerts(request: Request) -> HTMLResponse:
@@ -67,7 +66,7 @@ def add(router: APIRouter, site: Site) -> None:
         slice_job = by_name.get(jobs.OPEN_SLICE)
         flower = settings.flower
         return site.page(
-            "health.html", request, jobs=rounds, lines=lines, state=read_state(site.services.admission),
+            "health.html", request, jobs=rounds, lines=lines,
             workers=_workers(site), version=limits.version, slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
