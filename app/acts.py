@@ -29,6 +29,7 @@ from app.models import AgentState, RunState
 from app.runs import adhoc, leases
 from app.runs.stops import look
 from app.settings import Settings
+from app.text import storable
 from app.wiring import publish
 
 FOR_EVER = timedelta(days=365 * 50)
@@ -45,10 +46,14 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who acts, and why."""
+    """Who acts, and why: a line each, whatever was pasted."""
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for field in ("name", "reason"):
+            object.__setattr__(self, field, storable(getattr(self, field), 500).strip())
 
 
 def set_limits(

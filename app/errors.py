@@ -16,6 +16,12 @@ class ConfigError(PacelineError):
     exit_code = 2
 
 
+class CameToNothing(PacelineError):
+    """Everything went in order, and a limit or the gateway allowed nothing."""
+
+    exit_code = 3
+
+
 class NotFound(PacelineError):
     """No such agent, run or file."""
 

@@ -1,4 +1,4 @@
-"""Money in words."""
+"""Dollars and their millionths, in which money is counted."""
 
 
 def dollars(micros: int | None) -> str:
@@ -7,3 +7,8 @@ def dollars(micros: int | None) -> str:
         return "unknown"
     shown = f"${micros / 1e6:,.4f}"
     return f"${micros / 1e6:,.6f}" if micros and micros % 100 and micros < 10_000 else shown
+
+
+def to_micros(usd: float) -> int:
+    """Dollars as micro-dollars. More than nothing stays more than nothing: 0 would mean no limit."""
+    return max(1, round(usd * 1e6)) if usd > 0 else 0

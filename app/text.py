@@ -93,6 +93,12 @@ def cut(text: str, longest: int) -> str:
     return head.rstrip(" ,;:-") + ELLIPSIS
 
 
+_CONTROL = regex.compile(r"\p{Cc}+")
+
+
 def storable(text: str, longest: int) -> str:
-    """At most so many characters, without what a database refuses: NUL and lone surrogates."""
-    return text[:longest].encode("utf-8", "replace").decode().replace("\x00", " ")
+    """At most so many characters, without what a database refuses or a terminal obeys: lone surrogates and
+    control characters, which become spaces.
+    """
+    shown = text[:longest].encode("utf-8", "replace").decode()
+    return shown if shown.isprintable() else _CONTROL.sub(" ", shown)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from app.bounds import INT_MAX, Burst, Count, Dollars, MaxWait, Minutes, Rate, Seconds
 from app.errors import ConfigError
 from app.models import Links, OverBudget, Review
+from app.money import to_micros
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Handle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
@@ -73,7 +74,9 @@ def _allowed(bounds: list[Any]) -> str:
     most = next((b for b in bounds if isinstance(b, Le)), None)
     if least is not None and most is not None:
         low = least.ge if isinstance(least, Ge) else least.gt
-        return f"{'more than ' if isinstance(least, Gt) else ''}{low:,} to {most.le:,.0f}"
+        if isinstance(least, Gt):
+            return f"more than {low:,} and at most {most.le:,.0f}"
+        return f"{low:,} to {most.le:,.0f}"
     sizes = [b.min_length for b in bounds if isinstance(b, MinLen)]
     sizes += [b.max_length for b in bounds if isinstance(b, MaxLen)]
     return f"{sizes[0]} to {sizes[-1]:,} of them" if len(sizes) == 2 else ""
@@ -107,7 +110,7 @@ class Pause(Input):
     """Stop all gateway calls and all new runs; calls under way finish."""
 
     minutes: Minutes | None = Field(
-        None, title="for how many minutes",
+        None, title="minutes",
         description="empty: until that moment, or until somebody resumes",
     )  # fmt: skip
     until: datetime | None = Field(
@@ -148,7 +151,7 @@ class SetBudget(Input):
     def in_micros(self) -> dict[str, int]:
         """The budgets that were given, as columns in micro-dollars."""
         given = {"budget_day_micros": self.day_usd, "budget_month_micros": self.month_usd}
-        return {name: round(usd * 1e6) for name, usd in given.items() if usd is not None}
+        return {name: to_micros(usd) for name, usd in given.items() if usd is not None}
 
 
 class SetControls(Versioned):

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from app.live import LiveRow
 from app.models import Limits as LimitsRow
+from app.money import to_micros
 from app.settings import LimitSettings
 
 
@@ -64,6 +65,6 @@ def _seed(settings: LimitSettings) -> dict[str, Any]:
         "max_wait_s": settings.max_wait_s,
         "tokens_per_minute": settings.tokens_per_minute,
         "agent_daily_tokens": settings.agent_daily_tokens,
-        "budget_day_micros": round(settings.budget_day_usd * 1e6),
-        "budget_month_micros": round(settings.budget_month_usd * 1e6),
+        "budget_day_micros": to_micros(settings.budget_day_usd),
+        "budget_month_micros": to_micros(settings.budget_month_usd),
     }

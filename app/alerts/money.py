@@ -42,7 +42,7 @@ def _budgets(connection: Connection, settings: Settings) -> list[Message]:
 
 
 def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) -> list[Message]:
-    """One message for each step that is reached; another budget is told of anew. Pure."""
+    """A message of the highest step that is reached; another budget is told of anew. Pure."""
     share = budget.share or 0.0
     whose = "" if budget.is_of_fleet else budget.of
     of = f" of {whose}" if whose else ""
@@ -52,6 +52,9 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
         OverBudget.POSTS_ONLY: "agents go on with posts only, which is paid beyond the budget",
         OverBudget.CHEAPER_MODEL: "the cheaper model is asked, which is paid beyond the budget",
     }[policy]
+    reached = [
+        step for step in BUDGET_STEPS if (budget.is_used_up if step == 100 else share >= step)
+    ]
     return [
         Message(
             key=f"budget.{budget.when}.{budget.limit}.{step}" + (f".{whose}" if of else ""),
@@ -61,8 +64,7 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
             f"{budget.when} in {zone.key}. "
             + (f"Now {then}. {mend}" if step == 100 else f"At 100 % {then}. {mend}"),
         )
-        for step in BUDGET_STEPS
-        if (budget.is_used_up if step == 100 else share >= step)
+        for step in reached[-1:]
     ]
 
 

@@ -198,7 +198,16 @@ def quota(
     value = None if tokens == "default" else int(tokens)
     value = given(inputs.SetQuota, reason, agents=[handle], tokens=value).tokens
     _act(lambda at, who: acts.set_quota(at, [handle], value, who), reason)
-    data.print(f"{handle}: {tokens} tokens a day", markup=False)
+    said = {None: "the fleet's quota", 0: "no limit"}.get(
+        value, f"{value:,} LLM tokens a day" if value else ""
+    )
+    data.print(f"{handle}: {said}", markup=False)
+    least = get_settings().gateway.max_tokens
+    if value and value < least:
+        notes.print(
+            f"a call reserves at least {least:,} LLM tokens, so {handle} will never call",
+            style="yellow", markup=False,
+        )  # fmt: skip
 
 
 @app.command("pause")

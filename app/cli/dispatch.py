@@ -1,6 +1,6 @@
 """`paceline dispatch`: start one agent now."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -9,12 +9,13 @@ from sqlalchemy import Engine
 from app import acts
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
-from app.errors import PacelineError, Unreachable
+from app.errors import CameToNothing, PacelineError, Unreachable
 from app.models import RunState
 from app.runs.report import RunReport, report_run, wait_for_run
 from app.runs.states import TERMINAL
 from app.runs.stops import find_stops, look
 from app.settings import get_settings
+from app.usage.calls import say_cost
 
 
 def dispatch(
@@ -43,6 +44,8 @@ def dispatch(
         )
     if wait and report.state in (RunState.FAILED, RunState.QUARANTINED):
         raise PacelineError(f"run {report.state}: {report.reason}")
+    if wait and report.state == RunState.SKIPPED:
+        raise CameToNothing(f"run skipped: {report.reason}")
 
 
 def _report(engine: Engine, run_id: UUID) -> RunReport:
@@ -64,10 +67,17 @@ def show_report(report: RunReport) -> None:
     for comment in report.comments:
         data.print(f"  comment  {comment}", markup=False)
     for call in report.calls:
-        cost = call["cost_micros"]
-        price = "no price" if cost is None else f"${int(str(cost)) / 1e6:.6f}"
-        data.print(
-            f"  call     {call['step']} {call['model']} {call['status']}"
-            f" {call['latency_ms']} ms, {call['tokens_input']}+{call['tokens_output']} tokens, {price}",
-            markup=False,
-        )
+        data.print(f"  call     {describe_call(call)}", markup=False)
+
+
+def describe_call(call: dict[str, Any]) -> str:
+    """A call in a line."""
+    said = [f"{call['step']} {call['model']} {call['status']}"]
+    if call["error_code"]:
+        http = f" ({call['http_status']})" if call["http_status"] else ""
+        said[0] += f" {call['error_code']}{http}"
+    if call["latency_ms"] is not None:
+        said.append(f"{call['latency_ms']} ms")
+    if call["tokens_input"] is not None:
+        said.append(f"{call['tokens_input']}+{call['tokens_output']} tokens")
+    return ", ".join([*said, say_cost(call)])

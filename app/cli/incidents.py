@@ -54,13 +54,14 @@ def list_all(
     if as_json:
         print_json({"alerts": found})
         return
+    waits = "waits" if get_settings().alerts.urls else "no channel: set PACELINE_ALERTS__URLS"
     if not found:
         notes.print("no alerts")
     for row in found:
         sent = (
             f"sent {row['sent_at']:%H:%M:%S}"
             if row["sent_at"]
-            else f"not sent ({row['last_error'] or 'waits'})"
+            else f"not sent ({row['last_error'] or waits})"
         )
         data.print(
             f"{row['created_at']:%Y-%m-%d %H:%M:%S}  {row['severity']:<8} {row['title']}  {sent}",
@@ -74,4 +75,4 @@ def test() -> None:
     settings = get_settings()
     with database(settings) as engine:
         sent = acts.test_alerts(desk(settings, engine), me("a test"))
-    data.print(f"sent to {sent} channels")
+    data.print("sent to 1 channel" if sent == 1 else f"sent to {sent} channels")

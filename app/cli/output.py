@@ -1,6 +1,7 @@
 """How the command line speaks: data on standard output, notes on standard error."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 
@@ -46,3 +48,10 @@ def _plain(value: object) -> object:
 def shorten(text: str, width: int) -> str:
     """At most `width` characters of a line."""
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def finite(value: float | None) -> float | None:
+    """For options: `nan` passes every bound."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("give a number")
+    return value

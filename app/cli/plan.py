@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.agents.activities import expected_by_kind, expected_calls
-from app.cli.output import data, print_json
+from app.cli.output import data, finite, print_json
 from app.clock import utcnow
 from app.errors import ConfigError
 from app.runs.asking import models_for
@@ -14,20 +14,37 @@ from app.usage.projection import Assumptions, Projection, project
 
 
 def plan(
-    agents: Annotated[int, typer.Option(help="How many agents", min=1)] = 100,
+    agents: Annotated[int, typer.Option(help="How many agents", min=1, max=100_000_000)] = 100,
     calls_per_cycle: Annotated[
         float | None,
-        typer.Option(help="Calls per agent and cycle; default: from the settings", min=0.01),
+        typer.Option(
+            help="Calls per agent and cycle; default: from the settings",
+            min=0.01,
+            max=1_000,
+            callback=finite,
+        ),
     ] = None,
-    tokens_in: Annotated[int, typer.Option(help="LLM tokens per prompt", min=0)] = 50,
-    tokens_out: Annotated[int, typer.Option(help="LLM tokens per answer", min=0)] = 100,
+    tokens_in: Annotated[
+        int, typer.Option(help="LLM tokens per prompt", min=0, max=10_000_000)
+    ] = 50,
+    tokens_out: Annotated[
+        int, typer.Option(help="LLM tokens per answer", min=0, max=10_000_000)
+    ] = 100,
     model: Annotated[
         str | None, typer.Option(help="For all calls; default: the model of each kind of request")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Calls per second; default: from the settings", min=0.001)
+        float | None,
+        typer.Option(
+            help="Calls per second; default: from the settings",
+            min=0.001,
+            max=100_000,
+            callback=finite,
+        ),
     ] = None,
-    latency: Annotated[float, typer.Option(help="Seconds per answer", min=0)] = 2.0,
+    latency: Annotated[
+        float, typer.Option(help="Seconds per answer", min=0, max=3_600, callback=finite)
+    ] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Project calls, tokens, cost and time; exit 2 when the cap cannot serve the fleet."""
@@ -68,16 +85,31 @@ def _models(settings: Settings) -> dict[str, float]:
     return found
 
 
-def _price(micros: int | None) -> str:
-    return (
-        "no known price (set PACELINE_USAGE__PRICES)" if micros is None else f"${micros / 1e6:,.2f}"
-    )
+def _cost(costs: dict[str, int | None]) -> str:
+    """What the models cost in 30 days, and which have no price."""
+    known = {model: micros for model, micros in costs.items() if micros is not None}
+    unknown = [model for model in costs if model not in known]
+    said = []
+    if unknown:
+        said.append(
+            f"unknown: no price is known for {', '.join(unknown)} (set PACELINE_USAGE__PRICES)"
+        )
+    if known:
+        rest = "the rest " if unknown else ""
+        by_model = ", ".join(f"{model} ${micros / 1e6:,.2f}" for model, micros in known.items())
+        whole = sum(known.values()) / 1e6
+        by_model = (
+            f"${whole:,.2f} per 30 days: {by_model}"
+            if len(known) > 1
+            else f"{by_model} per 30 days"
+        )
+        said.append(f"{rest}{by_model}, at today's list price")
+    return "; ".join(said)
 
 
 def _show(found: Projection) -> None:
     given = found.assumptions
-    by_model = ", ".join(f"{model} {_price(cost)}" for model, cost in found.costs.items())
-    total = f"{_price(found.cost_micros_month)} per 30 days" if len(found.costs) > 1 else ""
+    processes = "1 worker process" if found.workers == 1 else f"{found.workers} worker processes"
     rows = {
         "assumed": f"{given.agents:,} agents, {given.calls_per_cycle:.2f} calls each per "
         f"{given.period_s:g} s cycle, {given.tokens_in} + {given.tokens_out} tokens per call, "
@@ -85,13 +117,10 @@ def _show(found: Projection) -> None:
         "calls": f"{found.calls_cycle:,.0f} per cycle, {found.calls_hour:,.0f} per hour, "
         f"{found.calls_day:,.0f} per day, {found.calls_month:,.0f} per 30 days",
         "tokens": f"{found.tokens_in_month:,} in and {found.tokens_out_month:,} out per 30 days",
-        "cost": f"{total}: {by_model}, at today's list price"
-        if total
-        else f"{by_model} per 30 days, at today's list price",
+        "cost": _cost(found.costs),
         "cap": f"{found.demand_rate:.2f} of {given.rate:g} calls/s; a cycle is done after "
         f"{found.finish_s:.0f} s; room for {found.largest_fleet:,} agents",
-        "workers": f"{found.calls_at_once} calls at once: {found.workers} worker processes of "
-        f"{given.threads} threads",
+        "workers": f"{found.calls_at_once} calls at once: {processes} of {given.threads} threads",
     }
     for name, said in rows.items():
         data.print(f"{name:<9}{said}", markup=False)

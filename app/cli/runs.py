@@ -46,8 +46,9 @@ def list_(
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("ID", "DUE (UTC)", "AGENT", "ORIGIN", "STATE", "REASON"):
         table.add_column(column, no_wrap=True)
+    width = max(60, data.width - 110)
     for run in found:
-        reason = shorten(run.reason or "", 60)
+        reason = shorten(run.reason or "", width)
         table.add_row(str(run.id), _moment(run.due_at), run.agent, run.origin, run.state, reason)
     data.print(table)
 
@@ -75,7 +76,9 @@ def cancel(
     settings = get_settings()
     with database(settings) as engine:
         done = acts.cancel_runs(desk(settings, engine), chosen.runs, me(reason))
-    data.print(f"{done} of {len(set(run_ids))} runs cancelled; the others had ended")
+    wanted = len(set(run_ids))
+    others = "" if done == wanted else "; the others had ended"
+    data.print(f"{done} of {wanted} runs cancelled{others}; a call under way is still paid for")
 
 
 def _moment(at: datetime) -> str:

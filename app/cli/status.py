@@ -60,6 +60,10 @@ def describe(progress: Progress) -> str:
         f"{calls.other_errors} other errors, {calls.unknown} unknown\n"
         f"           {progress.posts} posts, {progress.comments} comments, "
         f"{calls.tokens_used:,} tokens, about ${calls.cost_micros / 1e6:.4f}"
-        + (f" and {calls.unpriced} calls without a price" if calls.unpriced else "")
-        + (f"\ntrouble    {progress.trouble}" if progress.trouble else "")
+        + (f" and {calls.unpriced} calls of unknown cost" if calls.unpriced else "")
+        + (
+            f"\ntrouble    {progress.trouble} (the latest run that came to nothing)"
+            if progress.trouble
+            else ""
+        )
     )

@@ -14,7 +14,9 @@ from app.cli.parts import Part
 from app.clock import monotonic, utcnow
 from app.errors import PacelineError
 from app.models import Call, CallStatus, RunState
+from app.money import dollars
 from app.runs.progress import Progress, count_reasons, read_progress
+from app.runs.report import CAME_TO_NOTHING
 from app.runs.stops import Stop
 from app.settings import Settings
 
@@ -48,11 +50,13 @@ def display() -> Iterator[Callable[[Progress, list[Stop]], None]]:
 def _line(progress: Progress, stops: list[Stop]) -> str:
     calls, ended = progress.calls, progress.ended_in_cycle
     waiting = sum(progress.cycle_runs.values()) - ended
+    done = progress.cycle_runs.get(RunState.COMPLETED, 0)
+    nothing = f", {ended - done} came to nothing" if ended > done else ""
     errors = calls.rate_limited + calls.credits_exhausted + calls.other_errors
     trouble = f" · {progress.trouble}" if progress.trouble else ""
     return (
         f"{progress.at:%H:%M:%S}  cycle {progress.cycle_at:%H:%M:%S}: "
-        f"{ended}/{progress.agents} agents done, {waiting} waiting · "
+        f"{done}/{progress.agents} agents done{nothing}, {waiting} waiting · "
         f"{progress.calls_per_s:.1f} of {progress.rate:g} calls/s · "
         f"{progress.posts} posts, {progress.comments} comments · "
         f"{errors} errors"
@@ -103,10 +107,12 @@ def summarize(
         },
         "tokens_used": calls.tokens_used,
         "cost_micros": calls.cost_micros,
+        "calls_of_unknown_cost": calls.unpriced,
         "rate": settings.limits.rate,
         "restarts": {part.name: part.restarts for part in parts if part.restarts},
         "killed": killed,
-        "nothing_ran": why_nothing_runs(progress, parts, settings, seconds),
+        "nothing_ran": why_nothing_runs(progress, parts, settings, seconds)
+        or _none_completed(progress, reasons),
         "sandbox": None if settings.gateway_url else _tally(gateway_url),
     }
 
@@ -136,10 +142,19 @@ def why_nothing_runs(
     return f"no worker takes runs; their logs end with: {' / '.join(sorted(said))}"
 
 
+def _none_completed(progress: Progress, reasons: dict[str, int]) -> str | None:
+    """That every run that ended came to nothing, and why most of them did; else None."""
+    ended = sum(progress.runs.get(state, 0) for state in CAME_TO_NOTHING)
+    if not ended or progress.runs.get(RunState.COMPLETED):
+        return None
+    return f"none of {ended} runs completed: {next(iter(reasons), 'their reasons are unknown')}"
+
+
 def show_reasons(summary: dict[str, Any]) -> None:
     """Why runs came to nothing: a note that nobody may miss, whoever reads the summary."""
     for reason, count in summary["reasons"].items():
-        notes.print(f"{count} runs came to nothing: {reason}", style="yellow", markup=False)
+        runs = "1 run" if count == 1 else f"{count} runs"
+        notes.print(f"{runs} came to nothing: {reason}", style="yellow", markup=False)
 
 
 def show_summary(summary: dict[str, Any]) -> None:
@@ -147,12 +162,13 @@ def show_summary(summary: dict[str, Any]) -> None:
     runs = (
         ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
     )
-    calls = summary["calls"]
+    calls, unknown = summary["calls"], summary["calls_of_unknown_cost"]
     data.print(
         f"ran {summary['seconds']:.0f} s: runs {runs}; {calls['total']} calls"
         f" ({calls['ok']} ok, {calls['rate_limited']} x 429, {calls['credits_exhausted']} x 402,"
         f" {calls['other_errors']} other errors); {summary['posts']} posts, {summary['comments']} comments;"
-        f" about ${summary['cost_micros'] / 1e6:.4f}",
+        f" about {dollars(summary['cost_micros'])}"
+        + (f" and {unknown} calls of unknown cost" if unknown else ""),
         markup=False,
     )
     if summary["nothing_ran"]:

@@ -80,7 +80,8 @@ def usage(
             data.print(f"not allowed {PERIODS[period]}: {refusal.calls:,} x {refusal.reason}, at most "
                        f"{refusal.peak_per_minute:,} in a minute", markup=False)  # fmt: skip
         notes.print(
-            f"as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}; cost is estimated at list price"
+            f"as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}; cost is what the gateway reports, else "
+            "estimated at list price; OTHER holds other errors and calls under way"
         )
 
 
@@ -134,5 +135,5 @@ def _cells(usage: Usage) -> list[str]:
     cost = f"${usage.cost_micros / 1e6:,.4f}"
     return [
         *(f"{count:,}" for count in counts), f"{usage.tokens_input:,}", f"{usage.tokens_output:,}",
-        f"{cost} (+{usage.unpriced} without a price)" if usage.unpriced else cost,
+        f"{cost} (+{usage.unpriced} of unknown cost)" if usage.unpriced else cost,
     ]  # fmt: skip

@@ -25,11 +25,14 @@ from app.runs.writing import Stored
 from app.sql_faults import describe, is_passing, sqlstate
 from app.statements import Statement
 from app.usage import calls
-from app.usage.prices import cost_micros
+from app.usage.prices import cost_micros, is_believable
 
 log = get_logger(__name__)
 
 BACKOFF_MAX_S = 4.0
+PROBLEM_MAX = 300
+UNSEEN_TOKENS = 20_000
+"""What a gateway may add to a prompt of its own. A token is a byte or more."""
 LOST_A_RACE = ("40001", "40P01")
 STORE_TRIES = 3
 """A serialization failure or a deadlock is tried again at once: the answer is paid for."""
@@ -92,14 +95,14 @@ def _converse(
                 kinds.EMPTY_ANSWER, str(why), http_status=200, usage=completion.usage
             ) from None
     except GatewayFault as fault:
-        result = _result(services, call.model, fault, began)
+        result = _result(services, call, question, fault, began)
         tracing.tell(span, _told(result), fault.code)
         with borrowed(services.autocommit) as connection:
             writing.close_call(connection, call, result)
         log.info("call.ended", model=call.model, error=fault.code, latency_ms=result.latency_ms)
         _settle(services, permit, _verdict(fault, failures), result)
         raise
-    result = _result(services, call.model, completion, began)
+    result = _result(services, call, question, completion, began)
     tracing.tell(span, _told(result))
     try:
         stored = _store(services, held, call, result, question, answer)
@@ -185,31 +188,40 @@ def _settle(services: Services, permit: Permit, verdict: Verdict, result: calls.
 
 
 def _result(
-    services: Services, model: str, answer: Completion | GatewayFault, began: float
+    services: Services,
+    call: calls.OpenedCall,
+    question: Question,
+    answer: Completion | GatewayFault,
+    began: float,
 ) -> calls.Result:
+    """What came of a call, with what it costs: as reported where that can be true, else by its tokens."""
     usage, is_ok = answer.usage, isinstance(answer, Completion)
-    result = calls.Result(
+    tokens, reported = usage.tokens, usage.cost_micros
+    problems = [usage.problem] if usage.problem else []
+    listed = None
+    if tokens is not None:
+        listed = cost_micros(
+            call.model, tokens.input, tokens.output, utcnow(), services.settings.usage,
+            cached=tokens.cached or 0,
+        )  # fmt: skip
+        sent = sum(len(message["content"].encode()) for message in question.messages)
+        if tokens.input > sent + UNSEEN_TOKENS:
+            problems.append(f"doubtful: {tokens.input} tokens of a prompt of {sent} bytes")
+    cost = listed if reported is None else reported
+    all_tokens = tokens.input + tokens.output if tokens else 0
+    if reported is not None and not is_believable(reported, listed, all_tokens):
+        problems.append(f"implausible cost: {reported / 1e6:g} dollars")
+        cost = listed
+    return calls.Result(
         status=CallStatus.OK if is_ok else CallStatus.ERROR,
         latency_ms=round((monotonic() - began) * 1000),
         error_code=None if isinstance(answer, Completion) else answer.code,
         http_status=200 if isinstance(answer, Completion) else answer.http_status,
-        cost_micros=usage.cost_micros,
-        cost_reported=usage.cost_micros,
-        usage_problem=usage.problem,
-    )
-    tokens = usage.tokens
-    if tokens is None:
-        return result
-    if result.cost_micros is None:
-        priced = cost_micros(
-            model, tokens.input, tokens.output, utcnow(), services.settings.usage,
-            cached=tokens.cached or 0,
-        )  # fmt: skip
-        result = replace(result, cost_micros=priced)
-    return replace(
-        result,
-        tokens_input=tokens.input,
-        tokens_output=tokens.output,
-        tokens_cached=tokens.cached,
-        tokens_reasoning=tokens.reasoning,
+        tokens_input=tokens.input if tokens else None,
+        tokens_output=tokens.output if tokens else None,
+        tokens_cached=tokens.cached if tokens else None,
+        tokens_reasoning=tokens.reasoning if tokens else None,
+        cost_micros=cost,
+        cost_reported=reported,
+        usage_problem="; ".join(problems)[:PROBLEM_MAX] or None,
     )

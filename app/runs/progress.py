@@ -1,10 +1,12 @@
 """How the fleet is doing, as one value: for `paceline up`, `paceline status` and the dashboard."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, func, or_, select, text, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import cycle_start
@@ -15,6 +17,9 @@ from app.settings import Settings
 from app.usage.calls import CallCounts, counts_since
 
 RECENT = timedelta(seconds=10)
+TROUBLE_LASTS = timedelta(seconds=20)
+DISTINCT_REASONS = 2_000
+"""A reason may hold a text of the moment, so there may be as many as runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +112,30 @@ def read_progress(
 
 
 def count_reasons(connection: Connection, since: datetime, limit: int) -> dict[str, int]:
-    """Why runs opened since then came to nothing, the most frequent reasons first."""
+    """Why runs opened since then came to nothing: an example of each cause, the most frequent first."""
     count = func.count()
     query = (
         select(func.coalesce(Run.reason, "no reason given"), count)
         .where(Run.created_at >= since, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
         .group_by(Run.reason)
         .order_by(count.desc(), Run.reason)
-        .limit(limit)
+        .limit(DISTINCT_REASONS)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    examples: dict[str, str] = {}
+    counts = Counter[str]()
+    for reason, runs in connection.execute(query):
+        cause = _cause(reason)
+        examples.setdefault(cause, reason)
+        counts[cause] += runs
+    return {examples[cause]: runs for cause, runs in counts.most_common(limit)}
+
+
+def _cause(reason: str) -> str:
+    """The code in a reason like `comment1: not_stored: PostgreSQL refused it (...)`; else all of it."""
+    found = re.match(
+        r"(?:(?:style|welcome|post|comment|cross_visit)\w*: )?([a-z_0-9]+)(?:: |$)", reason
+    )
+    return found[1] if found else reason
 
 
 def _count(column: InstrumentedAttribute[UUID], *where: ColumnElement[bool]) -> ScalarSelect[int]:
@@ -124,10 +143,19 @@ def _count(column: InstrumentedAttribute[UUID], *where: ColumnElement[bool]) -> 
 
 
 def _trouble(cycle_at: datetime) -> ScalarSelect[str | None]:
-    """Why the latest run of this cycle that came to nothing did."""
+    """Why the latest run of this cycle that came to nothing did; none when one completed well after it."""
+    completed = select(func.max(Run.finished_at)).where(
+        Run.cycle_at == cycle_at, Run.state == RunState.COMPLETED
+    )
+    well_before = completed.scalar_subquery() - TROUBLE_LASTS
     return (
-        select(Run.reason)
+        select(
+            func.to_char(func.timezone("UTC", Run.finished_at), "HH24:MI:SS")
+            .concat(": ")
+            .concat(Run.reason)
+        )
         .where(Run.cycle_at == cycle_at, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
+        .where(Run.finished_at > func.coalesce(well_before, text("'-infinity'")))
         .order_by(Run.finished_at.desc())
         .limit(1)
         .scalar_subquery()

@@ -1,6 +1,6 @@
 """The call ledger: a row before every attempt, closed exactly once after it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -277,6 +277,20 @@ def calls_of_run(
     )  # fmt: skip
     for row in connection.execute(query):
         yield dict(row._mapping)
+
+
+def say_cost(call: Mapping[str, Any]) -> str:
+    """What a call of `calls_of_run` costs, in words."""
+    cost, reserved = call["cost_micros"], call["cost_reserved"]
+    if cost is not None:
+        return f"${cost / 1e6:.6f}"
+    if call["status"] == CallStatus.ERROR and call["error_code"] not in BILLABLE:
+        return "costs nothing"
+    if call["status"] == CallStatus.IN_FLIGHT:
+        return "under way"
+    if reserved is None:
+        return "no known price"
+    return f"cost unknown, ${reserved / 1e6:.4f} reserved"
 
 
 def count_between(connection: Connection, since: datetime, until: datetime) -> int:

@@ -105,6 +105,12 @@ def compute(facts: Facts, demand: Demand) -> Forecast:
     if facts.credits_left is not None and fastest:
         runway = round(facts.credits_left / fastest, 1)
 
+    over = (
+        "nothing measured yet"
+        if measured is None
+        else (f"measured over the last {facts.burnt_days:.1f} days")
+    )
+
     def month(per_day: int | None) -> int | None:
         return None if per_day is None else round(facts.spent_month + per_day * facts.days_left)
 
@@ -115,6 +121,5 @@ def compute(facts: Facts, demand: Demand) -> Forecast:
         month_planned=month(planned),
         credits_left=facts.credits_left,
         runway_days=runway,
-        basis=f"measured over the last {facts.burnt_days:.1f} days; planned: {demand.basis}, at the "
-        "measured cost of a call",
+        basis=f"{over}; planned: {demand.basis}, at the measured cost of a call",
     )

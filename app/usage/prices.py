@@ -25,6 +25,22 @@ def cost_micros(
     """Estimated price of a call made at that time: by the operator's own prices when they name the model,
     else by the bundled list prices; times the operator's multiplier. `cached` is a part of the input.
     """
+    micros = exact_micros(model, tokens_input, tokens_output, at, settings, cached=cached)
+    return None if micros is None else int(micros.to_integral_value(ROUND_HALF_UP))
+
+
+def exact_micros(
+    model: str,
+    tokens_input: int,
+    tokens_output: int,
+    at: datetime,
+    settings: UsageSettings,
+    *,
+    cached: int = 0,
+) -> Decimal | None:
+    """The same, not rounded: for the sum of many calls. A price may rise with a call's length, so a sum of
+    LLM tokens has no price.
+    """
     minute = at.replace(second=0, microsecond=0)
     price = _own(model, at, settings) or _flat(model, minute)
     if price:
@@ -39,8 +55,15 @@ def cost_micros(
         if dollars is None:
             return None
         micros = dollars * MILLION
-    micros *= Decimal(str(settings.price_multiplier))
-    return int(micros.to_integral_value(ROUND_HALF_UP))
+    return micros * Decimal(str(settings.price_multiplier))
+
+
+def is_believable(reported: int, listed: int | None, tokens: int) -> bool:
+    """Whether a cost in micro-dollars that a gateway reports can be true. `listed` is the list price of the
+    call, where there is one: a hundred times as much, and ten dollars for what a request costs beside its
+    tokens, is the most. Without one the dearest model there is, at 1,000 dollars per million tokens, counts.
+    """
+    return reported <= 10_000_000 + (tokens * 1_000 if listed is None else 100 * listed)
 
 
 def models_without_price(models: Sequence[str], at: datetime, settings: UsageSettings) -> list[str]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from app.settings import UsageSettings
-from app.usage.prices import cost_micros
+from app.usage.prices import exact_micros
 
 DAYS_A_MONTH = 30
 
@@ -70,12 +71,9 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
     tokens_in, tokens_out = round(month * given.tokens_in), round(month * given.tokens_out)
     whole = sum(given.models.values())
     costs = {
-        model: cost_micros(
-            model,
-            round(tokens_in * weight / whole),
-            round(tokens_out * weight / whole),
-            at,
-            settings,
+        model: _of_calls(
+            exact_micros(model, given.tokens_in, given.tokens_out, at, settings),
+            month * weight / whole,
         )
         for model, weight in given.models.items()
     }
@@ -99,3 +97,7 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
         workers=workers_for(min(given.rate, demand), given.latency_s, given.threads),
         longest_gap_cycles=1 if demand <= given.rate else math.ceil(demand / given.rate) + 1,
     )
+
+
+def _of_calls(each: Decimal | None, calls: float) -> int | None:
+    return None if each is None else round(each * Decimal(calls))

@@ -20,6 +20,7 @@ from app.models import Role
 from app.runs.services import Services
 from app.runs.stops import Look, find_stops, look
 from app.settings import Settings
+from app.usage.calls import say_cost
 
 HERE = Path(__file__).parent
 
@@ -114,6 +115,7 @@ def _templates() -> Environment:
         "age": age,
         "number": number,
         "words": words,
+        "cost": say_cost,
     }
     found.globals["asset"] = asset
     return found

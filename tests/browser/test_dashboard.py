@@ -95,7 +95,7 @@ def test_operator_finds_the_answers_in_two_clicks(look):
     expect(page).to_have_url(re.compile("/agents/ada$"))
     expect(page.locator(".answer")).not_to_be_empty()
     page = seen.at("/acts/pause")
-    page.get_by_label("for how many minutes").fill("30")
+    page.get_by_label("minutes").fill("30")
     page.get_by_label("reason").fill("the gateway is being moved")
     page.get_by_role("button", name="Pause the fleet").click()
     page = seen.at("/")

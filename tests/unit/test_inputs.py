@@ -1,7 +1,5 @@
 """Every face has the same bounds, and says them in plain words."""
 
-import re
-
 import pytest
 from typer.testing import CliRunner
 
@@ -24,14 +22,14 @@ from app.errors import ConfigError
         ("limits set --budget-day -1", "for dollars per day: 0 to 1,000,000,000"),
         ("budget set --day 1e30", "for dollars per day: 0 to 1,000,000,000"),
         ("budget set --month inf", "for dollars per month: 0 to 1,000,000,000"),
-        ("pause --for 1e30", "for for how many minutes: more than 0 to 525,600"),
+        ("pause --for 1e30", "for minutes: more than 0 and at most 525,600"),
         ("agents quota ada 99999999999", "for LLM tokens per day: 0 to 2,147,483,647"),
     ],
 )
 def test_a_value_out_of_bounds_is_one_line_that_says_what_is_allowed(arguments, said):
     found = CliRunner().invoke(app, arguments.split())
     assert isinstance(found.exception, ConfigError), found.output
-    assert said.replace("for for", "for") in re.sub("for for", "for", str(found.exception))
+    assert said in str(found.exception)
 
 
 def test_controls_name_the_field():
