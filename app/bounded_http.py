@@ -4,6 +4,7 @@ httpx has a timeout for each read. So a server that sends one byte a second, or 
 holds a thread without end. And httpx decodes a compressed answer without a bound: 1 MB can become a gigabyte.
 """
 
+import socket
 import ssl
 import threading
 import zlib
@@ -22,7 +23,8 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 class BoundedTransport(httpx2.HTTPTransport):
     """A transport for clients that are shared between threads. Raises ReadTimeout (or ConnectTimeout) when a
-    whole request takes longer than `total_s`, and ReadError when more than `bytes_max` come.
+    whole request takes longer than `total_s`, and ReadError when more than `bytes_max` come or the body
+    breaks off. Of an error's body comes what can be read: its status counts.
     """
 
     def __init__(self, *, total_s: float, bytes_max: int, connections: int = 10) -> None:
@@ -45,15 +47,21 @@ class BoundedTransport(httpx2.HTTPTransport):
         response = super().handle_request(request)
         assert isinstance(response.stream, httpx2.SyncByteStream)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        encoding = encoding.removeprefix("x-")
+        is_ok = response.status_code < 400
         if encoding not in ("identity", "", "gzip", "deflate"):
-            response.close()
+            response.stream.close()
+            if not is_ok:  # its status says enough
+                del response.headers["content-encoding"]
+                response.stream = httpx2.ByteStream(b"")
+                return response
             raise httpx2.DecodingError(
                 f"answer in {encoding[:40]!r}, not in plain", request=request
             )
         is_packed = encoding in ("gzip", "deflate")
         if is_packed:  # decoded here, where it has a bound
             del response.headers["content-encoding"]
-        stream = _Bounded(response.stream, request, self._bytes_max, is_packed)
+        stream = _Bounded(response.stream, request, self._bytes_max, is_packed, is_ok)
         response.stream = _Timed(stream, self._deadline, at)
         return response
 
@@ -115,9 +123,30 @@ class _Backend(NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        left = self._deadline.left(timeout, httpcore2.ConnectTimeout)
-        stream = self._inner.connect_tcp(host, port, left, local_address, socket_options)
-        return _Stream(stream, self._deadline)
+        until = monotonic() + self._deadline.left(timeout, httpcore2.ConnectTimeout)
+        trouble: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in _addresses(
+            host, port
+        ):  # a name has several, and each may take the whole time
+            left = until - monotonic()
+            if left <= 0:
+                raise httpcore2.ConnectTimeout("no address answered in time")
+            try:
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                trouble = error
+            else:
+                return _Stream(stream, self._deadline)
+        raise trouble
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host, in the order in which the system prefers them."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore2.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
 class _Timed(httpx2.SyncByteStream):
@@ -137,31 +166,77 @@ class _Timed(httpx2.SyncByteStream):
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body of at most so many decoded bytes."""
+    """A body of at most so many decoded bytes. One that must not be whole ends where it cannot be read on."""
 
     def __init__(
-        self, inner: httpx2.SyncByteStream, request: httpx2.Request, bytes_max: int, is_packed: bool
+        self,
+        inner: httpx2.SyncByteStream,
+        request: httpx2.Request,
+        bytes_max: int,
+        is_packed: bool,
+        must_be_whole: bool,
     ) -> None:
         self._inner = inner
         self._request = request
         self._bytes_max = bytes_max
         self._is_packed = is_packed
+        self._must_be_whole = must_be_whole
 
     def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._decoded()
+        except httpx2.TransportError:
+            if self._must_be_whole:
+                raise
+
+    def _decoded(self) -> Iterator[bytes]:
         left = self._bytes_max
-        unpack = (
-            zlib.decompressobj(47) if self._is_packed else None
-        )  # 47: gzip or zlib, by its header
+        unpack = _Unpacker() if self._is_packed else None
         for chunk in self._inner:
             if unpack is not None:
                 try:
-                    chunk = unpack.decompress(chunk, left + 1)
+                    chunk = unpack.feed(chunk, left + 1)
                 except zlib.error as error:
-                    raise httpx2.DecodingError(str(error), request=self._request) from None
+                    raise httpx2.ReadError(str(error), request=self._request) from None
             left -= len(chunk)
             if left < 0:
+                yield chunk[:left]
                 raise httpx2.ReadError("answer too long", request=self._request)
             yield chunk
+        if unpack is not None and not unpack.is_whole:
+            raise httpx2.ReadError("the compressed answer breaks off", request=self._request)
 
     def close(self) -> None:
         self._inner.close()
+
+
+class _Unpacker:
+    """Unpacks gzip of one or more members, zlib, or deflate without a header, in steps of bounded size."""
+
+    _GZIP_OR_ZLIB, _RAW = 47, -15
+
+    def __init__(self) -> None:
+        self._unpack = zlib.decompressobj(self._GZIP_OR_ZLIB)
+        self._is_begun = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the end was there."""
+        return self._unpack.eof or not self._is_begun
+
+    def feed(self, chunk: bytes, most: int) -> bytes:
+        """Unpack a piece, to `most` bytes; what would be more is not kept, because the reader stops there."""
+        found = b""
+        while chunk and len(found) < most:
+            if self._unpack.eof:  # another member follows
+                self._unpack = zlib.decompressobj(self._GZIP_OR_ZLIB)
+            try:
+                found += self._unpack.decompress(chunk, most - len(found))
+            except zlib.error:
+                if self._is_begun:
+                    raise
+                self._unpack = zlib.decompressobj(self._RAW)
+                found += self._unpack.decompress(chunk, most - len(found))
+            self._is_begun = True
+            chunk = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
+        return found

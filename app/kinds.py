@@ -91,6 +91,12 @@ FORBIDDEN = Kind(
     "Look at the key's rights and the account at the gateway; then run `paceline resume`.",
     effect=Effect.STOP, is_denial=True, runs_to_confirm=2,
 )  # fmt: skip
+WRONG_ADDRESS = Kind(
+    "wrong_address", "the gateway's address does not exist (404)", Reach.FLEET,
+    "a probe that is answered: after 1, 2, 4 ... 60 min",
+    "Correct PACELINE_GATEWAY__BASE_URL: most end in /v1. Then restart the workers.",
+    effect=Effect.STOP, is_denial=True, runs_to_confirm=2,
+)  # fmt: skip
 MODEL_GONE = Kind(
     "model_gone", "the gateway no longer has the model", Reach.MODEL,
     "ten minutes; then one run asks again",
@@ -146,8 +152,8 @@ NOT_STORED = Kind(
 )  # fmt: skip
 
 KINDS = (
-    RATE_LIMITED, DAILY_LIMIT, CREDITS_EXHAUSTED, KEY_LIMIT, KEY_REFUSED, FORBIDDEN, MODEL_GONE,
-    PARAMETER_REFUSED, PROMPT_FLAGGED, REQUEST_REFUSED, GATEWAY_DOWN, NO_ANSWER, BAD_ANSWER,
+    RATE_LIMITED, DAILY_LIMIT, CREDITS_EXHAUSTED, KEY_LIMIT, KEY_REFUSED, FORBIDDEN, WRONG_ADDRESS,
+    MODEL_GONE, PARAMETER_REFUSED, PROMPT_FLAGGED, REQUEST_REFUSED, GATEWAY_DOWN, NO_ANSWER, BAD_ANSWER,
     EMPTY_ANSWER, CUT_OFF, FILTERED, MODEL_REFUSED, NOT_STORED,
 )  # fmt: skip
 BY_CODE = {kind.code: kind for kind in KINDS}

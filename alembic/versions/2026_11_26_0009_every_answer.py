@@ -41,6 +41,7 @@ KINDS = (
     "key_limit",
     "key_refused",
     "forbidden",
+    "wrong_address",
     "not_stored",
 )
 

@@ -1,13 +1,13 @@
 """From the body of a 200 to a Completion or a GatewayFault. Pure; no answer, however odd, escapes it."""
 
 import json
-import re
 from datetime import datetime
 from typing import Any
 
 from app import kinds
 from app.gateway import Completion, GatewayFault
-from app.gateway.faults import DETAIL_MAX, fault_within, shorten
+from app.gateway.faults import DETAIL_MAX, fault_within, is_error, shorten
+from app.gateway.thoughts import without_thoughts
 from app.gateway.usage import read_usage
 from app.kinds import Kind
 from app.text import storable
@@ -16,12 +16,19 @@ WHOLE = frozenset(
     ("stop", "end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", "")
 )
 """Ways in which a model says that it said all it wanted. Anything else is no whole answer."""
-CUT = frozenset(("length", "max_tokens", "max_output_tokens", "token_limit"))
+CUT = frozenset((
+    "length", "max_tokens", "max_output_tokens", "token_limit", "model_context_window_exceeded",
+    "model_length",
+))  # fmt: skip
 FILTER = frozenset((
     "content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety",
+    "sensitive", "function_call_filter", "guardrail_intervened",
 ))  # fmt: skip
-THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|reflection)>.*?(?:</\1>|\Z)", re.S | re.I)
-THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.I)
+BROKEN = frozenset((
+    "error", "other", "language", "malformed_function_call", "pause_turn", "insufficient_system_resource",
+    "incomplete", "unexpected_tool_call", "network_error", "abort",
+))  # fmt: skip
+"""What a provider behind the gateway calls an end that was none, while the gateway says `stop`."""
 
 
 def read_answer(body: bytes, now: datetime, tokens_max: int) -> Completion:
@@ -36,17 +43,31 @@ def read_answer(body: bytes, now: datetime, tokens_max: int) -> Completion:
         ) from None
     usage = read_usage(data, tokens_max)
     choice = _first_choice(data)
-    for holder in (data, choice):
-        if isinstance(holder, dict) and holder.get("error"):
+    for holder in (data, choice, data[0] if isinstance(data, list) and data else None):
+        if isinstance(holder, dict) and _tells_an_error(holder, is_whole=choice is not None):
             raise fault_within(holder, now, usage)
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
+        if choice and (kind := _cut_or_filtered(choice)):
+            raise GatewayFault(kind, kind.title, http_status=200, usage=usage)
         detail = f"no choices: {shorten(body)}"
         raise GatewayFault(kinds.BAD_ANSWER, detail, http_status=200, usage=usage)
     text = without_thoughts(_text(message.get("content")))
     if kind := _incomplete(choice, message, text):
         raise GatewayFault(kind, _why_incomplete(kind, message), http_status=200, usage=usage)
     return Completion(text, usage)
+
+
+def _tells_an_error(holder: dict[str, Any], *, is_whole: bool) -> bool:
+    """Whether a 200 is an error: in the field `error`, or in an envelope that some gateways use instead."""
+    if is_error(holder.get("error")):
+        return True
+    if is_whole:
+        return False
+    envelope = holder.get("base_resp")  # MiniMax
+    code = envelope.get("status_code") if isinstance(envelope, dict) else None
+    is_named = any(isinstance(holder.get(name), str) for name in ("message", "msg"))
+    return bool(code or holder.get("errors") or (holder.get("code") and is_named))
 
 
 def _first_choice(data: Any) -> dict[str, Any] | None:
@@ -64,37 +85,39 @@ def _text(content: Any) -> str:
     parts = (
         part.get("text")
         for part in content
-        if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
+        if isinstance(part, dict)
+        and part.get("type", "text") in ("text", "output_text")
+        and not part.get("thought")
     )
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def without_thoughts(text: str) -> str:
-    """The text without what the model thought aloud, also where that has no beginning or no end."""
-    shown = THOUGHT.sub("", text)
-    *_, last = THOUGHT_END.split(shown)  # its opening tag was part of the prompt
-    return last.strip()
+def _cut_or_filtered(choice: dict[str, Any]) -> Kind | None:
+    ends = {_end(choice.get(name)) for name in ("finish_reason", "native_finish_reason")}
+    if ends & CUT:
+        return kinds.CUT_OFF
+    return kinds.FILTERED if ends & FILTER else None
+
+
+def _end(reason: Any) -> str | None:
+    """How an answer ended, in lower case, without what follows a colon; None: in no way that can be read."""
+    if reason is None:
+        return ""
+    return reason.partition(":")[0].strip().lower() if isinstance(reason, str) else None
 
 
 def _incomplete(choice: dict[str, Any], message: dict[str, Any], text: str) -> Kind | None:
     """Why an answer is not to be published; None when it is whole."""
-    finish = choice.get("finish_reason")
-    finish = finish.lower() if isinstance(finish, str) else ""
-    native = choice.get("native_finish_reason")
-    native = native.lower() if isinstance(native, str) else ""
-    if finish in CUT or native in CUT:
-        return kinds.CUT_OFF
-    if finish in FILTER or native in FILTER:
-        return kinds.FILTERED
+    if kind := _cut_or_filtered(choice):
+        return kind
+    finish, native = (_end(choice.get(name)) for name in ("finish_reason", "native_finish_reason"))
     if message.get("refusal") and isinstance(message["refusal"], str):
         return kinds.MODEL_REFUSED
-    if _refused_in_parts(message.get("content")):
-        return kinds.MODEL_REFUSED
-    if finish == "refusal":
+    if _refused_in_parts(message.get("content")) or "refusal" in (finish, native):
         return kinds.MODEL_REFUSED
     if not text:
         return kinds.EMPTY_ANSWER
-    return None if finish in WHOLE else kinds.BAD_ANSWER
+    return None if finish in WHOLE and native not in BROKEN else kinds.BAD_ANSWER
 
 
 def _refused_in_parts(content: Any) -> bool:

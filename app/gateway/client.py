@@ -61,17 +61,18 @@ class OpenAIGateway:
 
     def complete(self, prompt: Prompt) -> Completion:
         """Make exactly one attempt; raises GatewayFault."""
+        body = self._parameters.body(prompt)
         try:
             # The client's own call for any path: `create` does the same after a third more CPU
             # spent on transforming parameters that are plain JSON already.
             response = self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
-                body=self._parameters.body(prompt),
+                body=body,
                 options={"headers": _UNTOLD | {"X-Request-Id": str(prompt.request_id)}},
             )
         except APIStatusError as error:
-            raise self._fault(prompt, error.response) from None
+            raise self._fault(body, error.response) from None
         except APITimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
                 raise GatewayFault(kinds.GATEWAY_DOWN, "no connection in time") from None
@@ -86,16 +87,14 @@ class OpenAIGateway:
         tokens_max = self._context_tokens + prompt.max_tokens
         return read_answer(response.content, utcnow(), tokens_max)
 
-    def _fault(self, prompt: Prompt, answer: httpx2.Response) -> GatewayFault:
+    def _fault(self, sent: dict[str, Any], answer: httpx2.Response) -> GatewayFault:
         fault = read_fault(answer.status_code, answer.headers, answer.content, utcnow())
         if fault.kind is kinds.PARAMETER_REFUSED:
             parameter = refused_parameter(fault)
-            is_new = self._parameters.learn(prompt.model, parameter)
-            if not is_new and parameter not in self._parameters.body(prompt):
-                # It was left out and is refused all the same, so leaving it out is no mend.
-                return GatewayFault(
-                    kinds.REQUEST_REFUSED, str(fault), http_status=fault.http_status
-                )
+            if parameter not in sent:  # leaving it out is no mend: it was left out
+                said = str(fault)
+                return GatewayFault(kinds.REQUEST_REFUSED, said, http_status=fault.http_status)
+            self._parameters.learn(sent["model"], parameter)
         return fault
 
     def close(self) -> None:

@@ -8,74 +8,43 @@ says something in words only, the whole message must have the gateway's own form
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from app import kinds
 from app.gateway import UNKNOWN_USAGE, GatewayFault, Usage
+from app.gateway.names import (
+    IN_WORDS,
+    KEY_LIMIT_SAID,
+    MODEL_DENIED,
+    NAMES,
+    PARAMETER_SAID,
+    PARAMETERS,
+    REGAIN_SAID,
+    STATUS_OF_KIND,
+    STATUS_OF_NAME,
+)
 from app.gateway.retry import retry_after_s
 from app.kinds import Kind
 from app.text import storable
 
-DETAIL_MAX = 200
+DETAIL_MAX, MESSAGE_MAX = 200, 1_000
 GOOGLE_DAY = ZoneInfo("America/Los_Angeles")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,79}")
 TELLING = frozenset(
-    ("code", "type", "status", "reason", "reasons", "error_type", "error_code", "quotaid", "param")
-)
+    ("code", "type", "status", "reason", "reasons", "error_type", "error_code", "quotaid", "param",
+     "status_code")
+)  # fmt: skip
 """Fields that name an error. Others may quote what somebody wrote."""
 HOLDING = frozenset(
-    ("error", "innererror", "inner_error", "details", "metadata", "errors", "violations")
-)
-"""Fields that hold the same error once more, or a part of it."""
-
-_NAMES: tuple[tuple[Kind, frozenset[str]], ...] = (
-    (kinds.RATE_LIMITED, frozenset(("in_flight_budget", "in_flight_budget_exceeded"))),
-    (kinds.CREDITS_EXHAUSTED, frozenset((
-        "insufficient_quota", "payment_required", "insufficient_credits", "insufficient_balance",
-        "insufficient_funds", "insufficient_user_quota", "billing_hard_limit_reached", "billing_not_active",
-        "billing_error", "credits_exhausted", "quota_exhausted", "arrearage",
-    ))),
-    (kinds.KEY_LIMIT, frozenset(("key_limit_exceeded", "budget_exceeded"))),
-    (kinds.KEY_REFUSED, frozenset((
-        "api_key_invalid", "invalid_api_key", "invalid_key", "invalid_authentication", "authentication_error",
-        "invalid_x_api_key", "unauthenticated", "unauthorized", "api_key_expired", "expired_api_key",
-        "account_deactivated", "api_key_service_blocked", "token_not_found_in_db", "permission_denied",
-        "permission_error",
-    ))),
-    (kinds.PROMPT_FLAGGED, frozenset((
-        "content_policy_violation", "content_filter", "responsibleaipolicyviolation", "content_policy",
-        "moderation", "moderation_blocked", "prohibited_content", "data_inspection_failed",
-        "sensitive_words_detected", "input_flagged", "safety", "blocklist",
-    ))),
-    (kinds.MODEL_GONE, frozenset((
-        "model_not_found", "model_not_available", "model_not_supported", "model_deprecated",
-        "model_decommissioned", "model_retired", "deploymentnotfound", "deprecated_model", "invalid_model",
-        "unknown_model", "model_not_found_error",
-    ))),
-    (kinds.PARAMETER_REFUSED, frozenset((
-        "unsupported_parameter", "unsupported_value", "unknown_parameter",
-    ))),
+    ("error", "innererror", "inner_error", "detail", "details", "metadata", "errors", "violations",
+     "base_resp")
 )  # fmt: skip
-"""What the names mean, in this order: the first that is found decides."""
-
-_STATUS_OF_NAME = {
-    "resource_exhausted": 429, "rate_limit_exceeded": 429, "rate_limit_error": 429, "too_many_requests": 429,
-    "unauthenticated": 401, "not_found": 404, "unavailable": 503, "overloaded_error": 503, "overloaded": 503,
-    "internal": 500, "api_error": 500, "server_error": 500, "internal_server_error": 500,
-    "deadline_exceeded": 504, "invalid_argument": 400, "invalid_request_error": 400, "bad_request": 400,
-}  # fmt: skip
-"""The status of an error that came within a 200, where it gives no number."""
-
-_KEY_LIMIT_SAID = re.compile(r"Key limit exceeded(?: \((daily|weekly|monthly|total) limit\))?")
-_IN_WORDS: tuple[tuple[int, Kind, "re.Pattern[str]"], ...] = (
-    (403, kinds.KEY_LIMIT, re.compile(_KEY_LIMIT_SAID.pattern + r"(?:[.;:,] .*|\.)?", re.S)),
-    (400, kinds.MODEL_GONE, re.compile(r"\S+ is not a valid model ID\.?")),
-    (429, kinds.DAILY_LIMIT, re.compile(r"Rate limit exceeded: free-models-per-day\b.*", re.S)),
-)
-"""OpenRouter says these in words only. The whole message must have this form."""
+"""Fields that hold the same error once more, or a part of it."""
 
 
 def read_fault(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayFault:
@@ -84,7 +53,7 @@ def read_fault(status: int, headers: Mapping[str, str], body: bytes, now: dateti
         data = json.loads(body)
     except (ValueError, RecursionError):
         data = None
-    error = _read_error(data) if data is not None else _Error(None, (), shorten(body), {}, None)
+    error = _read_error(data) if data is not None else _Error(message=shorten(body))
     return _fault(status, headers, error, now)
 
 
@@ -94,8 +63,8 @@ def _fault(status: int, headers: Mapping[str, str], error: "_Error", now: dateti
     resets_at = _resets_at(kind, error, now)
     if resets_at is None and kind.effect is kinds.Effect.STOP and wait_s is not None:
         resets_at = now + timedelta(seconds=wait_s)
-    detail = f"{status}: {error.message}"
-    if error.parameter:
+    detail = f"{status}: {error.message[:DETAIL_MAX]}"
+    if kind is kinds.PARAMETER_REFUSED:
         detail = f"{error.parameter}: {detail}"
     return GatewayFault(
         kind, detail[: DETAIL_MAX + 20], http_status=status, usage=UNKNOWN_USAGE,
@@ -104,59 +73,86 @@ def _fault(status: int, headers: Mapping[str, str], error: "_Error", now: dateti
 
 
 def refused_parameter(fault: GatewayFault) -> str:
-    """The parameter that a `parameter_refused` is about."""
+    """The parameter that a `parameter_refused` is about, by our name for it."""
     return str(fault).partition(":")[0]
 
 
 def _kind(status: int, error: "_Error") -> Kind:
     """What the answer means: by its names first, then by words that are the gateway's own, then by status."""
-    for kind, names in _NAMES:
+    if 400 <= status < 500 and any(MODEL_DENIED.fullmatch(name) for name in error.names):
+        return kinds.MODEL_GONE
+    for kind, names in NAMES:
         if not names.isdisjoint(error.names) and _fits(kind, status, error):
             return kind
-    for at, kind, form in _IN_WORDS:
+    for at, kind, form in IN_WORDS:
         if status == at and form.fullmatch(error.message):
             return kind
+    # A bound on the answer's length is not left out because its value is wrong.
+    is_refused = error.parameter != "max_tokens" or _says_parameter(error.message)
+    if status in (400, 422) and error.parameter and is_refused:
+        return kinds.PARAMETER_REFUSED
+    return _by_status(status, error)
+
+
+def _by_status(status: int, error: "_Error") -> Kind:
     if status == 429:
         is_daily = any("perday" in name or "per_day" in name for name in error.names)
         return kinds.DAILY_LIMIT if is_daily else kinds.RATE_LIMITED
+    if error.is_about_model and 400 <= status < 500:
+        return kinds.MODEL_GONE
+    if status == 403 and error.is_flagged:
+        return kinds.PROMPT_FLAGGED
+    if error.is_of_provider and status in (
+        401,
+        403,
+    ):  # of the provider behind the gateway, not of our key
+        return kinds.GATEWAY_DOWN if status == 401 else kinds.REQUEST_REFUSED
+    if status == 404 and not error.is_named:
+        return kinds.WRONG_ADDRESS
     by_status = {
         401: kinds.KEY_REFUSED, 402: kinds.CREDITS_EXHAUSTED, 403: kinds.FORBIDDEN, 404: kinds.MODEL_GONE,
-        408: kinds.GATEWAY_DOWN, 410: kinds.MODEL_GONE, 425: kinds.GATEWAY_DOWN,
+        408: kinds.GATEWAY_DOWN, 410: kinds.MODEL_GONE, 412: kinds.CREDITS_EXHAUSTED, 425: kinds.GATEWAY_DOWN,
+        498: kinds.GATEWAY_DOWN, 499: kinds.GATEWAY_DOWN, 504: kinds.NO_ANSWER, 524: kinds.NO_ANSWER,
     }  # fmt: skip
     if status in by_status:
-        return kinds.PROMPT_FLAGGED if status == 403 and error.is_flagged else by_status[status]
-    if 400 <= status < 500:
-        return kinds.MODEL_GONE if error.parameter == "model" else kinds.REQUEST_REFUSED
-    return kinds.GATEWAY_DOWN
+        return by_status[status]
+    return kinds.REQUEST_REFUSED if 400 <= status < 500 else kinds.GATEWAY_DOWN
 
 
 def _fits(kind: Kind, status: int, error: "_Error") -> bool:
     """Whether a name can mean that at this status: 5xx is the gateway's own trouble, whatever its name."""
-    if kind is kinds.PARAMETER_REFUSED:
-        return status in (400, 422) and error.parameter in PARAMETERS
-    if kind is kinds.KEY_REFUSED:
-        return status in (400, 401, 403) and not error.is_flagged
-    if kind is kinds.RATE_LIMITED:
-        return status in (402, 429)
+    match kind:
+        case kinds.PARAMETER_REFUSED:
+            return status in (400, 422) and error.parameter is not None
+        case kinds.KEY_REFUSED:
+            return status in (400, 401, 403) and not (error.is_flagged or error.is_about_model)
+        case kinds.RATE_LIMITED:
+            return status in (402, 429)
+        case kinds.FORBIDDEN:
+            return status in (400, 403)
+        case kinds.DAILY_LIMIT:
+            return status == 429
+        case kinds.MODEL_GONE:
+            return 400 <= status < 500 or status == 503
     return 400 <= status < 500
-
-
-PARAMETERS = frozenset(
-    ("max_tokens", "temperature", "reasoning", "reasoning_effort", "response_format")
-)
-"""What a request can do without."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Error:
-    """An error body: the status it names, its names in lower case, its message, and itself."""
+    """An error body: the status it names, its names in lower case, its message, and itself. `parameter` is
+    ours that it is about; `is_of_provider`: a provider behind the gateway said it; `is_named`: it is an
+    error of the gateway's API, not the page of some server.
+    """
 
-    status: int | None
-    names: tuple[str, ...]
-    message: str
-    holder: dict[str, Any]
-    parameter: str | None
+    status: int | None = None
+    names: tuple[str, ...] = ()
+    message: str = ""
+    holder: dict[str, Any] = field(default_factory=dict)
+    parameter: str | None = None
+    is_about_model: bool = False
     is_flagged: bool = False
+    is_of_provider: bool = False
+    is_named: bool = False
 
 
 def _read_error(data: Any) -> _Error:
@@ -164,27 +160,45 @@ def _read_error(data: Any) -> _Error:
     if isinstance(data, list) and data:  # Google's
         data = data[0]
     if not isinstance(data, dict):
-        return _Error(None, (), storable(str(data), DETAIL_MAX), {}, None)
+        return _Error(message=storable(str(data), MESSAGE_MAX))
     inner = data.get("error")
     error: dict[str, Any] = inner if isinstance(inner, dict) else data
-    names = tuple(name.lower() for name in _names(data, 6))
     code = error.get("code", error.get("status"))
     if isinstance(code, str) and code.isascii() and code.isdigit():
         code = int(code[:9])
     is_status = isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600
     metadata = error.get("metadata")
-    is_flagged = isinstance(metadata, dict) and bool(
-        metadata.get("reasons") or metadata.get("flagged_input")
-    )
-    parameter = error.get("param")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    message = _message(data)
+    named = error.get("param")
     return _Error(
-        code if is_status else None,
-        names,
-        _message(data),
-        error,
-        parameter if isinstance(parameter, str) and NAME.fullmatch(parameter) else None,
-        is_flagged,
+        status=code if is_status else None,
+        names=tuple(name.lower() for name in _names(data, 6)),
+        message=message,
+        holder=error,
+        parameter=_parameter(named, data, message),
+        is_about_model=named == "model",
+        is_flagged=bool(metadata.get("reasons") or metadata.get("flagged_input")),
+        is_of_provider="provider_name" in metadata,
+        is_named=bool(inner) or any(name in data for name in ("code", "errors", "message", "msg")),
     )
+
+
+def _parameter(named: Any, data: dict[str, Any], message: str) -> str | None:
+    """Which of our parameters an error is about, by our name for it."""
+    said = [named] if isinstance(named, str) else []
+    details = data.get("detail")
+    for detail in details[:20] if isinstance(details, list) else ():  # pydantic's
+        place = detail.get("loc") if isinstance(detail, dict) else None
+        if isinstance(place, list) and place[:1] == ["body"]:
+            said += [part for part in place[1:2] if isinstance(part, str)]
+    said += _says_parameter(message)
+    return next((PARAMETERS[name] for name in said if name in PARAMETERS), None)
+
+
+def _says_parameter(message: str) -> list[str]:
+    found = (form.fullmatch(message) for form in PARAMETER_SAID)
+    return [match[1].lower() for match in found if match]
 
 
 def _names(value: Any, depth: int) -> Iterator[str]:
@@ -200,7 +214,14 @@ def _names(value: Any, depth: int) -> Iterator[str]:
                 yield from _names(held, depth - 1)
             elif field.lower() in TELLING:
                 found = held if isinstance(held, list) else [held]
-                yield from (n for n in found if isinstance(n, str) and NAME.fullmatch(n))
+                yield from (str(n) for n in found if _is_name(n))
+
+
+def _is_name(value: Any) -> bool:
+    """A word, or a number that is no status."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 600 <= value < 1_000_000
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def _resets_at(kind: Kind, error: _Error, now: datetime) -> datetime | None:
@@ -208,7 +229,10 @@ def _resets_at(kind: Kind, error: _Error, now: datetime) -> datetime | None:
     if kind is kinds.DAILY_LIMIT:
         zone = GOOGLE_DAY if any("perday" in name for name in error.names) else UTC
         return _next_day(now, zone)
-    if kind is kinds.KEY_LIMIT and (said := _KEY_LIMIT_SAID.match(error.message)):
+    if kind is kinds.KEY_LIMIT and (said := REGAIN_SAID.search(error.message)):
+        with suppress(ValueError):
+            return datetime.fromisoformat(f"{said[1]}T{said[2]}+00:00")
+    if kind is kinds.KEY_LIMIT and (said := KEY_LIMIT_SAID.match(error.message)):
         tomorrow = _next_day(now, UTC)
         match said[1]:
             case "daily":
@@ -231,14 +255,22 @@ def _next_day(now: datetime, zone: tzinfo) -> datetime:
 
 def _message(data: dict[str, Any]) -> str:
     """The message of an error body."""
-    for source in (data.get("error"), data):
+    errors = data.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    for source in (data.get("error"), data, first, data.get("base_resp")):
         if isinstance(source, str):
-            return storable(source, DETAIL_MAX)
+            return _plain(source)
         if isinstance(source, dict):
-            for name in ("message", "detail", "msg"):
+            for name in ("message", "detail", "msg", "status_msg"):
                 if isinstance(source.get(name), str) and source[name]:
-                    return storable(source[name], DETAIL_MAX)
-    return storable(json.dumps(data), DETAIL_MAX)
+                    return _plain(source[name])
+    return _plain(json.dumps(data))
+
+
+def _plain(message: str) -> str:
+    """As the gateway meant it: some send it as a part of a URL."""
+    message = message[:MESSAGE_MAX]
+    return storable(unquote(message) if "%20" in message else message, MESSAGE_MAX)
 
 
 def shorten(body: bytes) -> str:
@@ -246,15 +278,29 @@ def shorten(body: bytes) -> str:
     return storable(body[:DETAIL_MAX].decode("utf-8", "replace"), DETAIL_MAX) or "(empty body)"
 
 
-def fault_within(holder: dict[str, Any], now: datetime, usage: Usage) -> GatewayFault:
+def is_error(value: Any) -> bool:
+    """Whether a field of a 200 tells of an error: some gateways always send one, with nothing in it."""
+    if isinstance(value, dict):
+        return any(held not in (None, "", 0, False, [], {}) for held in value.values())
+    return bool(value)
+
+
+def fault_within(holder: Any, now: datetime, usage: Usage) -> GatewayFault:
     """The fault of an error that came as a 200."""
     error = _read_error(holder)
-    status = error.status
-    if status is None:
-        found = (_STATUS_OF_NAME[name] for name in error.names if name in _STATUS_OF_NAME)
-        status = next(found, 500)
-    fault = _fault(status, {}, error, now)
+    fault = _fault(error.status or _status_within(error), {}, error, now)
     return GatewayFault(
         fault.kind, f"error in a 200: {fault}"[:DETAIL_MAX], http_status=200, usage=usage,
         retry_after_s=fault.retry_after_s, resets_at=fault.resets_at,
     )  # fmt: skip
+
+
+def _status_within(error: _Error) -> int:
+    """The status that an error without a number would have come with."""
+    for kind, names in NAMES:
+        if not names.isdisjoint(error.names) and kind.code in STATUS_OF_KIND:
+            return STATUS_OF_KIND[kind.code]
+    found = (STATUS_OF_NAME[name] for name in error.names if name in STATUS_OF_NAME)
+    if status := next(found, None):
+        return status
+    return next((at for at, _, form in IN_WORDS if form.fullmatch(error.message)), 500)

@@ -11,7 +11,8 @@ from app.gateway import Prompt
 
 THINKING = re.compile(r"(?:[a-z0-9-]+/)?(?:gpt-5|o[1-9])(?:$|[-.:@].*)", re.I)
 """OpenAI's reasoning models: they take `max_completion_tokens`, and no temperature."""
-KNOWN = frozenset(("max_tokens", "temperature"))
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""What bounds the answer's length, by either name."""
 
 
 class Parameters:
@@ -24,13 +25,12 @@ class Parameters:
 
     def body(self, prompt: Prompt) -> dict[str, Any]:
         """The JSON body of a request."""
-        refused = self.refused(prompt.model)
+        refused, thinks = self.refused(prompt.model), bool(THINKING.fullmatch(prompt.model))
         body: dict[str, Any] = {"model": prompt.model, "messages": prompt.messages}
-        if "max_tokens" not in refused:
-            body["max_tokens"] = prompt.max_tokens
-        elif "max_completion_tokens" not in refused:
-            body["max_completion_tokens"] = prompt.max_tokens
-        if "temperature" not in refused:
+        lengths = reversed(LENGTHS) if thinks else LENGTHS
+        if length := next((name for name in lengths if name not in refused), None):
+            body[length] = prompt.max_tokens
+        if not thinks and "temperature" not in refused:
             body["temperature"] = self._temperature
         if prompt.reasoning is not None and "reasoning" not in refused:
             body["reasoning"] = {"effort": prompt.reasoning}
@@ -39,14 +39,11 @@ class Parameters:
         return body
 
     def refused(self, model: str) -> frozenset[str]:
-        """What the model does not take."""
+        """What the model has refused so far."""
         with self._lock:
-            learned = frozenset(self._refused.get(model, ()))
-        return learned | KNOWN if THINKING.fullmatch(model) else learned
+            return frozenset(self._refused.get(model, ()))
 
-    def learn(self, model: str, parameter: str) -> bool:
-        """Remember that the model refused it; False when that was known already, so a retry is no use."""
+    def learn(self, model: str, parameter: str) -> None:
+        """Remember that the model refused it."""
         with self._lock:
-            is_new = parameter not in self._refused[model]
             self._refused[model].add(parameter)
-        return is_new

@@ -27,28 +27,42 @@ def read_usage(data: Any, tokens_max: int) -> Usage:
     if tokens and not 0 < tokens.input + tokens.output <= tokens_max:
         told.append("implausible")
         tokens = None
-    cost = _cost(usage.get("cost"), told)
+    cost = _cost_of(usage, told)
     problem = None
     if told:
         sent = {
             name: usage[name] for name in (*INPUT, *OUTPUT, *TOTAL, "cost") if name in usage
         } | {
             part: value
-            for group, part in (_CACHED, _REASONING)
+            for group, part in (*_CACHED, *_REASONING)
             if (value := _part_as_sent(usage, group, part)) is not None
         }
         problem = storable(f"{', '.join(dict.fromkeys(told))}: {sent}", PROBLEM_MAX)
     return Usage(tokens, cost, problem)
 
 
-_CACHED = ("prompt_tokens_details", "cached_tokens")
-_REASONING = ("completion_tokens_details", "reasoning_tokens")
+_CACHED = (
+    ("prompt_tokens_details", "cached_tokens"), ("input_tokens_details", "cached_tokens"),
+    ("", "cached_tokens"), ("", "prompt_cache_hit_tokens"),
+)  # fmt: skip
+_REASONING = (
+    ("completion_tokens_details", "reasoning_tokens"), ("output_tokens_details", "reasoning_tokens"),
+)  # fmt: skip
+"""Where a part of the input or output is told: group and field; without a group, beside the others."""
 
 
 def _tokens(usage: dict[str, Any], told: list[str]) -> TokenUsage | None:
     sent, answered, total = (_count_of(usage, names, told) for names in (INPUT, OUTPUT, TOTAL))
-    cached = _count(_part_as_sent(usage, *_CACHED), told)
-    reasoning = _count(_part_as_sent(usage, *_REASONING), told)
+    cached = _first_part(usage, _CACHED, told)
+    reasoning = _first_part(usage, _REASONING, told)
+    if (
+        sent is not None and usage.get("prompt_tokens") is None
+    ):  # Anthropic counts what it cached apart
+        read, made = (
+            _count(usage.get(f"cache_{verb}_input_tokens"), told) for verb in ("read", "creation")
+        )
+        sent += (read or 0) + (made or 0)
+        cached = read if cached is None else cached
     if sent is None and answered is not None and total is not None and total >= answered:
         sent = total - answered
     if sent is None:
@@ -81,10 +95,9 @@ def _tokens(usage: dict[str, Any], told: list[str]) -> TokenUsage | None:
 
 
 def _count_of(usage: dict[str, Any], names: tuple[str, ...], told: list[str]) -> int | None:
-    for name in names:
-        if usage.get(name) is not None:
-            return _count(usage[name], told)
-    return None
+    """The count by the first of its names that says more than 0: some gateways send both, one empty."""
+    counts = [_count(usage[name], told) for name in names if usage.get(name) is not None]
+    return next((count for count in counts if count), counts[0] if counts else None)
 
 
 def _count(value: Any, told: list[str]) -> int | None:
@@ -101,9 +114,32 @@ def _count(value: Any, told: list[str]) -> int | None:
     return None
 
 
+def _first_part(
+    usage: dict[str, Any], places: tuple[tuple[str, str], ...], told: list[str]
+) -> int | None:
+    found = (_part_as_sent(usage, group, name) for group, name in places)
+    return _count(next((value for value in found if value is not None), None), told)
+
+
 def _part_as_sent(usage: dict[str, Any], group: str, name: str) -> Any:
-    details = usage.get(group)
+    details = usage.get(group) if group else usage
     return details.get(name) if isinstance(details, dict) else None
+
+
+def _cost_of(usage: dict[str, Any], told: list[str]) -> int | None:
+    """What the gateway says the call costs. With a key of one's own (OpenRouter's BYOK) `cost` is its fee,
+    and what the provider takes comes beside it.
+    """
+    sent = usage.get("cost")
+    if isinstance(sent, dict):  # Perplexity
+        sent = sent.get("total_cost")
+    cost = _cost(sent, told)
+    details = usage.get("cost_details")
+    if usage.get("is_byok") is True and isinstance(details, dict):
+        upstream = _cost(details.get("upstream_inference_cost"), told)
+        if upstream is not None:
+            cost = (cost or 0) + upstream
+    return cost
 
 
 def _cost(value: Any, told: list[str]) -> int | None:
@@ -113,6 +149,8 @@ def _cost(value: Any, told: list[str]) -> int | None:
     try:
         dollars = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
+        dollars = math.nan
+    if isinstance(value, str) and "_" in value:  # Python alone takes 1_000 for a number
         dollars = math.nan
     if isinstance(value, bool) or not 0 <= dollars <= COST_MAX_USD:
         told.append("unreadable")

@@ -6,13 +6,16 @@ import re
 import resource
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app import kinds
+from app import bounded_http, kinds
 from app.clock import monotonic, sleep
 from app.gateway import GatewayFault, Prompt
 from app.gateway.client import OpenAIGateway
@@ -197,7 +200,88 @@ def test_reasoning_models_get_the_parameters_they_take() -> None:
         assert not {"max_tokens", "temperature"} & set(body), model
     for model in ("openai/gpt-4o", "google/gemini-2.5-flash", "ollama/o", "mistral/open-5"):
         assert {"max_tokens", "temperature"} <= set(parameters.body(prompt(model))), model
-    assert parameters.learn("x/y", "temperature")
-    assert not parameters.learn("x/y", "temperature")
+    parameters.learn("x/y", "temperature")
     assert "temperature" not in parameters.body(prompt("x/y"))
     assert "temperature" in parameters.body(prompt("x/z"))
+
+
+PARAMETER = json.dumps({"error": {"param": "temperature", "code": "unsupported_value"}}).encode()
+
+
+def test_first_calls_at_once_all_learn_what_a_model_does_not_take() -> None:
+    """Each is judged by the body that it sent, not by what another has learned meanwhile."""
+    with server(send(PARAMETER, "HTTP/1.1 400 Bad Request")) as (url, _):
+        gateway = OpenAIGateway(url, None, GatewaySettings(), connections=4)
+        body, all_have_one = gateway._parameters.body, threading.Barrier(4)
+
+        def together(of: Prompt) -> dict[str, Any]:
+            made = body(of)
+            all_have_one.wait(5)
+            return made
+
+        def ask() -> str:
+            with pytest.raises(GatewayFault) as caught:
+                gateway.complete(prompt("x/y"))
+            return caught.value.code
+
+        gateway._parameters.body = together  # type: ignore[method-assign]
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(ask) for _ in range(4)]
+        assert [one.result() for one in found] == ["parameter_refused"] * 4
+        gateway._parameters.body = body  # type: ignore[method-assign]
+        assert ask() == "request_refused", "it was left out, and is refused all the same"
+        gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "key_refused"), (429, "rate_limited"), (503, "gateway_down")]
+)
+def test_an_error_counts_by_its_status_though_its_body_cannot_be_read(
+    status: int, code: str
+) -> None:
+    for headers, body in (
+        ("\r\ncontent-encoding: br", b"\x00\x01"), ("", b"x" * 1_200_000),
+        ("\r\ncontent-encoding: gzip", b"no gzip"),
+    ):  # fmt: skip
+        with server(send(body, f"HTTP/1.1 {status} X\r\nretry-after: 7{headers}")) as (url, _):
+            with pytest.raises(GatewayFault) as caught:
+                call(url)
+            assert (caught.value.code, caught.value.retry_after_s) == (code, 7)
+
+
+def test_packed_answers_of_every_kind_are_read_and_broken_ones_are_no_answer() -> None:
+    raw, half = zlib.compressobj(wbits=-15), len(OK) // 2
+    packed = {
+        "gzip": gzip.compress(OK[:half]) + gzip.compress(OK[half:]),
+        "x-gzip": gzip.compress(OK),
+        "deflate": raw.compress(OK) + raw.flush(),
+    }
+    for encoding, body in packed.items():
+        with server(send(body, f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}")) as (url, _):
+            assert call(url) == "hi", encoding
+    broken = send(packed["x-gzip"][:-9], "HTTP/1.1 200 OK\r\ncontent-encoding: gzip")
+    with server(broken) as (url, _), pytest.raises(GatewayFault) as caught:
+        call(url)
+    assert caught.value.kind is kinds.NO_ANSWER
+
+
+def test_all_addresses_of_a_name_share_one_deadline(monkeypatch) -> None:
+    with ExitStack() as sockets:
+        silent = sockets.enter_context(socket.socket())
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(6):  # a full backlog drops what comes
+            one = sockets.enter_context(socket.socket())
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(silent.getsockname())
+        monkeypatch.setattr(bounded_http, "_addresses", lambda *_: ["127.0.0.1"] * 8)
+        settings = GatewaySettings(connect_timeout_s=1, read_timeout_s=2, total_timeout_s=2)
+        url = f"http://many.example:{silent.getsockname()[1]}/v1"
+        gateway = OpenAIGateway(url, None, settings, connections=1)
+        began = monotonic()
+        with pytest.raises(GatewayFault) as caught:
+            gateway.complete(prompt())
+        assert monotonic() - began < settings.longest_call_s
+        assert caught.value.kind is kinds.GATEWAY_DOWN
+        gateway.close()
