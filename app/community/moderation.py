@@ -3,119 +3,72 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from ipaddress import ip_address
+from collections.abc import Sequence
+from functools import lru_cache
 
-from confusable_homoglyphs import confusables
-from publicsuffixlist import PublicSuffixList
+import regex
 
+from app.community.links import find_links
+from app.community.lookalikes import skeleton
 from app.models import Links
 from app.text import show
-
-_SCHEME = re.compile(r"(?<![\w])(?:[a-z][a-z0-9+.-]{1,15}://|www\.)\S+", re.I)
-_DOT = r"(?:[.。．｡]|\s?[\[({](?:\.|dot)[\])}]\s?)"
-_HOST = re.compile(
-    rf"(?<![\w.])(?:[^\W_][\w-]{{0,62}}{_DOT})+(?:[^\W\d_][\w-]{{1,62}})(?::\d{{1,5}})?(?:[/?#]\S*)?"
-    rf"|(?<![\w.])\d{{1,3}}(?:{_DOT}\d{{1,3}}){{3}}(?::\d{{1,5}})?(?:[/?#]\S*)?(?![\w])"
-    r"|\[[0-9a-f:.]{3,45}\](?::\d{1,5})?(?:/\S*)?",
-    re.I,
-)
-_MAIL = re.compile(r"[\w.+-]{1,64}@\Z")
-
-
-def without_links(body: str) -> str:
-    """The text with its links taken out."""
-    found = body
-    for start, end in reversed(list(_links(body))):
-        found = found[:start] + found[end:]
-    return re.sub(r" +", " ", found).strip(" -:,") if found != body else body
-
-
-def _links(body: str) -> Iterator[tuple[int, int]]:
-    """Where links are, as (start, end), in order. A name is a link when its ending is in the public suffix
-    list, also where letters of other scripts look like it.
-    """
-    if "." not in body and ":" not in body and body.isascii() and "dot" not in body.lower():
-        return
-    end = 0
-    spans = [found.span() for found in _SCHEME.finditer(body)]
-    spans += [found.span() for found in _HOST.finditer(body) if _is_address(found[0])]
-    for start, stop in sorted(spans):
-        mail = _MAIL.search(body, max(0, start - 65), start)
-        first = mail.start() if mail else start
-        if first >= end:
-            yield first, stop
-            end = stop
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    return PublicSuffixList(accept_unknown=False)
-
-
-def _is_address(found: str) -> bool:
-    host = re.split(r"[/?#]", found)[0]
-    if host.startswith("["):
-        return _is_ip(host[1 : host.index("]")])
-    host = re.sub(_DOT, ".", host.rpartition(":")[0] if ":" in host else host, flags=re.I)
-    if _is_ip(host):
-        return True
-    names = {host.lower(), skeleton(host).lower()}
-    return any(_suffixes().privatesuffix(name) is not None for name in names)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=4_096)
-def _latin(char: str) -> str:
-    """The Latin letters or digits that a character is taken for by its looks; itself when there are none."""
-    looks = confusables.is_confusable(char, preferred_aliases=["LATIN"], greedy=True)
-    for found in looks or ():
-        for other in found["homoglyphs"]:
-            if other["c"].isascii() and other["c"].isalnum():
-                return str(other["c"])
-    return char
-
-
-def skeleton(text: str) -> str:
-    """A text in the Latin letters that it looks like."""
-    if text.isascii():
-        return text
-    plain = unicodedata.normalize("NFKC", text)
-    return "".join(char if char.isascii() else _latin(char) for char in plain)
 
 
 def objection(body: str, banned_words: Sequence[str], links: Links) -> str | None:
     """Why a text must not be published, or None."""
-    if links == Links.REFUSE and next(_links(body), None):
+    if links == Links.REFUSE and find_links(body):
         return "holds a link"
     if banned_words:
         readings = _readings(body)
         for banned in banned_words:
-            wanted = folded(banned)
-            if wanted and any(_holds(reading, wanted) for reading in readings):
+            if _is_held(banned, body, readings):
                 return f"holds the banned word {banned!r}"
     return None
 
 
+def _is_held(banned: str, body: str, readings: Sequence[str]) -> bool:
+    shown = unicodedata.normalize("NFC", show(banned).text).strip()
+    if _SIGNED.search(shown):  # `C++`, an emoji: its signs are what it is
+        return _literally(shown).search(unicodedata.normalize("NFC", body)) is not None
+    has_marks = _has_marks(shown)
+    wanted = folded(shown, marks=has_marks)
+    return bool(wanted) and any(_holds(reading, wanted, marks=has_marks) for reading in readings)
+
+
+@lru_cache(maxsize=1_024)
+def _literally(banned: str) -> "regex.Pattern[str]":
+    before = r"(?<![\p{L}\p{N}])" if banned[0].isalnum() else ""
+    after = r"(?![\p{L}\p{N}+#])" if not _EMOJI.search(banned[-1]) else ""
+    after = "" if not any(char.isalnum() for char in banned) else after
+    return regex.compile(before + regex.escape(banned) + after, regex.I)
+
+
+def _has_marks(text: str) -> bool:
+    """Whether letters of it carry accents: then they tell words apart, as in `péché` and `pêche`."""
+    return any(unicodedata.combining(char) for char in unicodedata.normalize("NFD", text))
+
+
+_SIGNED = regex.compile(r"[\p{S}#*%&]")
+_EMOJI = regex.compile(r"\p{Extended_Pictographic}")
 _SIGNS = str.maketrans(
-    {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "€": "e"}
+    {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "@": "a", "$": "s", "€": "e"}
 )
-_SIGN = re.compile(r"[034571@$€!|](?=[\w@$€])|(?<=[\w@$€])[034571$€](?=\W|$)")
-_WORD_WITH_LETTERS = re.compile(r"\S*[^\W\d_]\S*")
+_SIGN = re.compile(r"[0345718@$€!|](?=[\w@$€])|(?<=[\w@$€])[034571$€](?=\W|$)")
+_PIECE = re.compile(r"[^\s-]+")
+_JOINED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+)
+"""Scripts that write words without a space between them, or join particles to them."""
+_APOSTROPHE = re.compile("(?<=[^\\W\\d_])['\u2019](?=[^\\W\\d_])")
 
 
 def _readings(text: str) -> list[str]:
     """A text in each way a reader may take it: as written, with look-alikes as Latin letters, and with digits
     and signs within words as the letters that they stand for. A number stays a number.
     """
+    text = _APOSTROPHE.sub(
+        " \u200b ", text
+    )  # `He'll` is two words, and no letters that stand alone
     forms = dict.fromkeys((text, skeleton(text)))
     for form in tuple(forms):
         for one in ("i", "l"):
@@ -125,23 +78,32 @@ def _readings(text: str) -> list[str]:
 
 
 def _spelt(text: str, table: dict[int, str]) -> str:
-    def letters(word: "re.Match[str]") -> str:
-        return _SIGN.sub(lambda sign: sign[0].translate(table), word[0])
+    """Signs as letters in what is a word: it has two letters, or one and no digits."""
 
-    return _WORD_WITH_LETTERS.sub(letters, text)
+    def letters(piece: "re.Match[str]") -> str:
+        found = piece[0]
+        count = sum(char.isalpha() for char in found)
+        if count < 2 and (not count or any(char.isdigit() for char in found)):
+            return found
+        return _SIGN.sub(lambda sign: sign[0].translate(table), found)
+
+    return _PIECE.sub(letters, text)
 
 
-def _holds(text: str, wanted: str) -> bool:
+def _holds(text: str, wanted: str, *, marks: bool) -> bool:
     """Whether a text holds a word or a phrase, also as `bad-word` or `b a d w o r d`."""
-    if f" {wanted} " in f" {folded(text)} ":
+    plain = folded(text, marks=marks)
+    if f" {wanted} " in f" {plain} ":
         return True
     compact = wanted.replace(" ", "")
-    if any(folded(word).replace(" ", "") == compact for word in text.split()):
+    if _JOINED.search(compact):
+        return compact in plain.replace(" ", "")
+    if any(folded(word, marks=marks).replace(" ", "") == compact for word in text.split()):
         return True
     if len(compact) < 3:
         return False
     singles = "".join(
-        word if len(word) == 1 else " " for word in folded(text).split()
+        word if len(word) == 1 else " " for word in plain.split()
     )  # letters that stand alone, in runs
     return compact in singles
 
@@ -150,22 +112,48 @@ _UNDRESSED = {
     code: chr(code).lower() if chr(code).isalnum() else None if code < 32 or code == 127 else " "
     for code in range(128)
 }
+_DRESSED = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
+_KASHIDA = "\u0640"
+"""Stretches an Arabic word and says nothing."""
 
 
-def folded(text: str) -> str:
-    """A text without its form: case, accents, compatibility forms, punctuation, invisible characters."""
-    if text.isascii():  # the same in a tenth of the time
+def folded(text: str, *, marks: bool = False, signs: bool = False) -> str:
+    """A text without its form: case, accents, compatibility forms, punctuation, invisible characters. With
+    `marks` accents stay; with `signs` symbols, and what makes a number another one.
+
+    Accents go from Latin, Greek and Cyrillic letters only, and not from n (Spanish counts ñ as a letter of
+    its own). The marks of other scripts are vowels.
+    """
+    if text.isascii() and not signs:  # the same in a tenth of the time
         return " ".join(text.translate(_UNDRESSED).split())
     plain = unicodedata.normalize("NFKD", show(text).text).casefold()
-    letters = (char for char in plain if not unicodedata.combining(char))
-    shown = (
-        char if char.isalnum() else " "
-        for char in letters
-        if unicodedata.category(char) not in ("Cf", "Cc")
-    )  # fmt: skip
-    return " ".join("".join(shown).split())
+    found: list[str] = []
+    base = ""
+    for at, char in enumerate(plain):
+        category = unicodedata.category(char)
+        if category[0] == "M":
+            is_accent = _DRESSED.match(base) and not (base == "n" and char == "\u0303")
+            if marks or not is_accent:
+                found.append(char)
+            continue
+        base = char
+        if category in ("Cf", "Cc") or char == _KASHIDA:
+            continue
+        is_kept = char.isalnum() or (signs and _tells_apart(plain, at, category))
+        found.append(char if is_kept else " ")
+    return " ".join(unicodedata.normalize("NFC", "".join(found)).split())
+
+
+def _tells_apart(text: str, at: int, category: str) -> bool:
+    """Whether a sign makes another text: `C++`, `-5`, `2.5`."""
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
+    if text[at] in "-\u2212":
+        return after.isdigit() and not before.isalnum()
+    if text[at] in ".,":
+        return before.isdigit() and after.isdigit()
+    return category[0] == "S" or text[at] in "#%"
 
 
 def fingerprint(body: str) -> str:
     """The same for texts that differ in form only; texts without a letter are taken as they are."""
-    return hashlib.sha256((folded(body) or body).encode()).hexdigest()[:32]
+    return hashlib.sha256((folded(body, signs=True) or body).encode()).hexdigest()[:32]

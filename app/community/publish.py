@@ -35,6 +35,7 @@ from uuid_utils.compat import uuid7
 
 from app.community import moderation
 from app.community.feed import VISIBLE
+from app.community.links import without_links
 from app.community.mentions import taking_up
 from app.community.reactions import Reaction
 from app.community.text import Tidied
@@ -153,7 +154,7 @@ def values_of(tidied: Tidied, controls: Controls, *, is_post: bool) -> dict[str,
     stored.
     """
     body = tidied.text
-    shown = moderation.without_links(body) if controls.links == Links.REMOVE else body
+    shown = without_links(body) if controls.links == Links.REMOVE else body
     state, note = ContentState.PUBLISHED, None
     if not shown:
         state, note = ContentState.REFUSED, "refused: nothing is left without its links"
