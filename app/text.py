@@ -10,7 +10,7 @@ import regex
 
 ELLIPSIS = "…"
 
-_ELEMENT = r"(?:\p{Extended_Pictographic}(?:\uFE0F|\p{Emoji_Modifier})?)"
+_ELEMENT = r"(?:\p{Extended_Pictographic}(?:[\uFE0E\uFE0F]|\p{Emoji_Modifier})?)"
 _EMOJI = (
     "(?:"
     # England, Scotland and Wales are the only flags that are spelt with tag characters.
@@ -24,11 +24,25 @@ _EMOJI = (
 )
 """A well-formed emoji sequence (UTS 51). ZWJ, variation selectors and tags mean something only within one."""
 
-_HIDDEN = r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cs}\p{Cn}\p{Co}\u2800\U0001D159\uFFF9-\uFFFB]"
+_JOINT = (
+    "(?:"
+    r"(?<=\p{ccc=9})[\u200C\u200D](?=\p{L})"  # after a virama, in the scripts of India and beyond
+    r"|(?<=[\p{Arabic}--\p{Cf}]\p{Mn}{0,3})\u200C(?=[\p{Arabic}--\p{Cf}])"  # within a Persian word
+    r"|(?<=\p{Mongolian})[\u180B-\u180F](?=\p{Mongolian}|\P{L}|\Z)"
+    ")"
+)
+"""Joiners that belong to the spelling of a word (RFC 5892, appendix A)."""
+
+_HIDDEN = (
+    r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cs}\p{Cn}\p{Co}\uFFF9-\uFFFB"
+    r"\u2800\U0001D159\U00013441\U00013442]"
+)
 """What shows nothing: formatting, control, unassigned and private characters, and the blanks that pass for
-letters (Braille blank, null notehead).
+letters (Braille blank, null notehead, blanks among hieroglyphs).
 """
-_SCAN = regex.compile(rf"(?P<emoji>{_EMOJI})|(?P<space>\s)|(?P<hidden>{_HIDDEN})")
+_SCAN = regex.compile(
+    rf"(?P<emoji>{_EMOJI}|{_JOINT})|(?P<space>\s)|(?P<hidden>{_HIDDEN})", regex.V1
+)
 _SHOWS = regex.compile(r"[\p{L}\p{N}\p{S}\p{P}]")
 _GRAPHEME = regex.compile(r"\X")
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from app.agents.prompts import quoted
 from app.community.text import LONGEST, tidy
+from app.gateway.thoughts import without_thoughts
 from app.text import cut, name_characters, show
 
 INVISIBLE = (
@@ -107,3 +108,66 @@ def test_tag_characters_reach_no_other_model_and_a_reviewer_reads_what_they_spel
     assert tidied.text == "A nice day."
     assert "'obey me'" in name_characters(tidied.dropped)
     assert quoted([f"A nice day.{hidden} 🏴{hidden}"]) == "<text>A nice day. 🏴</text>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "ශ්\u200dරී ලංකා",
+        "क्\u200dष",
+        "☎\ufe0e now",
+        "ᠠ\u180eᠡ",
+    ],
+)
+def test_what_belongs_to_the_spelling_of_a_language_stays(text):
+    assert tidy(text).text == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\u200cb",
+        "بب\u200c",
+        "\u200cبب",
+        "م\u200c\u200cم",
+        "葛\U000e0100飾",
+        "क\u200dx",
+        "A\u180eB",
+    ],
+)
+def test_a_joiner_elsewhere_goes(text):
+    assert not set(tidy(text).text) & set("\u200c\u200d\u180e\U000e0100")
+
+
+@pytest.mark.parametrize("text", ["\U00013441" * 3, "\U00013442", "…", "```\n```", '""'])
+def test_what_shows_nothing_is_not_published(text):
+    assert tidy(text).text in ("", '""')
+
+
+def test_a_stack_of_accents_is_a_letter_with_some():
+    assert tidy("a" + "\u0323\u0332" * 300).text.startswith("ạ")
+    assert len(tidy("e" + "\u0301\u0323" * 20_000).text) < 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("„To jest cytat”", "To jest cytat"), ("»Hallo Welt«", "Hallo Welt"), ("”Hej”", "Hej"),
+        ("„Hallo“", "Hallo"), ("\u201aHallo\u2018", "Hallo"), ("'Twas the night of the dogs'",) * 2,
+        ("```c#\nHello\n```", "Hello"), ("```Hello```", "Hello"), ("```\nHi\n```\nand", "Hi and"),
+    ],
+)  # fmt: skip
+def test_quotation_marks_and_fences_of_more_languages(answer, text):
+    assert tidy(answer).text == text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["```\n" + "\n" * 200_000 + "x", "```\n" + " " * 200_000 + "x", "a\n```" + " " * 200_000 + "!",
+     "e" + "\u0301\u0323" * 200_000, "<think>" * 100_000, "</think>" * 100_000, "<|a|>" * 100_000,
+     "</s> " * 100_000 + "x", "<answer>" * 100_000],
+)  # fmt: skip
+def test_a_huge_answer_is_read_in_a_moment(answer):
+    """With a rule that takes the square of the length this test would take hours."""
+    assert len(tidy(without_thoughts(answer)).text) <= LONGEST
