@@ -107,7 +107,7 @@ def _by_status(status: int, error: "_Error") -> Kind:
         403,
     ):  # of the provider behind the gateway, not of our key
         return kinds.GATEWAY_DOWN if status == 401 else kinds.REQUEST_REFUSED
-    if status == 404 and not error.is_named:
+    if status == 404 and error.message.lstrip().startswith("<"):  # the page of some server
         return kinds.WRONG_ADDRESS
     by_status = {
         401: kinds.KEY_REFUSED, 402: kinds.CREDITS_EXHAUSTED, 403: kinds.FORBIDDEN, 404: kinds.MODEL_GONE,
@@ -140,8 +140,7 @@ def _fits(kind: Kind, status: int, error: "_Error") -> bool:
 @dataclass(frozen=True, slots=True)
 class _Error:
     """An error body: the status it names, its names in lower case, its message, and itself. `parameter` is
-    ours that it is about; `is_of_provider`: a provider behind the gateway said it; `is_named`: it is an
-    error of the gateway's API, not the page of some server.
+    ours that it is about; `is_of_provider`: a provider behind the gateway said it.
     """
 
     status: int | None = None
@@ -152,7 +151,6 @@ class _Error:
     is_about_model: bool = False
     is_flagged: bool = False
     is_of_provider: bool = False
-    is_named: bool = False
 
 
 def _read_error(data: Any) -> _Error:
@@ -180,7 +178,6 @@ def _read_error(data: Any) -> _Error:
         is_about_model=named == "model",
         is_flagged=bool(metadata.get("reasons") or metadata.get("flagged_input")),
         is_of_provider="provider_name" in metadata,
-        is_named=bool(inner) or any(name in data for name in ("code", "errors", "message", "msg")),
     )
 
 

@@ -96,7 +96,8 @@ IN_WORDS = (
             r"AiError: 4006: .*", r"Rate limit of \d+ per \d+s exceeded for UserByModelByDay\b.*"),
     *_words(429, kinds.REQUEST_REFUSED, r"Request too large for \S+ .*"),
     *_words(402, kinds.REQUEST_REFUSED, r"Prompt tokens limit exceeded: \d+ > \d+\b.*"),
-    *_words(404, kinds.WRONG_ADDRESS, r"Invalid URL \(\w+ \S+\)", r"Not Found"),
+    *_words(404, kinds.WRONG_ADDRESS, r"Invalid URL \(\w+ \S+\)", r"Not Found",
+            r"404 page not found\s*"),
 )  # fmt: skip
 
 PARAMETER_SAID = tuple(re.compile(form, re.S) for form in (

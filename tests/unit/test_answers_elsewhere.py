@@ -119,6 +119,7 @@ AFFORD = (
         # The address.
         (404, {"detail": "Not Found"}, kinds.WRONG_ADDRESS),
         (404, b"<html>404 Not Found</html>", kinds.WRONG_ADDRESS),
+        (404, b"404 page not found\n", kinds.WRONG_ADDRESS), (404, b"", kinds.MODEL_GONE),
         (404, said("Invalid URL (POST /v1/v1/chat/completions)", type="invalid_request_error"),
          kinds.WRONG_ADDRESS),
         # This request alone.
