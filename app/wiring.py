@@ -21,7 +21,6 @@ from app.clock import utcnow
 from app.db import make_engine
 from app.embedded import running
 from app.errors import ConfigError
-from app.gateway.client import OpenAIGateway
 from app.redis_client import make_redis
 from app.runs.heartbeat import Heartbeat
 from app.runs.outside import credits_left
@@ -77,6 +76,9 @@ def build(settings: Settings, *, needs_gateway: bool = True) -> Services:
     """Assemble the services. Nothing connects before it is used. Raises ConfigError when there is no gateway
     to call, unless none is needed.
     """
+    # The openai client takes half a second to load, which most commands need not wait for.
+    from app.gateway.client import OpenAIGateway  # noqa: PLC0415
+
     addresses = find_addresses(settings)
     if addresses.gateway_url is None and needs_gateway:
         raise ConfigError(

@@ -6,8 +6,6 @@ import typer
 
 from app.cli.output import notes
 from app.errors import PortTaken
-from app.gateway.sandbox import server
-from app.gateway.sandbox.state import Rules
 from app.settings import get_settings
 
 
@@ -29,6 +27,10 @@ def sandbox(
     unlimited: Annotated[bool, typer.Option("--unlimited", help="No rate limit at all")] = False,
 ) -> None:
     """Run an OpenAI-compatible gateway with a strict rate limit, credits, scripted faults and a tally."""
+    # A server of its own, which no other command needs to load.
+    from app.gateway.sandbox import server  # noqa: PLC0415
+    from app.gateway.sandbox.state import Rules  # noqa: PLC0415
+
     settings = get_settings()
     chosen = settings.sandbox
     strict_rate = rate or chosen.rate or settings.limits.rate

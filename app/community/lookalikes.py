@@ -3,8 +3,6 @@
 import unicodedata
 from functools import lru_cache
 
-from confusable_homoglyphs import confusables
-
 _NAMED = {
     "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "\u0131": "i", "ƀ": "b", "ɓ": "b", "ɗ": "d", "ŀ": "l",
     "\u03c9": "w",
@@ -22,6 +20,9 @@ def latin(char: str) -> str:
                  "NEGATIVE CIRCLED LATIN CAPITAL LETTER ", "REGIONAL INDICATOR SYMBOL LETTER "):  # fmt: skip
         if name.startswith(kind) and len(name) == len(kind) + 1:
             return name[-1].lower()
+    # Its table takes a tenth of a second to load, and most texts hold no such letter.
+    from confusable_homoglyphs import confusables  # noqa: PLC0415
+
     looks = confusables.is_confusable(char, preferred_aliases=["LATIN"], greedy=True)
     for found in looks or ():
         for other in found["homoglyphs"]:

@@ -23,7 +23,7 @@ from tests.support.program import (
     wait_for,
 )
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
 
 
 @pytest.fixture
@@ -59,7 +59,11 @@ def test_port_taken(folder):
 def test_postgres_unreachable(folder, embedded):
     dead = f"postgres://me:secret@127.0.0.1:{free_port()}/db"
     ended = paceline("status", cwd=folder, DATABASE_URL=dead, REDIS_URL=embedded.redis_url)
-    says(ended, 75, "PostgreSQL does not answer at .*start it, or correct DATABASE_URL")
+    says(
+        ended,
+        75,
+        "PostgreSQL does not answer .*start it, or correct DATABASE_URL; it was asked at ",
+    )
     assert "secret" not in ended.stderr
 
 
@@ -72,7 +76,7 @@ def test_redis_unreachable(folder, embedded):
 
 def test_not_postgres(folder, embedded):
     ended = paceline("status", cwd=folder, DATABASE_URL="mysql://x/y", REDIS_URL=embedded.redis_url)
-    says(ended, 2, "DATABASE_URL must be PostgreSQL")
+    says(ended, 2, "DATABASE_URL must be postgresql://.*, not mysql")
 
 
 def test_nothing_runs_here(folder):

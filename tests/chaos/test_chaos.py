@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.__main__ import storm
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
 
 
 @pytest.mark.plan(15, 55)
