@@ -19,7 +19,8 @@ FORGOTTEN_AFTER = timedelta(minutes=10)
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker process. `in_hand` are the runs it works on, `done` those it has ended since it started;
-    `asked` is None for a worker of an earlier release.
+    `asked` is None for a worker of an earlier release. `restarts` counts how often one of this name began
+    anew without having been stopped in order.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Worker:
     in_hand: int
     done: int
     asked: Asked | None = None
+    restarts: int = 0
 
     def is_silent(self, now: datetime) -> bool:
         """Whether it was not heard of lately: it died, hangs, or was stopped."""
@@ -39,11 +41,15 @@ class Worker:
 
 def report(redis: Redis, worker: Worker) -> None:
     """Say that a worker lives; forget those that were silent for long."""
+    others = list_workers(redis)
+    before = next((other for other in others if other.name == worker.name), worker)
+    restarts = before.restarts + (before.started_at != worker.started_at)
     values = asdict(worker) | {
         "started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat(),
+        "restarts": restarts,
     }  # fmt: skip
     redis.hset(WORKERS, worker.name, json.dumps(values))
-    for other in list_workers(redis):
+    for other in others:
         if worker.seen_at - other.seen_at > FORGOTTEN_AFTER:
             redis.hdel(WORKERS, other.name)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +26,7 @@ from pydantic_settings import (
 )
 
 from app.errors import ConfigError
+from app.settings.env_file import EnvFile, read_env_file
 from app.settings.groups import (
     ActivitySettings,
     AlertSettings,
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Files after the environment: containers and systemd hand secrets over as files of these names."""
-        found = [init_settings, env_settings, dotenv_settings]
+        found = [init_settings, env_settings, EnvFile(settings_cls)]
         if folders := secret_folders():
             files = NestedSecretsSettingsSource(
                 file_secret_settings,
@@ -222,7 +222,7 @@ def secret_folders() -> list[Path]:
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings, or raise ConfigError with one line that names the setting and the mend."""
     names = set(os.environ if environ is None else environ)
-    names |= {name for name in _env_file() if name}
+    names |= {name for name in read_env_file() if name}
     names |= {file.name for folder in secret_folders() for file in folder.iterdir()}
     _refuse_unknown(names)
     try:
@@ -236,20 +236,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"bad setting: {problems}") from None
 
 
-def _env_file() -> dict[str, str | None]:
-    """What `.env` says; raises ConfigError for a file that is no text."""
-    try:
-        return dotenv_values(".env")
-    except UnicodeDecodeError:
-        where = Path(".env").absolute()
-        raise ConfigError(
-            f"{where} is not UTF-8: save it as UTF-8, without a byte-order mark"
-        ) from None
-
-
 def _not_json(environ: Mapping[str, str] | None) -> str:
     """Which of the settings that hold lists and objects are no JSON, and what they are like."""
-    values = {**_env_file(), **(os.environ if environ is None else environ)}
+    values = {**read_env_file(), **(os.environ if environ is None else environ)}
     found = []
     for name, _, default in variables():
         if values.get(name) and isinstance(default, tuple | dict):

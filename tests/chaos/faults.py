@@ -4,11 +4,13 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Timer
 from uuid import uuid4
 
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.admission.circuit import StoreAway
 from app.admission.limits import read_limits
@@ -138,6 +140,67 @@ def freeze_postgres(storm: Storm) -> str:
     return f"postgres silent for {seconds:.1f} s"
 
 
+def redis_out_of_memory(storm: Storm) -> str:
+    return _redis_refuses(storm, "out of memory", ("CONFIG", "SET", "maxmemory"), "500kb", "0")
+
+
+def redis_a_replica(storm: Storm) -> str:
+    return _redis_refuses(storm, "a replica", ("REPLICAOF",), "127.0.0.1 1", "NO ONE")
+
+
+def _redis_refuses(storm: Storm, said: str, command: tuple[str, ...], bad: str, good: str) -> str:
+    """Redis lives and answers with errors. One that was killed meanwhile comes back healed."""
+    seconds, redis = storm.rng.uniform(0.5, 4), storm.fleet.services.redis
+    redis.execute_command(*command, *bad.split())
+
+    def heal() -> None:
+        with suppress(RedisError):
+            redis.execute_command(*command, *good.split())
+
+    Timer(seconds, heal).start()
+    storm.later(seconds, heal)
+    return f"redis {said} for {seconds:.1f} s"
+
+
+def postgres_read_only(storm: Storm) -> str:
+    """A primary that was demoted and stays up. The setting survives a crash, so it is surely taken back."""
+    seconds = storm.rng.uniform(0.5, 4)
+    _allow_writes(storm, "on")
+
+    def heal() -> None:
+        storm.fleet.patiently(lambda: _allow_writes(storm, "off"))
+
+    Timer(seconds, heal).start()  # whoever writes for the test waits for this
+    storm.later(seconds, heal)
+    return f"postgres read-only for {seconds:.1f} s"
+
+
+def _allow_writes(storm: Storm, is_read_only: str) -> None:
+    with storm.fleet.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("set transaction_read_only = off"))
+        connection.execute(text(f"alter system set default_transaction_read_only = {is_read_only}"))
+        connection.execute(text("select pg_reload_conf()"))
+
+
+def revoke_run(storm: Storm) -> str:
+    """What `celery control revoke` does: to a run that waits, or one that goes on."""
+    with storm.fleet.engine.connect() as connection:
+        query = select(Run.id).where(Run.state.in_((RunState.QUEUED, RunState.RUNNING)))
+        run_ids = list(connection.execute(query).scalars())
+    if not run_ids:
+        return "revoke: nothing is open"
+    storm.fleet.revoke(storm.rng.choice(run_ids))
+    return "revoke a run"
+
+
+def hang_up_worker(storm: Storm) -> str:
+    """What a closed terminal sends; Celery begins anew in the same process."""
+    worker = storm.rng.choice(storm.fleet.workers)
+    storm.victims.append(worker.name)
+    worker.signal(signal.SIGHUP)
+    return f"SIGHUP {worker.name}"
+
+
 def publish_again(storm: Storm) -> str:
     with storm.fleet.engine.connect() as connection:
         query = select(Run.id).where(Run.state.in_((RunState.QUEUED, RunState.RUNNING)))
@@ -198,6 +261,7 @@ FAULTS: dict[Callable[[Storm], str], int] = {
     kill_worker: 8, stop_worker: 5, drain_worker: 3, kill_beat: 3, stop_beat: 3, kill_web: 1,
     flush_redis: 3, kill_valkey: 3, kill_postgres: 3, cut_redis: 4, cut_postgres: 4,
     slow_redis: 2, slow_postgres: 2, freeze_redis: 2, freeze_postgres: 2, publish_again: 5,
+    redis_out_of_memory: 2, redis_a_replica: 2, postgres_read_only: 2, revoke_run: 3, hang_up_worker: 2,
     ask_by_hand: 4, too_many_requests: 4, no_credits: 2, server_errors: 4, bad_answers: 4, hanging: 3,
 }  # fmt: skip
 """Each kind of fault, by its weight."""

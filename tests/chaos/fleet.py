@@ -181,6 +181,11 @@ class Fleet:
                     queue="cycle" if cycle else "adhoc", retry=False,
                 )  # fmt: skip
 
+    def revoke(self, run_id: UUID) -> None:
+        """Tell the workers to revoke a run's task, as Flower's button does."""
+        with suppress(OperationalError):
+            self._celery.control.revoke(str(run_id))
+
     def send(self, *tasks: str) -> None:
         """Do what beat would do."""
         with suppress(OperationalError):

@@ -105,6 +105,20 @@ def test_a_shell_with_other_settings_sees_what_the_workers_see(
     fleet.close()
 
 
+def test_a_worker_that_died_and_began_anew_is_counted(redis):
+    now = utcnow()
+    first = Worker("w1@host", "host", 1, "1", now, now, 0, 0)
+    for worker in (first, replace(first, seen_at=now + timedelta(seconds=5))):
+        workers.report(redis, worker)
+    again = replace(first, pid=2, started_at=now + timedelta(seconds=9))
+    for worker in (again, again):
+        workers.report(redis, worker)
+    assert [worker.restarts for worker in workers.list_workers(redis)] == [1]
+    workers.leave(redis, "w1@host")
+    workers.report(redis, replace(again, started_at=now + timedelta(seconds=20)))
+    assert workers.list_workers(redis)[0].restarts == 0, "it was stopped in order"
+
+
 def test_calls_under_way_use_no_budget_up(services, sandbox, ada):
     acts.set_budgets(desk(services), None, {"budget_day_micros": 2_000}, ME)
     with services.engine.begin() as connection:

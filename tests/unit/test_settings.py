@@ -108,3 +108,18 @@ def test_the_environment_has_the_bounds_of_every_other_face(monkeypatch, name, v
     monkeypatch.setenv(f"PACELINE_{name}", value)
     with pytest.raises(ConfigError, match=f"PACELINE_{name}"):
         load_settings()
+
+
+def test_an_env_file_is_read_as_a_shell_reads_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WHERE", "there")
+    lines = [
+        "PACELINE_TIMEZONE='Europe/Berlin'", "export LOVABLE_API_KEY='a${WHERE}b$c'",
+        'PACELINE_HOME="/x/${WHERE}"', "TWITTERAPI_IO_KEY=k${WHERE}", "# PACELINE_NOTHING=1", "",
+    ]  # fmt: skip
+    (tmp_path / ".env").write_text("\n".join(lines))
+    found = load_settings({})
+    assert found.timezone == "Europe/Berlin"
+    assert found.lovable_api_key.get_secret_value() == "a${WHERE}b$c", "nothing is expanded there"
+    assert str(found.home) == "/x/there"
+    assert found.twitterapi_io_key.get_secret_value() == "kthere"
