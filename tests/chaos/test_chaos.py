@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
 @pytest.mark.plan(15, 55)
 def test_nothing_is_lost_and_nothing_done_twice_over_sixty_faults():
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
-        verdict = storm(Path(folder), faults=60, seed=20, pause_s=1.5)
+        verdict = storm(Path(folder), faults=60, seed=20, pause_s=1.0)
     assert verdict.is_good, verdict
     assert verdict.faults == 60
     assert verdict.calls > 200
