@@ -49,7 +49,8 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 test: $(READY) tools  ## Run all tests; they start their own servers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -m "not acceptance or side_by_side" --numprocesses 3 --dist loadfile --no-loadscope-reorder
-	@$(BIN)/python -m pytest -m "acceptance and not side_by_side"
+	@$(BIN)/python -m pytest -m "acceptance and not side_by_side and not alone" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m alone
 
 test-fast: $(READY)  ## Run the tests that start no processes of the program
 	@$(BIN)/python -m pytest -m "not acceptance"

@@ -4,7 +4,7 @@ A shell beside the fleet may have other settings than the workers, or none of th
 their heartbeat (app.runs.workers), and what they say counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -31,9 +31,10 @@ class Asked:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Asked":
-        """What a worker wrote down."""
+        """What a worker wrote down; one of another release may know more."""
+        known = {field.name: values[field.name] for field in fields(cls)}
         lists = ("models", "others", "unpriced")
-        return cls(**values | {name: tuple(values[name]) for name in lists})
+        return cls(**known | {name: tuple(known[name]) for name in lists})
 
     def fallback_of(self, model: str) -> str | None:
         """What is asked in the place of a model that is gone."""

@@ -4,7 +4,7 @@ Kept in Redis, because it is worth nothing when Redis is gone: then nobody works
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 
 from redis import Redis
@@ -39,6 +39,10 @@ class Worker:
         return now - self.seen_at > SILENT_AFTER
 
 
+_FIELDS = tuple(field.name for field in fields(Worker))
+"""A worker of another release may tell more, or less."""
+
+
 def report(redis: Redis, worker: Worker) -> None:
     """Say that a worker lives; forget those that were silent for long."""
     others = list_workers(redis)
@@ -63,7 +67,8 @@ def list_workers(redis: Redis) -> list[Worker]:
     """The workers that were heard of in the last minutes, by name."""
     found = []
     for text in redis.hgetall(WORKERS).values():
-        values = json.loads(text)
+        told = json.loads(text)
+        values = {name: told[name] for name in _FIELDS if name in told}
         for name in ("started_at", "seen_at"):
             values[name] = datetime.fromisoformat(values[name])
         if values.get("asked"):
