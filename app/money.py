@@ -9,6 +9,11 @@ def dollars(micros: int | None) -> str:
     return f"${micros / 1e6:,.6f}" if micros and micros % 100 and micros < 10_000 else shown
 
 
+def with_held(micros: int) -> str:
+    """What calls under way hold, to say after what is spent; nothing when they hold nothing."""
+    return f" and {dollars(micros)} reserved by calls under way" if micros else ""
+
+
 def to_micros(usd: float) -> int:
     """Dollars as micro-dollars. More than nothing stays more than nothing: 0 would mean no limit."""
     return max(1, round(usd * 1e6)) if usd > 0 else 0

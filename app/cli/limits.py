@@ -17,7 +17,7 @@ from app.admission.state import State
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
-from app.money import dollars
+from app.money import dollars, with_held
 from app.runs.stops import Stop, find_stops, look, name_who_paused
 from app.settings import Settings, get_settings
 
@@ -146,8 +146,8 @@ def _rows(limits: Limits, state: State | None, stops: list[Stop]) -> list[tuple[
         ("reserved", f"{state.reserved} calls waiting or under way"),
         *(
             (
-                f"spent this {budget.period}",
-                f"{dollars(budget.used)} and {dollars(budget.held)} reserved by calls under way",
+                "spent today" if budget.period == "day" else "spent this month",
+                dollars(budget.used) + with_held(budget.held),
             )
             for budget in state.budgets
         ),

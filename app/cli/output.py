@@ -18,7 +18,8 @@ from rich.progress import Progress
 JSON_VERSION = 1
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
-data = Console(highlight=False, soft_wrap=True)
+data = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1_000)
+"""A reader that is no terminal has no width: nothing is cut for it."""
 
 
 def print_json(value: Any) -> None:

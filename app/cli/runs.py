@@ -6,13 +6,14 @@ from uuid import UUID
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from app import acts
 from app.actions import inputs
 from app.actions.inputs import given
 from app.cli.connect import database, desk, me
 from app.cli.dispatch import show_report
-from app.cli.output import data, notes, print_json, shorten
+from app.cli.output import data, notes, print_json
 from app.models import RunState
 from app.runs.report import CAME_TO_NOTHING, list_runs, report_run
 from app.runs.states import OPEN
@@ -45,10 +46,9 @@ def list_(
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("ID", "DUE (UTC)", "AGENT", "ORIGIN", "STATE", "REASON"):
-        table.add_column(column, no_wrap=True)
-    width = max(60, data.width - 110)
+        table.add_column(column, no_wrap=column != "REASON")
     for run in found:
-        reason = shorten(run.reason or "", width)
+        reason = Text(run.reason or "")
         table.add_row(str(run.id), _moment(run.due_at), run.agent, run.origin, run.state, reason)
     data.print(table)
 

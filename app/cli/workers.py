@@ -39,7 +39,7 @@ def workers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] 
         "IN HAND",
         "DONE",
     ):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column in ("PID", "VERSION", "IN HAND", "DONE"))
     for worker in found:
         heard = f"{(now - worker.seen_at).total_seconds():.0f} s ago"
         table.add_row(

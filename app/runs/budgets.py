@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from app.admission.limits import Limits, read_limits
 from app.budget_rule import is_used_up
 from app.community.budgets import list_budgets
-from app.money import dollars
+from app.money import dollars, with_held
 from app.settings import Settings
 from app.usage.calls import held_by_community
 from app.usage.periods import period_start
@@ -82,8 +82,7 @@ def read_budgets(
 
 def spent_of(budget: BudgetStatus) -> str:
     """What is spent of a budget, and what calls under way hold, in words."""
-    held = f" and {dollars(budget.held)} reserved by calls under way" if budget.held else ""
-    return f"{dollars(budget.spent)} of {dollars(budget.limit)}{held}"
+    return f"{dollars(budget.spent)} of {dollars(budget.limit)}{with_held(budget.held)}"
 
 
 def _apart(counted: int, held: int) -> tuple[int, int]:
