@@ -344,7 +344,7 @@ def _drain(
     beat = [part for part in parts if part.name == "beat"]
     killed: list[str] = []
     try:
-        killed += stop_all(beat, 10)
+        killed += stop_all(beat, 20)
         if finish:
             deadline = monotonic() + 2 * settings.cycle.slice_length_s + grace
             while monotonic() < deadline and not stopping.is_set() and _count_open(engine):
@@ -355,7 +355,7 @@ def _drain(
             with engine.begin() as connection:
                 leases.skip_waiting(connection, "stopped")
     finally:
-        killed += stop_all(parts, 5)
+        killed += stop_all(parts, 10)
     return killed
 
 
