@@ -32,7 +32,7 @@ _MORE = regex.compile(rf"(?::\d{{1,5}})?(?:[/?#]{_TAIL})?")
 _IPV6 = regex.compile(r"\[[0-9a-f:.]{3,45}\](?::\d{1,5})?(?:/\S*)?", regex.I)
 _SPELT = regex.compile(
     r"(?<![\p{L}\p{N}])(?!(?:the|an?|of|and|or|this|that|our|your|its|new)\s)[a-z0-9-]{2,63}"
-    r"(?:\s+dot\s+|\s+\.|\.\s)(?:com|net|org|info|io|xyz|ru)(?![\p{L}\p{N}.])",
+    r"(?:\s+dot\s+(?:com|net|org|info|io|xyz|ru)|(?:\s+\.|\.\s)(?-i:com))(?![\p{L}\p{N}.])",
     regex.I,
 )
 _MAIL = regex.compile(r"[\w.+-]{1,64}@\Z")
@@ -227,10 +227,11 @@ def _is_evident(labels: list[str], own: str, follows: str) -> bool:
         return False
     is_common = ending in _COMMON
     if last != last.lower() and not all(label == label.upper() for label in labels):
-        return is_common and len(registered) > 1
+        return ending in ("com", "net", "org") and len(registered) > 1
+    has_letters = any(char.isalpha() for char in registered)
     if is_common:
-        return True
-    return sum(char.isalnum() for char in registered) >= 3
+        return has_letters or len(registered) >= 3
+    return has_letters and sum(char.isalnum() for char in registered) >= 3
 
 
 def _is_ip(host: str) -> bool:

@@ -26,10 +26,11 @@ class Allowance:
 def allowance(state: State, settings: Settings, now: datetime) -> Allowance:
     """What the state of admission allows. Pure."""
     for stop in find_stops(Look(state, asked_by(settings, "", now))):
-        is_probe_due = state.is_probe_due and stop.about == state.stop_reason
-        if is_probe_due and not state.paused_until:
+        is_of_gateway = stop.about == state.stop_reason
+        if is_of_gateway and state.is_probe_due and not state.paused_until:
             return Allowance(1, f"{stop.about}: probing")
-        if stop.standing in (Standing.STOPPED, Standing.PAUSED):
+        # Other limits may spare some agents: a quota or a policy of their own.
+        if is_of_gateway or stop.standing is Standing.PAUSED:
             return Allowance(0, f"{stop.about}: {stop.says}")
     slice_end = now + timedelta(seconds=settings.cycle.slice_length_s)
     if state.rate_limited_until and state.rate_limited_until > slice_end:

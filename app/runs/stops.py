@@ -160,10 +160,10 @@ def _too_small(state: State, asked: Asked) -> list[Stop]:
     if 0 < state.agent_daily_tokens < least:
         says = (
             f"An agent may use {state.agent_daily_tokens:,} LLM tokens a day and a call reserves at least "
-            f"{least:,}, so no call is made"
+            f"{least:,}, so agents without a quota of their own make no call"
         )
         mend = "`paceline limits set --agent-daily-tokens` raises it; 0 is no limit."
-        found.append(Stop(Standing.STOPPED, "quota", says, mend))
+        found.append(Stop(Standing.DEGRADED, "quota", says, mend))
     if 0 < state.tokens_per_minute < least:
         minutes = least / state.tokens_per_minute
         says = (

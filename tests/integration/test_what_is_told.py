@@ -25,7 +25,7 @@ from app.runs.execute import LAST_LOOK, execute
 from app.runs.explain import explain
 from app.runs.progress import count_reasons
 from app.runs.scheduling import allowance
-from app.runs.stops import Standing, find_stops, look, standing
+from app.runs.stops import Standing, find_stops, look
 from app.runs.upkeep import reconcile_limits
 from app.runs.workers import Worker
 from app.wiring import build
@@ -216,8 +216,11 @@ def test_an_incident_ends_when_somebody_resumes_and_the_next_stop_is_another(ser
 def test_limits_smaller_than_one_call_are_told_as_what_they_do(services, ada):
     acts.set_limits(desk(services), {"agent_daily_tokens": 1}, ME)
     (stop,) = stops_of(services)
-    assert (stop.standing, standing([stop])) == (Standing.STOPPED, Standing.STOPPED)
-    assert "a call reserves at least 1,024, so no call is made" in stop.says
+    assert (stop.standing, stop.about) == (Standing.DEGRADED, "quota")
+    assert "a call reserves at least 1,024, so agents without a quota of their own" in stop.says
+    acts.set_quota(desk(services), [str(ada)], 50_000, ME)
+    assert allowance(services.admission.state(), services.settings, utcnow()).runs > 0
+    assert run(services, ada).state == "completed", "its own quota is large enough"
     acts.set_limits(desk(services), {"agent_daily_tokens": 0, "tokens_per_minute": 2}, ME)
     (stop,) = stops_of(services)
     assert "so one call goes in about 512 minutes" in stop.says

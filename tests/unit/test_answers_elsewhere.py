@@ -244,7 +244,9 @@ def test_an_error_field_with_nothing_in_it_is_none(error: Any) -> None:
         "<thoughts>secret</thoughts>Hello", "<antThinking>secret</antThinking>Hello",
         "<mm:think>secret</mm:think>Hello", "<think>s</think><answer>Hello</answer>",
         "<output>Hello</output>", "<|begin_of_box|>Hello<|end_of_box|>", "Hello</s>", "Hello<|im_end|>",
-        "Hello<|eot_id|>", "Hello<end_of_turn>", "<think>a</think>Hello</think>",
+        "Hello<|end|>", "Hello<|end|><|endoftext|>", "<think>a<think>b</think>c</think>Hello",
+        "<thinking type='x'>secret</thinking>Hello", "Hello<|eot_id|>", "Hello<end_of_turn>",
+        "<think>a</think>Hello</think>",
         "<thinking>s</think>Hello", "<think>a</think><think>b</think>Hello", "secret</think>Hello",
     ],
 )  # fmt: skip
@@ -262,6 +264,8 @@ def test_a_text_about_tags_stays(text: str) -> None:
 
 def test_thoughts_without_an_end_are_not_published() -> None:
     assert without_thoughts("<think>secret that goes on") == ""
+    assert without_thoughts("<thinking mode='long'>secret that goes on") == ""
+    assert without_thoughts("<|channel|>analysis<|message|>secret<|end|>") == ""
     parts = [{"type": "text", "text": "secret", "thought": True}, {"type": "text", "text": "Hello"}]
     assert (
         answer({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).text

@@ -34,6 +34,9 @@ PLAIN = [
     "Meet at 10.am or 5.pm", "See README.md", "main.py runs", "script.sh and lib.rs", "libc.so.6",
     "ASP.NET Core", "Socket.IO", "event.target", "foo.bar", "self.id", "app.run() works",
     "I came.It was fun", "She is a Ph.D.in law", "version 1.2.3.4 is out", "firmware 10.0.1.5",
+    "I work in .NET and love it", "We sold it. Net gain was small", "See below. Info follows",
+    "using .NET Core",
+    "Tom&Jerry.Co", "Version 2.0.me too", "10.000.at last", "My .org files", "It is over.To be continued",
     "section 2.3.1.4", "the .com boom", "Wow...nice", "data: 5",
 ]  # fmt: skip
 
