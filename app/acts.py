@@ -88,10 +88,11 @@ def set_limits(
 def _refuse_budget_without_prices(desk: Desk, changes: dict[str, Any]) -> None:
     """A budget that cannot hold is not set: raises ConfigError that names the setting."""
     sets_one = any(value for name, value in changes.items() if name.startswith("budget_"))
-    if not sets_one or desk.settings.usage.unknown_prices != "refuse":
+    if not sets_one:
         return
-    if problem := look(desk.admission, desk.settings, desk.engine).asked.price_problem:
-        raise ConfigError(f"the budget was not set: {problem}")
+    asked = look(desk.admission, desk.settings, desk.engine).asked
+    if asked.price_problem and not asked.is_free:
+        raise ConfigError(f"the budget was not set: {asked.price_problem}")
 
 
 def pause(desk: Desk, minutes: float | None, who: Who, *, until: datetime | None = None) -> Limits:

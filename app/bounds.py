@@ -7,7 +7,8 @@ from pydantic import Field
 INT_MAX = 2_147_483_647
 """The largest integer of a column."""
 
-Rate = Annotated[float, Field(ge=0.001, le=100_000, allow_inf_nan=False)]
+RATE_MIN, RATE_MAX = 0.001, 100_000
+Rate = Annotated[float, Field(ge=RATE_MIN, le=RATE_MAX, allow_inf_nan=False)]
 """Calls per second."""
 Burst = Annotated[int, Field(ge=1, le=100_000)]
 """Calls that may start at once."""

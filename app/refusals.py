@@ -20,7 +20,7 @@ class Reason:
 
 
 REASONS = (
-    Reason("wait", "the line for permits is longer than the rest of its cycle", passes=True),
+    Reason("wait", "too many calls wait for a permit", passes=True),
     Reason("budget_held", "calls under way hold the rest of a budget", passes=True, may_end_early=True),
     Reason("probing", "one call looks whether the gateway answers again", passes=True, may_end_early=True),
     Reason("paused", "the fleet is paused", passes=True, may_end_early=True),

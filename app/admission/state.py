@@ -56,11 +56,10 @@ class State:
     gone: tuple[tuple[str, datetime], ...]
 
     @property
-    def allowed_rate(self) -> float:
-        """Calls per second that may be made now."""
-        waits = self.paused_until or self.rate_limited_until or self.stop_reason is not None
-        is_over = any(budget.is_used_up for budget in self.budgets)
-        return 0.0 if waits or is_over else self.effective_rate
+    def is_held(self) -> bool:
+        """Whether a pause, a 429 or a stop holds every call back."""
+        waits = self.paused_until or self.rate_limited_until
+        return waits is not None or self.stop_reason is not None
 
     @property
     def breaker(self) -> str:

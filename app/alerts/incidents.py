@@ -75,17 +75,21 @@ def fold(connection: Connection, stop: str | None = None) -> Folded:
             incident_id, started = current
         _recount(connection, incident_id, kind, started)
         if kind.effect is Effect.PAUSE:
-            over: ColumnElement[bool] = (Incident.last_at < func.now() - QUIET) & _pause_is_over()
-            end: ColumnElement[Any] = func.coalesce(Incident.last_at)
+            is_quiet = Incident.last_at < func.now() - QUIET
+            done = _end(connection, incident_id, is_quiet & _pause_is_over(), Incident.last_at)
         else:
-            end = _first_answer(kind, started)
-            over = end.is_not(None)
-        done = connection.execute(
-            update(Incident).where(Incident.id == incident_id, over).values(closed_at=end)
-        )
-        if done.rowcount:
-            closed.append(incident_id)
+            answered = _first_answer(kind, started)
+            done = _end(connection, incident_id, answered.is_not(None), answered)
+        closed += done
     return Folded(tuple(opened), tuple(closed))
+
+
+def _end(
+    connection: Connection, incident_id: UUID, is_over: ColumnElement[bool], at: Any
+) -> list[UUID]:
+    """End an incident if it is over; returns it if it was."""
+    mine = update(Incident).where(Incident.id == incident_id, is_over).values(closed_at=at)
+    return list(connection.execute(mine.returning(Incident.id)).scalars())
 
 
 def end_all(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.controls import read_controls
 from app.models import OverBudget
+from app.money import short_dollars
 from app.runs.asked import asked_by
 from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
@@ -60,7 +61,8 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
             key=f"budget.{budget.when}.{budget.limit}.{step}" + (f".{whose}" if of else ""),
             severity="failure" if step == 100 else "warning",
             title=f"Paceline: {step} % of the budget{of} of {NAMES[budget.period]} is spent",
-            body=f"${budget.spent / 1e6:,.2f} of ${budget.limit / 1e6:,.2f} ({share:.0f} %), estimated, "
+            body=f"{short_dollars(budget.spent)} of {short_dollars(budget.limit)} ({share:.0f} %), "
+            "estimated, "
             f"{budget.when} in {zone.key}. "
             + (f"Now {then}. {mend}" if step == 100 else f"At 100 % {then}. {mend}"),
         )
@@ -93,7 +95,7 @@ def _runway(connection: Connection, settings: Settings) -> list[Message]:
     while step / 2 > found.runway_days and step > least / 16:
         step /= 2
     month = f"{utcnow().astimezone(settings.zone):%Y-%m}"
-    left = f"${(found.credits_left or 0) / 1e6:,.2f}"
+    left = short_dollars(found.credits_left or 0)
     body = f"{left} are left and last {found.runway_days:g} days ({found.basis})."
     bought = f"{settings.usage.credits_usd:g}.{settings.usage.credits_since or ''}"
     return [

@@ -20,6 +20,7 @@ from app.clock import utcnow
 from app.errors import ConfigError, NotFound, PacelineError
 from app.runs.explain import explain
 from app.runs.report import runs_of_agent
+from app.runs.stops import look
 from app.settings import get_settings
 from app.wiring import build
 
@@ -197,12 +198,18 @@ def quota(
         raise ConfigError(f"{tokens!r} is neither a number of tokens nor `default`")
     value = None if tokens == "default" else int(tokens)
     value = given(inputs.SetQuota, reason, agents=[handle], tokens=value).tokens
-    _act(lambda at, who: acts.set_quota(at, [handle], value, who), reason)
+    least = 0
+
+    def set_one(at: acts.Desk, who: acts.Who) -> int:
+        nonlocal least
+        least = look(at.admission, at.settings, at.engine).asked.call_tokens
+        return acts.set_quota(at, [handle], value, who)
+
+    _act(set_one, reason)
     said = {None: "the fleet's quota", 0: "no limit"}.get(
         value, f"{value:,} LLM tokens a day" if value else ""
     )
     data.print(f"{handle}: {said}", markup=False)
-    least = get_settings().gateway.max_tokens
     if value and value < least:
         notes.print(
             f"a call reserves at least {least:,} LLM tokens, so {handle} will never call",

@@ -31,14 +31,14 @@ Dollars = Annotated[float | None, typer.Option(help="Dollars; 0: no limit")]
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
     """Show every budget with what is spent of it, and the forecast."""
     settings = get_settings()
-    now, zone = utcnow(), settings.zone
-    with database(settings) as engine, engine.begin() as connection:
-        policy = read_controls(connection, settings.controls).over_budget
-        found = forecast(
-            connection, settings.usage, planned_demand(connection, settings), now, zone
-        )
-        budgets = read_budgets(connection, settings, now)
+    now = utcnow()
+    with database(settings) as engine:
         asked = look(desk(settings, engine).admission, settings, engine).asked
+        with engine.begin() as connection:
+            policy = read_controls(connection, settings.controls).over_budget
+            demand = planned_demand(connection, settings)
+            found = forecast(connection, settings.usage, demand, now, settings.zone)
+            budgets = read_budgets(connection, settings, now)
     problem = asked.price_problem if any(budget.limit for budget in budgets) else None
     rows: list[dict[str, Any]] = [
         {"of": budget.of, "period": NAMES[budget.period], "micros": budget.limit, "spent": budget.spent,
@@ -72,7 +72,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
     if problem:
         notes.print(problem, style="yellow", markup=False)
     notes.print(
-        f"when a budget is used up: {policy}; as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}"
+        f"when a budget is used up: {policy}; as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {settings.zone.key}"
     )
 
 

@@ -31,7 +31,7 @@ from app.runs import jobs, leases
 from app.runs.asked import asked_by
 from app.runs.budgets import read_budgets
 from app.runs.stops import Standing, find_stops, look, name_who_paused
-from app.runs.workers import asked_by_workers
+from app.runs.workers import asked_now
 from app.settings import Settings, get_settings
 from app.sql_faults import explain as explain_sql
 from app.urls import parse_database, parse_redis
@@ -327,12 +327,11 @@ def _prices(settings: Settings, addresses: Addresses) -> Finding:
     """Models that no budget could hold: those of the workers, or of this shell when none works."""
     redis, now = make_redis(addresses.redis_url), utcnow()
     try:
-        told = asked_by_workers(redis, now)
+        asked = asked_now(redis, settings, "", now)[0]
     except RedisError:
-        told = []
+        asked = asked_by(settings, "", now)
     finally:
         redis.close()
-    asked = told[0] if told else asked_by(settings, "", now)
     if asked.price_problem:
         said, _, mend = asked.price_problem.partition(": ")
         return Finding("prices", "warning", said, mend)

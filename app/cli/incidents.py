@@ -28,10 +28,8 @@ def incidents(
         print_json({"incidents": found})
         return
     if not found:
-        when = (
-            f"the ledger was last looked at at {looked:%H:%M:%S}" if looked else "nobody looked yet"
-        )
-        notes.print(f"no incidents; {when} UTC" if looked else f"no incidents; {when}")
+        when = f"the ledger as of {looked:%H:%M:%S} UTC" if looked else "nobody looked yet"
+        notes.print(f"no incidents; {when}")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("KIND", "OPENED (UTC)", "CLOSED", "CALLS", "AGENTS", "PEAK PER MINUTE"):

@@ -13,12 +13,11 @@ from app import acts
 from app.actions import inputs
 from app.actions.inputs import given
 from app.admission.limits import Limits, read_limits
-from app.admission.state import State
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
 from app.money import dollars, with_held
-from app.runs.stops import Stop, find_stops, look, name_who_paused
+from app.runs.stops import Look, Stop, find_stops, look, name_who_paused
 from app.settings import Settings, get_settings
 
 app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
@@ -27,12 +26,12 @@ Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
-def _look(settings: Settings, engine: Engine) -> tuple[State | None, list[Stop]]:
+def _look(settings: Settings, engine: Engine) -> tuple[Look, list[Stop]]:
     seen = look(desk(settings, engine).admission, settings, engine)
     if seen.state is None:
         notes.print("Redis does not answer: calls wait, and its state is not shown", style="yellow")
     with engine.connect() as connection:
-        return seen.state, name_who_paused(connection, find_stops(seen))
+        return seen, name_who_paused(connection, find_stops(seen))
 
 
 @app.command("show")
@@ -42,8 +41,8 @@ def show(as_json: AsJson = False) -> None:
     with database(settings) as engine:
         with engine.begin() as connection:
             limits = read_limits(connection, settings.limits)
-        state, stops = _look(settings, engine)
-    _print(limits, state, stops, as_json=as_json)
+        seen, stops = _look(settings, engine)
+    _print(limits, seen, stops, as_json=as_json)
 
 
 @app.command("set")
@@ -105,21 +104,22 @@ def _act(act: Callable[[acts.Desk, acts.Who], Limits], reason: str, *, as_json: 
     with database(settings) as engine:
         at = desk(settings, engine)
         limits = act(at, me(reason))
-        state, stops = _look(settings, engine)
-    _print(limits, state, stops, as_json=as_json)
+        seen, stops = _look(settings, engine)
+    _print(limits, seen, stops, as_json=as_json)
 
 
-def _print(limits: Limits, state: State | None, stops: list[Stop], *, as_json: bool) -> None:
+def _print(limits: Limits, seen: Look, stops: list[Stop], *, as_json: bool) -> None:
     if as_json:
+        state = seen.state
         print_json({"limits": asdict(limits), "state": state and asdict(state), "stops": stops})
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _rows(limits, state, stops):
+    for name, value in _rows(limits, seen, stops):
         table.add_row(name, value)
     data.print(table)
 
 
-def _rows(limits: Limits, state: State | None, stops: list[Stop]) -> list[tuple[str, str]]:
+def _rows(limits: Limits, seen: Look, stops: list[Stop]) -> list[tuple[str, str]]:
     rows = [
         (
             "rate",
@@ -136,12 +136,13 @@ def _rows(limits: Limits, state: State | None, stops: list[Stop]) -> list[tuple[
             dollars(limits.budget_month_micros) if limits.budget_month_micros else "no limit",
         ),
     ]
+    state = seen.state
     if state is None:
         return rows
     rows += [
         (
             "in force",
-            f"version {state.version} of {limits.version}, {state.allowed_rate:g} calls/s now",
+            f"version {state.version} of {limits.version}, {seen.allowed_rate:g} calls/s now",
         ),
         ("reserved", f"{state.reserved} calls waiting or under way"),
         *(

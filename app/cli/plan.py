@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from app.agents.activities import expected_by_kind, expected_calls
+from app.bounds import RATE_MAX, RATE_MIN
 from app.cli.output import data, finite, print_json
 from app.clock import utcnow
 from app.errors import ConfigError
+from app.money import short_dollars
 from app.runs.asking import models_for
 from app.settings import Settings, get_settings
 from app.usage.projection import Assumptions, Projection, project
@@ -37,8 +39,8 @@ def plan(
         float | None,
         typer.Option(
             help="Calls per second; default: from the settings",
-            min=0.001,
-            max=100_000,
+            min=RATE_MIN,
+            max=RATE_MAX,
             callback=finite,
         ),
     ] = None,
@@ -96,12 +98,10 @@ def _cost(costs: dict[str, int | None]) -> str:
         )
     if known:
         rest = "the rest " if unknown else ""
-        by_model = ", ".join(f"{model} ${micros / 1e6:,.2f}" for model, micros in known.items())
-        whole = sum(known.values()) / 1e6
+        by_model = ", ".join(f"{model} {short_dollars(micros)}" for model, micros in known.items())
+        whole = short_dollars(sum(known.values()))
         by_model = (
-            f"${whole:,.2f} per 30 days: {by_model}"
-            if len(known) > 1
-            else f"{by_model} per 30 days"
+            f"{whole} per 30 days: {by_model}" if len(known) > 1 else f"{by_model} per 30 days"
         )
         said.append(f"{rest}{by_model}, at today's list price")
     return "; ".join(said)

@@ -9,6 +9,7 @@ import typer
 from app.cli.connect import database, desk
 from app.cli.output import data, print_json
 from app.clock import utcnow
+from app.money import dollars
 from app.runs.budgets import read_budgets, spent_of
 from app.runs.progress import Progress, read_progress
 from app.runs.stops import find_stops, look, name_who_paused, standing
@@ -59,7 +60,7 @@ def describe(progress: Progress) -> str:
         f"last hour  {calls.ok} calls ok, {calls.rate_limited} x 429, {calls.credits_exhausted} x 402, "
         f"{calls.other_errors} other errors, {calls.unknown} unknown\n"
         f"           {progress.posts} posts, {progress.comments} comments, "
-        f"{calls.tokens_used:,} tokens, about ${calls.cost_micros / 1e6:.4f}"
+        f"{calls.tokens_used:,} tokens, about {dollars(calls.cost_micros)}"
         + (f" and {calls.unpriced} calls of unknown cost" if calls.unpriced else "")
         + (
             f"\ntrouble    {progress.trouble} (the latest run that came to nothing)"

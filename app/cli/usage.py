@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
+from app.money import dollars
 from app.settings import get_settings
 from app.usage.calls import calls_between, count_between
 from app.usage.denials import denied_between
@@ -132,7 +133,7 @@ def _show_groups(by: Group, period: str, rows: list[tuple[str, Usage]]) -> None:
 
 def _cells(usage: Usage) -> list[str]:
     counts = (usage.ok, usage.rate_limited, usage.credits_exhausted, usage.other)
-    cost = f"${usage.cost_micros / 1e6:,.4f}"
+    cost = dollars(usage.cost_micros)
     return [
         *(f"{count:,}" for count in counts), f"{usage.tokens_input:,}", f"{usage.tokens_output:,}",
         f"{cost} (+{usage.unpriced} of unknown cost)" if usage.unpriced else cost,

@@ -30,8 +30,10 @@ class Asked:
     """LLM tokens that any call reserves at least."""
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Asked":
-        """What a worker wrote down; one of another release may know more."""
+    def from_json(cls, values: dict[str, Any]) -> "Asked | None":
+        """What a worker wrote down. One of another release may tell more; None when it told less."""
+        if any(field.name not in values for field in fields(cls)):
+            return None
         known = {field.name: values[field.name] for field in fields(cls)}
         lists = ("models", "others", "unpriced")
         return cls(**known | {name: tuple(known[name]) for name in lists})
@@ -45,7 +47,9 @@ class Asked:
         """Say which models no budget can hold, because they have no price; None when all have one."""
         if not self.unpriced:
             return None
-        what = "their calls are counted as free" if self.is_free else "a budget refuses their calls"
+        what = (
+            "their calls are counted as free" if self.is_free else "no budget can hold their calls"
+        )
         return (
             f"no price is known for {', '.join(self.unpriced)}, so {what}: set PACELINE_USAGE__PRICES "
             f'(\'[{{"model": "{self.unpriced[0]}", "input": 0.6, "output": 2.2}}]\', '

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, func, or_, select, text, true
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.agents.activities import ActivityKind
 from app.clock import cycle_start
 from app.models import Agent, AgentState, Call, Comment, Limits, Post, Run, RunState
 from app.runs import jobs
@@ -18,6 +19,8 @@ from app.usage.calls import CallCounts, counts_since
 
 RECENT = timedelta(seconds=10)
 TROUBLE_LASTS = timedelta(seconds=20)
+STEPS = "|".join(ActivityKind)
+"""A step is named by its activity, with a number where a turn has several."""
 DISTINCT_REASONS = 2_000
 """A reason may hold a text of the moment, so there may be as many as runs."""
 
@@ -132,9 +135,7 @@ def count_reasons(connection: Connection, since: datetime, limit: int) -> dict[s
 
 def _cause(reason: str) -> str:
     """The code in a reason like `comment1: not_stored: PostgreSQL refused it (...)`; else all of it."""
-    found = re.match(
-        r"(?:(?:style|welcome|post|comment|cross_visit)\w*: )?([a-z_0-9]+)(?:: |$)", reason
-    )
+    found = re.match(rf"(?:(?:{STEPS})\w*: )?([a-z][a-z_0-9]*)(?:: |$)", reason)
     return found[1] if found else reason
 
 

@@ -18,7 +18,7 @@ from app.controls import read_controls
 from app.models import OverBudget
 from app.money import dollars
 from app.runs.asked import Asked, asked_by
-from app.runs.workers import asked_by_workers
+from app.runs.workers import asked_now
 from app.settings import Settings
 
 
@@ -73,21 +73,28 @@ class Look:
         """The kind of answer that stops all calls, if one does."""
         return self.state.stop_reason if self.state else None
 
+    @property
+    def allowed_rate(self) -> float:
+        """Calls per second that may be made now."""
+        if self.state is None or self.state.is_held:
+            return 0.0
+        is_over = any(budget.is_used_up for budget in self.state.budgets)
+        return 0.0 if is_over and self.policy is OverBudget.STOP else self.state.effective_rate
+
 
 def look(admission: Admission, settings: Settings, engine: Engine) -> Look:
     """Look at the fleet from anywhere: what its workers say counts, not this process's settings."""
     now = utcnow()
-    own = asked_by(settings, admission.key, now)
     try:
-        told = asked_by_workers(admission.redis, now)
+        told = asked_now(admission.redis, settings, admission.key, now)
         state = admission.state([one.key for one in told])
     except (StoreAway, RedisError):
-        return Look(None, own)
+        return Look(None, asked_by(settings, admission.key, now))
     policy = OverBudget.STOP
-    if any(budget.is_used_up for budget in state.budgets):
+    if any(budget.limit for budget in state.budgets):
         with engine.connect() as connection:
             policy = OverBudget(read_controls(connection, settings.controls).over_budget)
-    return Look(state, told[0] if told else own, policy)
+    return Look(state, told[0], policy)
 
 
 def find_stops(seen: Look) -> list[Stop]:
@@ -111,7 +118,7 @@ def find_stops(seen: Look) -> list[Stop]:
             Stop(Standing.THROTTLED, about, says, "`paceline resume` ends the wait.", "resume")
         )
     has_budget = any(budget.limit for budget in state.budgets)
-    return [*found, *(_without_price(asked) if has_budget else []), *_gone(state, asked),
+    return [*found, *(_without_price(asked, seen.policy) if has_budget else []), *_gone(state, asked),
             *_too_small(state, asked)]  # fmt: skip
 
 
@@ -129,17 +136,16 @@ def _over(budget: FleetBudget, policy: OverBudget) -> Stop:
     return Stop(Standing.OVER_BUDGET, f"budget_{budget.period}", says, mend, "budget")
 
 
-def _without_price(asked: Asked) -> list[Stop]:
+def _without_price(asked: Asked, policy: OverBudget) -> list[Stop]:
     """Models that are asked first and that no budget can hold."""
     unpriced = [model for model in asked.models if model in asked.unpriced]
     if not unpriced or asked.price_problem is None:
         return []
     are_all = len(unpriced) == len(asked.models) and not asked.is_free
+    stops_all = are_all and policy is OverBudget.STOP
     says = f"A budget is set and {asked.price_problem}"
-    standing = Standing.STOPPED if are_all else Standing.DEGRADED
-    return [
-        Stop(standing, "no_price", says, "Or take the budget away: `paceline budget set --day 0`.")
-    ]
+    mend = "Or take the budget away: `paceline budget set --day 0`."
+    return [Stop(Standing.STOPPED if stops_all else Standing.DEGRADED, "no_price", says, mend)]
 
 
 def _gone(state: State, asked: Asked) -> list[Stop]:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from redis import Redis
 
-from app.runs.asked import Asked
+from app.runs.asked import Asked, asked_by
+from app.settings import Settings
 
 WORKERS = "{paceline}:workers"
 SILENT_AFTER = timedelta(seconds=20)
@@ -71,14 +72,16 @@ def list_workers(redis: Redis) -> list[Worker]:
         values = {name: told[name] for name in _FIELDS if name in told}
         for name in ("started_at", "seen_at"):
             values[name] = datetime.fromisoformat(values[name])
-        if values.get("asked"):
-            values["asked"] = Asked.from_json(values["asked"])
+        values["asked"] = Asked.from_json(values.get("asked") or {})
         found.append(Worker(**values))
     return sorted(found, key=lambda worker: worker.name)
 
 
-def asked_by_workers(redis: Redis, now: datetime) -> list[Asked]:
-    """Whom the living workers ask, each answer once, that of the youngest worker first."""
+def asked_now(redis: Redis, settings: Settings, key: str, now: datetime) -> list[Asked]:
+    """Whom the living workers ask, each answer once, that of the youngest worker first; what a process with
+    these settings asks when none works.
+    """
     alive = [worker for worker in list_workers(redis) if not worker.is_silent(now)]
     alive.sort(key=lambda worker: worker.started_at, reverse=True)
-    return list(dict.fromkeys(worker.asked for worker in alive if worker.asked))
+    told = dict.fromkeys(worker.asked for worker in alive if worker.asked)
+    return list(told) or [asked_by(settings, key, now)]

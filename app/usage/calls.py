@@ -31,6 +31,7 @@ from sqlalchemy import (
 
 from app.kinds import BILLABLE, CREDITS_EXHAUSTED, RATE_LIMITED
 from app.models import Agent, Call, CallStatus, UsageDay
+from app.money import dollars
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def call_id(run_id: UUID, step: str, attempt: int) -> UUID:
 
 
 UNDER_WAY = timedelta(minutes=15)
-"""No call lasts longer."""
+"""A call that was not heard of for longer counts as spent; the longest by the settings takes some minutes."""
 
 
 def attempts_made(
@@ -283,14 +284,14 @@ def say_cost(call: Mapping[str, Any]) -> str:
     """What a call of `calls_of_run` costs, in words."""
     cost, reserved = call["cost_micros"], call["cost_reserved"]
     if cost is not None:
-        return f"${cost / 1e6:.6f}"
+        return dollars(cost)
     if call["status"] == CallStatus.ERROR and call["error_code"] not in BILLABLE:
         return "costs nothing"
     if call["status"] == CallStatus.IN_FLIGHT:
         return "under way"
     if reserved is None:
         return "no known price"
-    return f"cost unknown, ${reserved / 1e6:.4f} reserved"
+    return f"cost unknown, {dollars(reserved)} reserved"
 
 
 def count_between(connection: Connection, since: datetime, until: datetime) -> int:

@@ -18,9 +18,9 @@ from app.agents import roster
 from app.controls import read_controls
 from app.errors import ConfigError
 from app.models import Agent, AgentState, Comment, Community, Post, Role, Run
+from app.money import short_dollars
 from app.runs.states import OPEN
 from app.web.forms import plain
-from app.web.site import money
 
 Given = Mapping[str, Sequence[str]]
 SHOWN = 12
@@ -89,7 +89,7 @@ def _budget(desk: Desk, connection: Connection, given: Given) -> str:
 
 
 def _limit(micros: int) -> str:
-    return money(micros) if micros else "no limit"
+    return short_dollars(micros) if micros else "no limit"
 
 
 def _runs(_: Desk, connection: Connection, given: Given) -> str:

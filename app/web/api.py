@@ -177,8 +177,9 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
 
     @router.get("/overview", summary="How the fleet is doing")
     def overview() -> Overview:
+        seen = site.look()
         with site.engine.connect() as connection:
-            return read_overview(site, connection, utcnow())
+            return read_overview(site, connection, seen, utcnow())
 
     @router.get("/scale", summary="How many workers the fleet can use")
     def scale() -> Scale:
@@ -267,10 +268,11 @@ def _add_usage(router: APIRouter, site: Site) -> None:
 
     @router.get("/limits", summary="Limits, budgets and controls in force")
     def limits() -> InForce:
+        state = site.look().state
         with site.engine.begin() as connection:
             return InForce(
                 read_limits(connection, settings.limits), list_budgets(connection),
-                read_controls(connection, settings.controls), site.look().state,
+                read_controls(connection, settings.controls), state,
             )  # fmt: skip
 
     @router.get("/incidents", summary="Refusals of the gateway that belong together")

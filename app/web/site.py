@@ -17,6 +17,7 @@ from app.accounts import Person
 from app.acts import Desk
 from app.clock import utcnow
 from app.models import Role
+from app.money import short_dollars
 from app.runs.services import Services
 from app.runs.stops import Look, find_stops, look
 from app.settings import Settings
@@ -111,7 +112,7 @@ def _templates() -> Environment:
     )
     found.filters |= {
         "moment": moment,
-        "money": money,
+        "money": short_dollars,
         "age": age,
         "number": number,
         "words": words,
@@ -131,14 +132,6 @@ def asset(name: str) -> str:
 def moment(at: datetime | None) -> str:
     """A moment in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "never"
-
-
-def money(micros: int | None) -> str:
-    """Micro-dollars as dollars."""
-    if micros is None:
-        return "unknown"
-    dollars = micros / 1e6
-    return f"${dollars:,.2f}" if dollars >= 1 or not micros else f"${dollars:.4f}"
 
 
 def age(seconds: float) -> str:

@@ -210,7 +210,8 @@ PARAMETER = json.dumps({"error": {"param": "temperature", "code": "unsupported_v
 
 def test_first_calls_at_once_all_learn_what_a_model_does_not_take() -> None:
     """Each is judged by the body that it sent, not by what another has learned meanwhile."""
-    with server(send(PARAMETER, "HTTP/1.1 400 Bad Request")) as (url, _):
+    refusal = send(PARAMETER, "HTTP/1.1 400 Bad Request\r\nconnection: close")
+    with server(refusal) as (url, _):
         gateway = OpenAIGateway(url, None, GatewaySettings(), connections=4)
         body, all_have_one = gateway._parameters.body, threading.Barrier(4)
 

@@ -57,7 +57,8 @@ local function step() return math.ceil(1003000000 / rate()) end
 -- that takes max(2, rate/10) calls at once, the other half is left for the way there; or the burst.
 local function pace() return math.ceil(1000000000 / num('rate')) end
 local function spare()
-  return math.floor(math.max((math.max(2, math.floor(num('rate') / 10000)) - 1) / 2, num('burst') - 1) * pace())
+  local half = (math.max(2, math.floor(num('rate') / 10000)) - 1) / 2
+  return math.floor(math.max(half, num('burst') - 1) * pace())
 end
 
 -- Whether calls with this key are stopped: a stop may be about one key, then `stopkey` holds its fingerprint.
@@ -101,7 +102,7 @@ local function write_reservation(rid, rec)
   redis.call('ZADD', X, text(rec.exp), rid)
 end
 
--- Money of the fleet and, if the call has one, of its place (a community): `u` and `h`, `u:PLACE` and `h:PLACE`.
+-- Money of the fleet, `u` and `h`, and of a call's place (a community) if it has one, `u:PLACE` and `h:PLACE`.
 local function hold(key, place, cost)
   redis.call('HINCRBY', key, 'h', text(cost))
   if place ~= '-' then redis.call('HINCRBY', key, 'h:' .. place, text(cost)) end

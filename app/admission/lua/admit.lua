@@ -6,11 +6,11 @@
 -- KEYS[7]  D, hash, two days: micro-dollars of the day, u and h of the fleet, u:PLACE and h:PLACE
 -- KEYS[8]  M, hash, 40 days: the same of the month
 -- ARGV  1 request id, 2 agent, 3 lane (0 ad hoc, 1 cycle), 4 estimated LLM tokens, 5 estimated
---       micro-dollars or -1 (the model has no known price), 6 ticket of an earlier refusal or 0, 7 agent's own
---       daily quota in LLM tokens or -1, 8 the day's name, 9 microseconds to the end of the day, 10 of the
---       month, 11 microseconds a started call may take, 12 fingerprint of the gateway key, 13 model, 14 place (a community) or -,
---       15 its micro-dollars per day, 16 per month (0: no limit), 17 whether budgets refuse (1) or
---       are only counted (0)
+--       micro-dollars or -1 (the model has no known price), 6 ticket of an earlier refusal or 0,
+--       7 agent's own daily quota in LLM tokens or -1, 8 the day's name, 9 microseconds to the end of the
+--       day, 10 of the month, 11 microseconds a started call may take, 12 fingerprint of the gateway key,
+--       13 model, 14 place (a community) or -, 15 its micro-dollars per day, 16 per month (0: no limit),
+--       17 whether budgets refuse (1) or are only counted (0)
 -- returns  {'go', wait} | {'sleep', wait} | {'no', retry_after, reason, ticket} | {'cold'}; times in
 --          microseconds from now; 'cold' when the configuration or the day's counters are not there
 --

@@ -36,7 +36,7 @@ class Overview:
 
 
 def read_overview(
-    site: Site, connection: Connection, now: datetime, cut: datetime | None = None
+    site: Site, connection: Connection, seen: Look, now: datetime, cut: datetime | None = None
 ) -> Overview:
     """Everything but the chart and the posts, in few queries."""
     settings, zone = site.settings, site.settings.zone
@@ -46,7 +46,6 @@ def read_overview(
     wanted = period_windows(now, zone)
     found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
     demand = demand_of(progress.active_agents, progress.rate, settings)
-    seen = site.look()
     paused_by = None
     if seen.state and seen.state.paused_until:
         paused_by = last_change(connection, "limits.set", "paused_until")
@@ -77,10 +76,10 @@ def add(router: APIRouter, site: Site) -> None:
 
     @router.get("/")
     def overview(request: Request) -> HTMLResponse:
-        now = utcnow()
+        now, seen = utcnow(), site.look()
         with site.engine.connect() as connection:
             cut = read_cut(connection, site.settings.zone)
-            found = read_overview(site, connection, now, cut)
+            found = read_overview(site, connection, seen, now, cut)
             chart = requests_chart(site, connection, now, cut)
             posts = latest_posts(connection, 5)
         stops = find_stops(found.seen)
