@@ -25,8 +25,8 @@ from app.community.budgets import set_budget
 from app.community.review import decide
 from app.controls import Controls
 from app.errors import ConfigError, NotFound, NotYet, Unreachable
-from app.models import AgentState, RunState
-from app.runs import adhoc, leases
+from app.models import AgentState
+from app.runs import adhoc, leases, stopping
 from app.runs.stops import look
 from app.settings import Settings
 from app.text import storable
@@ -190,12 +190,7 @@ def cancel_runs(desk: Desk, run_ids: Sequence[UUID], who: Who) -> int:
     """
     said = f"cancelled by {who.name}" + (f": {who.reason}" if who.reason else "")
     with desk.engine.begin() as connection:
-        done = leases.cancel(connection, run_ids, said[:500])
-        for run_id in done:
-            note_change(
-                connection, actor=who.name, action="runs.cancel", subject=str(run_id), before={},
-                after={"state": RunState.SKIPPED}, reason=who.reason,
-            )  # fmt: skip
+        done = stopping.cancel(connection, run_ids, who.name, said, who.reason)
     if not done:
         raise NotFound("no such run is open: `paceline runs list --open` shows those that are")
     return len(done)

@@ -22,6 +22,10 @@ class CameToNothing(PacelineError):
     exit_code = 3
 
 
+class RunFailed(PacelineError):
+    """A run that did not come to its end. The message says why."""
+
+
 class NotFound(PacelineError):
     """No such agent, run or file."""
 

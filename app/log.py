@@ -58,6 +58,12 @@ def configure_for_commands() -> None:
     )
 
 
+def quiet_unless_configured() -> None:
+    """For a plain Python shell, which set up no log: as for commands."""
+    if not structlog.is_configured():
+        configure_for_commands()
+
+
 def log_context(**ids: str) -> AbstractContextManager[None]:
     """Name these in every event of the block: run, agent, request."""
     return structlog.contextvars.bound_contextvars(**ids)

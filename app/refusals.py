@@ -42,6 +42,7 @@ REASONS = (
 _BY_CODE = {reason.code: reason for reason in REASONS}
 
 EXPIRED = "expired: it had not begun when its cycle ended"
+EXPIRED_ADHOC = "expired: it had not begun when its time was over"
 
 
 def reason_of(code: str) -> Reason:

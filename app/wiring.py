@@ -72,9 +72,11 @@ CONNECTIONS = 16
 NO_GATEWAY = "http://127.0.0.1:9/v1"
 
 
-def build(settings: Settings, *, needs_gateway: bool = True) -> Services:
-    """Assemble the services. Nothing connects before it is used. Raises ConfigError when there is no gateway
-    to call, unless none is needed.
+def build(
+    settings: Settings, *, needs_gateway: bool = True, engine: Engine | None = None
+) -> Services:
+    """Assemble the services, around an engine if there is one already. Nothing connects before it is used.
+    Raises ConfigError when there is no gateway to call, unless none is needed.
     """
     # The openai client takes half a second to load, which most commands need not wait for.
     from app.gateway.client import OpenAIGateway  # noqa: PLC0415
@@ -87,7 +89,7 @@ def build(settings: Settings, *, needs_gateway: bool = True) -> Services:
         )
     threads, stopping = settings.worker.threads, Event()
     redis = make_redis(addresses.redis_url, max_connections=threads + 10)
-    engine = make_engine(addresses.database_url)
+    engine = engine or make_engine(addresses.database_url)
     return Services(
         settings=settings,
         engine=engine,

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from app import log
 from app.errors import PacelineError
@@ -23,15 +23,40 @@ from workers.broker import use as use_kept_clients
 from workers.consumer import FlushEvents
 from workers.schedule import OnTheClock
 
+RUN = "agents.run"
+"""The name of the task of a run, whose id is the run's."""
 KEY_PREFIX = "paceline:"
 """Of the queues in Redis."""
+
+
+class RunCelery(Celery):
+    """Celery, except that a run is stored before its message goes out, whoever sends it by name."""
+
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        *,
+        is_stored: bool = False,
+        **options: Any,
+    ) -> Any:
+        """What `celery call`, Flower's API and other programs use."""
+        if name == RUN and not is_stored:
+            from workers.tasks import run_agent  # noqa: PLC0415 (tasks need the app)
+
+            return run_agent.apply_async(args, kwargs, **options)
+        return super().send_task(name, args, kwargs, **options)
 
 
 def make_app(settings: Settings) -> Celery:
     """Settings to configuration. Raises ConfigError; connects to nothing."""
     broker, transport, tls = _broker(find_addresses(settings).redis_url)
     use_kept_clients()
-    celery = Celery("paceline", broker=broker, include=["workers.tasks", "workers.revoking"])
+    celery = RunCelery(
+        "paceline", broker=broker, include=["workers.tasks", "workers.revoking", "workers.verbs"],
+        control="workers.control:RunControl",
+    )  # fmt: skip
     threads = settings.worker.threads
     # Longer than the longest run, and the same everywhere: the shortest one on a Redis wins, and a
     # message is delivered again when it is over. Rescue by lease is what is fast, this is a backstop.
@@ -50,14 +75,18 @@ def make_app(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_disable_rate_limits=True,  # Celery's is per worker; the cap is Paceline's business
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease rejects duplicates
-        # Results live in Postgres. Without this every publisher subscribes to a result channel.
+        # Results are the runs in Postgres: read there, never sent. Upkeep has none.
         task_ignore_result=True,
-        result_backend=None,
+        result_backend="workers.results:RunsBackend",
+        result_backend_thread_safe=True,
         task_store_errors_even_if_ignored=False,
         # Queues: a person first, then what keeps the rest going, then the fleet.
-        task_queues=[Queue("adhoc"), Queue("maintenance"), Queue("cycle")],
+        task_queues=[
+            Queue(name, Exchange(name), routing_key=name)
+            for name in ("adhoc", "maintenance", "cycle")
+        ],
         task_default_queue="maintenance",
-        task_routes={"agents.run": {"queue": "adhoc"}},  # the cycle names its own queue
+        task_routes={RUN: {"queue": "adhoc"}},  # the cycle names its own queue
         task_create_missing_queues=False,
         task_serializer="json",
         accept_content=["json"],

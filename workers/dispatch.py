@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 from app.errors import Unreachable
 from app.redis_faults import explain
 from app.runs.cycles import QueuedRun, queued_runs
-from workers.celery import KEY_PREFIX, app
-from workers.process import services
+from workers.celery import KEY_PREFIX, RUN, app
+from workers.process import engine, services
 
 
 def publish(run_ids: Sequence[UUID]) -> None:
     """Publish a message for each of these runs."""
-    with services().engine.connect() as connection:
+    with engine().connect() as connection:
         runs = queued_runs(connection, list(run_ids))
     try:
         publish_runs(runs)
@@ -46,11 +46,8 @@ def publish_runs(runs: Sequence[QueuedRun]) -> None:
     with app.producer_or_acquire(None) as producer, producer.batch():
         for run in runs:
             cycle = run.cycle_at.isoformat() if run.cycle_at else None
+            options = {"queue": "cycle" if cycle else "adhoc"} | (run.options or {})
             app.send_task(
-                "agents.run",
-                (run.handle, cycle),
-                task_id=str(run.id),
-                queue="cycle" if cycle else "adhoc",
-                producer=producer,
-                retry=False,
-            )
+                RUN, (run.handle, cycle), task_id=str(run.id), producer=producer, retry=False,
+                is_stored=True, **options,
+            )  # fmt: skip

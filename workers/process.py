@@ -16,24 +16,37 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from sqlalchemy import Engine
 
-from app import tracing
-from app.db import check_database
+from app import log, tracing
+from app.db import check_database, make_engine
 from app.errors import PacelineError
 from app.migrations import check_migrated
 from app.runs.services import Services
 from app.settings import get_settings
 from app.usage import zones
-from app.wiring import build
+from app.wiring import build, find_addresses
+
+
+@cache
+def engine() -> Engine:
+    """The database of this process. A shell that only asks for runs needs no gateway, and so no services."""
+    log.quiet_unless_configured()
+    return make_engine(find_addresses(get_settings()).database_url)
 
 
 @cache
 def services() -> Services:
     """The services of this process."""
-    return build(get_settings())
+    return build(get_settings(), engine=engine())
 
 
-os.register_at_fork(after_in_child=services.cache_clear)
+def _forget() -> None:
+    services.cache_clear()
+    engine.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @worker_init.connect
@@ -71,4 +84,4 @@ def _begin_nothing(**_: object) -> None:
 def _close(**_: object) -> None:
     if services.cache_info().currsize:
         services().close()
-        services.cache_clear()
+    _forget()

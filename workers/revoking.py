@@ -14,16 +14,16 @@ from celery.worker.control import control_command
 from celery.worker.control import revoke as forget  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.audit_log import note_change
 from app.log import get_logger
-from app.models import RunState
-from app.runs import leases
+from app.runs import stopping
 from app.sql_faults import describe
-from workers.process import services
+from workers.process import engine
 
 log = get_logger(__name__)
 
 REASON = "revoked by celery control, Flower or a shell"
+CELERY = "celery"
+"""Who revoked, where Celery's protocol does not say."""
 
 
 @control_command(
@@ -37,27 +37,24 @@ def revoke(
     its next call. `terminate` ends nothing sooner: workers are threads.
     """
     ids = [str(one) for one in maybe_list(task_id) or []]
-    cancel(ids)
+    _cancel_quietly(ids)
     return forget(state, ids, terminate=False, signal=signal, **kwargs)
 
 
-def cancel(ids: Iterable[str]) -> list[UUID]:
-    """Skip the open runs among these task ids, audited; returns them."""
+def cancel(ids: Iterable[str], actor: str) -> list[UUID]:
+    """Skip the open runs among these task ids, audited; returns them. Raises SQLAlchemyError."""
     runs = [run_id for run_id in map(_uuid, ids) if run_id]
     if not runs:
         return []
+    with engine().begin() as connection:
+        return stopping.cancel(connection, runs, actor, REASON, REASON)
+
+
+def _cancel_quietly(ids: Iterable[str]) -> None:
     try:
-        with services().engine.begin() as connection:
-            done = leases.cancel(connection, runs, REASON)
-            for run_id in done:
-                note_change(
-                    connection, actor="celery", action="runs.cancel", subject=str(run_id), before={},
-                    after={"state": RunState.SKIPPED}, reason=REASON,
-                )  # fmt: skip
+        cancel(ids, CELERY)
     except SQLAlchemyError as error:
-        log.error("run.not_revoked", ids=[str(run_id) for run_id in runs], error=describe(error))  # noqa: TRY400
-        return []
-    return done
+        log.error("run.not_revoked", ids=list(ids), error=describe(error))  # noqa: TRY400
 
 
 @task_revoked.connect
@@ -68,7 +65,7 @@ def _end_run(request: Any = None, expired: bool = False, **_: object) -> None:
         and not expired
         and getattr(request, "task_name", "") in ("agents.run", "")
     ):
-        cancel([str(request.id)])
+        _cancel_quietly([str(request.id)])
 
 
 def _uuid(text: str) -> UUID | None:

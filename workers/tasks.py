@@ -3,13 +3,15 @@
 From any Python shell:
 
     from workers.tasks import run_agent
-    run_agent.delay("ada")          # a handle or an id; starts now, ahead of the cycle's backlog
+    run = run_agent.delay("ada")    # a handle or an id; starts now, ahead of the cycle's backlog
+    run.get(timeout=60)             # the run with its posts, comments, calls and cost
+
+docs/shell.md has ten examples.
 """
 
 from datetime import timedelta
 from uuid import UUID
 
-from celery import current_task
 from celery.exceptions import Reject
 from opentelemetry.trace import Span
 
@@ -21,39 +23,43 @@ from app.log import get_logger
 from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.books import audit
 from app.runs.execute import execute
+from app.runs.report import RunReport
 from app.runs.scheduling import allowance
 from app.runs.stops import look
 from app.settings import Settings
 from app.usage import partitions, ranking, rollups
-from workers.celery import app
+from workers.asking import RunTask
+from workers.celery import RUN, app
 from workers.dispatch import backlog, publish, publish_runs
+from workers.here import run_here, told
 from workers.process import services
 
 log = get_logger(__name__)
 
 
-@app.task(name="agents.run")
-def run_agent(agent: str, cycle: str | None = None) -> str:
+@app.task(name=RUN, base=RunTask, bind=True)
+def run_agent(self: RunTask, agent: str, cycle: str | None = None) -> str | RunReport:
     """Give an agent its turn in a cycle, or now. Safe to deliver twice: the second finds it taken.
 
-    The message's id is the run's id, so a redelivered ad-hoc message is the same run, too.
+    The message's id is the run's id, so a redelivered ad-hoc message is the same run, too. Called as a
+    function it gives the turn here and now, and returns the run.
     """
-    run_id = UUID(current_task.request.id)
+    if self.request.called_directly or self.request.is_eager:
+        return run_here(agent)
+    run_id = UUID(self.request.id)
     if cycle is None:
         with services().engine.begin() as connection:
-            is_known = adhoc.request_run(connection, run_id, str(agent), utcnow())
-        if not is_known:
-            log.warning("run.unknown_agent", run_id=str(run_id), agent=agent)
-            return f"{agent}: failed (unknown agent)"
-    name = current_task.request.hostname or ""
+            adhoc.request_run(connection, run_id, str(agent), utcnow())
     try:
-        outcome = execute(services(), run_id, is_adhoc=cycle is None, worker=name)
+        outcome = execute(
+            services(), run_id, is_adhoc=cycle is None, worker=self.request.hostname or ""
+        )
     except Stopping:
         raise Reject("the worker is told to end", requeue=True) from None
-    return str(outcome) if outcome else f"{agent}: nothing to do (taken, ended or unknown)"
+    return told(run_id, outcome)
 
 
-@app.task(name="cycles.open")
+@app.task(send_events=False, name="cycles.open")
 def open_slice() -> str:
     """Open the slice that is now, and tell the workers."""
     settings = services().settings
@@ -76,7 +82,7 @@ def _open_slice(settings: Settings, span: Span) -> str:
     return said
 
 
-@app.task(name="runs.wake")
+@app.task(send_events=False, name="runs.wake")
 def wake_runs() -> str:
     """Queue the snoozed runs whose time has come, and tell the workers."""
     with services().engine.begin() as connection:
@@ -86,7 +92,7 @@ def wake_runs() -> str:
     return f"{len(woken)} woken"
 
 
-@app.task(name="runs.rescue")
+@app.task(send_events=False, name="runs.rescue")
 def rescue_runs() -> str:
     """Set going again what got stuck: see app/runs/rescue.py."""
     settings = services().settings
@@ -106,7 +112,7 @@ def rescue_runs() -> str:
     return str(rescued)
 
 
-@app.task(name="limits.reconcile")
+@app.task(send_events=False, name="limits.reconcile")
 def reconcile_limits() -> str:
     """Bring Redis in line with Postgres: limits and counters."""
     done = upkeep.reconcile_limits(services())
@@ -117,7 +123,7 @@ def reconcile_limits() -> str:
     return str(done)
 
 
-@app.task(name="usage.roll_up")
+@app.task(send_events=False, name="usage.roll_up")
 def roll_up_usage() -> str:
     """Sum the ledger up by hour and day."""
     with services().engine.begin() as connection:
@@ -126,7 +132,7 @@ def roll_up_usage() -> str:
     return str(done)
 
 
-@app.task(name="usage.rank")
+@app.task(send_events=False, name="usage.rank")
 def rank_usage() -> str:
     """Find out who used most, where that takes long."""
     done = ranking.rank(services().engine, utcnow(), services().settings.zone)
@@ -135,7 +141,7 @@ def rank_usage() -> str:
     return done
 
 
-@app.task(name="ledger.keep")
+@app.task(send_events=False, name="ledger.keep")
 def keep_ledger() -> str:
     """Make the ledger's partitions of the days to come, drop those that are old and accounted for."""
     settings = services().settings
@@ -146,7 +152,7 @@ def keep_ledger() -> str:
     return str(done)
 
 
-@app.task(name="books.check")
+@app.task(send_events=False, name="books.check")
 def check_books() -> str:
     """Compare ledger, rollups and Redis; an alert says when they differ."""
     books = audit(services(), None, is_whole=False)
@@ -158,7 +164,7 @@ def check_books() -> str:
     return said
 
 
-@app.task(name="alerts.watch")
+@app.task(send_events=False, name="alerts.watch")
 def watch_for_alerts() -> str:
     """Fold incidents, find what is worth a message, send what is due."""
     at = services()
@@ -167,7 +173,7 @@ def watch_for_alerts() -> str:
     )
 
 
-@app.task(name="mentions.scan")
+@app.task(send_events=False, name="mentions.scan")
 def scan_mentions() -> str:
     """Look for mentions of our accounts on X."""
     done = outside.scan_mentions(services())
@@ -178,7 +184,7 @@ def scan_mentions() -> str:
     return str(done)
 
 
-@app.task(name="sources.check")
+@app.task(send_events=False, name="sources.check")
 def check_sources() -> str:
     """Ask what is left of the credits of a paid source."""
     said = outside.check_balance(services())

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_, 
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from app.agents import names
 from app.agents.roster_file import HANDLE, Entry
 from app.audit_log import note_change
 from app.errors import NotFound
@@ -206,7 +207,9 @@ def find_known(connection: Connection, who: str) -> UUID:
     """The same; raises NotFound."""
     agent_id = find_agent(connection, who)
     if agent_id is None:
-        raise NotFound(f"unknown agent {who!r}: `paceline agents list` shows them all")
+        near = " or ".join(names.nearest(connection, who))
+        hint = f"did you mean {near}?" if near else "`paceline agents list` shows them all"
+        raise NotFound(f"unknown agent {who!r}: {hint}")
     return agent_id
 
 

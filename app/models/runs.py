@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -57,6 +59,8 @@ class Run(Base):
             "id",
             postgresql_where=text("state in ('failed', 'skipped', 'quarantined')"),
         ),
+        Index("ix_runs_group_id", "group_id", postgresql_where=text("group_id is not null")),
+        Index("ix_runs_to_continue", "finished_at", postgresql_where=text("not is_continued")),
     )
 
     id: Mapped[Id]
@@ -82,3 +86,11 @@ class Run(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    options: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, comment="of its message: queue, chain, chord, links"
+    )
+    group_id: Mapped[str | None] = mapped_column(comment="Celery's group that it is of")
+    is_continued: Mapped[bool | None] = mapped_column(
+        comment="whether what follows it was begun; null: nothing does"
+    )
+    cancelled_by: Mapped[str | None] = mapped_column(comment="who ended it before its time")

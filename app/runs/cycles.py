@@ -13,6 +13,7 @@ has already, so two beats, a restart or a retry make the same rows as one.
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, exists, false, func, literal, select, text
@@ -39,6 +40,8 @@ class QueuedRun:
     id: UUID
     handle: str
     cycle_at: datetime | None
+    options: dict[str, Any] | None = None
+    """What its message carries beside: queue, chain, chord, links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,12 @@ def queued_runs(
 ) -> list[QueuedRun]:
     """The given runs as messages need them, in no particular order."""
     query = (
-        select(Run.id, func.coalesce(Agent.handle, Run.asked_for, literal("?")), Run.cycle_at)
+        select(
+            Run.id,
+            func.coalesce(Agent.handle, Run.asked_for, literal("?")),
+            Run.cycle_at,
+            Run.options,
+        )
         .join(Agent, Agent.id == Run.agent_id, isouter=True)
         .where(Run.id.in_(run_ids))
     )

@@ -23,7 +23,7 @@ from app.community.reactions import Reaction, choose_reactions
 from app.db import borrowed
 from app.log import get_logger, log_context
 from app.models import AgentState, OverBudget, RunState
-from app.refusals import EXPIRED, reason_of, say
+from app.refusals import EXPIRED, EXPIRED_ADHOC, reason_of, say
 from app.runs import leases, writing
 from app.runs.actor import Actor, take_turn
 from app.runs.asking import STYLE_AGAIN, STYLE_LATER, Planned, plan
@@ -162,9 +162,8 @@ def _put_back(services: Services, actor: Actor, later: Later, done: set[str]) ->
     if too_late:
         did = done - {"style"}
         state = RunState.COMPLETED if did else RunState.SKIPPED
-        reason = f"{say(later.reason)}; no permit within the cycle" + (
-            " for the rest" if did else ""
-        )
+        within = "within the cycle" if held.cycle_at else "before it expired"
+        reason = f"{say(later.reason)}; no permit {within}" + (" for the rest" if did else "")
     if too_late:
         is_ours = _end(services, actor, state, reason)
     else:
@@ -180,7 +179,8 @@ def _act(services: Services, actor: Actor) -> _End:
     """Do what is due."""
     held = actor.claim
     if held.is_expired:
-        return _End(RunState.SKIPPED, EXPIRED, set(actor.done))
+        reason = EXPIRED if held.cycle_at else EXPIRED_ADHOC
+        return _End(RunState.SKIPPED, reason, set(actor.done))
     if actor.state != AgentState.ACTIVE:
         return _End(RunState.SKIPPED, f"agent {actor.state}", set(actor.done))
     rng = rng_for(held.agent_id, held.moment)

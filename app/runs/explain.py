@@ -153,6 +153,8 @@ def _run(connection: Connection, row: Row[*tuple[Any, ...]], now: datetime) -> F
                 select(func.count()).where(Run.state == RunState.QUEUED, Run.due_at < row.due_at)
             ).scalar_one()
             return Finding("run", f"{where} waits for a worker, {ahead} were due before it", True)
+        case RunState.SNOOZED if row.due_at > now:
+            return Finding("run", f"{where} begins at {row.due_at:%Y-%m-%d %H:%M:%S} UTC, as asked")
         case RunState.SNOOZED:
             said = f"{where} waits for a permit until {row.wake_at:%H:%M:%S} UTC"
             return Finding("run", said, True)

@@ -11,7 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Connection, Interval, Text, Update, bindparam, func, or_, select, update
+from sqlalchemy import (
+    CTE,
+    Connection,
+    Interval,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from app.models import Agent, Run, RunState
 from app.runs.states import OPEN, TERMINAL, WAITING
@@ -39,6 +51,10 @@ class Claim:
 
 LONGEST_SNOOZE = timedelta(minutes=1)
 """A snoozed run looks again at the latest after so long, because what it waits for may end sooner."""
+
+
+_BEGINS_LATER = and_(Run.due_at > func.now(), Run.started_at.is_(None))
+"""A run that somebody asked for at a later time: it waits as snoozed, but for that time only."""
 
 
 class LeaseLost(Exception):
@@ -176,8 +192,11 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
         select(Run.id)
         .where(
             Run.state == RunState.SNOOZED,
-            # no run snoozes longer, so a later moment means that the clock went back
-            or_(Run.wake_at <= func.now(), Run.wake_at > func.now() + 2 * LONGEST_SNOOZE),
+            # No run that has begun snoozes longer, so a later moment means that the clock went back.
+            or_(
+                Run.wake_at <= func.now(),
+                and_(Run.wake_at > func.now() + 2 * LONGEST_SNOOZE, ~_BEGINS_LATER),
+            ),
         )
         .order_by(Run.wake_at)
         .limit(limit)
@@ -194,18 +213,26 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
 
 def wake_all(connection: Connection) -> int:
     """Let every snoozed run look again now, because what it waits for may have changed; returns how many."""
-    snoozed = update(Run).where(Run.state == RunState.SNOOZED, Run.wake_at > func.now())
+    snoozed = update(Run).where(
+        Run.state == RunState.SNOOZED, Run.wake_at > func.now(), ~_BEGINS_LATER
+    )
     return connection.execute(snoozed.values(wake_at=func.now())).rowcount
 
 
-def cancel(connection: Connection, run_ids: Sequence[UUID], reason: str) -> list[UUID]:
-    """Skip open runs; return those that were open. The worker of a running one finds at its next write that
-    the run is no longer its own, so it stops between two calls.
+def cancel(connection: Connection, run_ids: Sequence[UUID], actor: str, reason: str) -> list[UUID]:
+    """Skip open runs, and note who wanted it; return those that were open. The worker of a running one finds
+    at its next write that the run is no longer its own, so it stops between two calls.
     """
     cancelled = connection.execute(
         update(Run)
         .where(Run.id.in_(run_ids), Run.state.in_(OPEN))
-        .values(state=RunState.SKIPPED, reason=reason, finished_at=func.now(), lease_until=None)
+        .values(
+            state=RunState.SKIPPED,
+            reason=reason[:500],
+            cancelled_by=actor,
+            finished_at=func.now(),
+            lease_until=None,
+        )
         .returning(Run.id)
     )
     return list(cancelled.scalars())

@@ -1,5 +1,6 @@
 """One run with what it made and what it cost."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from app.clock import monotonic, sleep
 from app.errors import NotFound
 from app.models import Agent, Comment, Post, Run, RunOrigin, RunState
 from app.runs.states import TERMINAL
-from app.usage.calls import calls_of_run
+from app.usage.calls import calls_of_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class RunReport:
     losses: int
     posts: list[str]
     comments: list[str]
-    calls: list[dict[str, object]]
+    calls: list[dict[str, Any]]
+    cost_micros: int
+    """Of those calls whose cost is known."""
+    cancelled_by: str | None = None
 
 
 def report_run(connection: Connection, run_id: UUID) -> RunReport:
@@ -48,29 +52,51 @@ def report_run(connection: Connection, run_id: UUID) -> RunReport:
 
 def find_run(connection: Connection, run_id: UUID) -> RunReport | None:
     """Read a run; None when there is no such one."""
-    own = (
-        "id", "origin", "state", "reason", "attempt", "cycle_at", "due_at", "created_at", "started_at",
-        "wake_at", "finished_at", "worker", "losses",
-    )  # fmt: skip
-    run = connection.execute(
-        select(Run.agent_id, Run.asked_for, Agent.handle, *(getattr(Run, name) for name in own))
+    return find_runs(connection, [run_id]).get(run_id)
+
+
+_OWN = (
+    "id", "origin", "state", "reason", "attempt", "cycle_at", "due_at", "created_at", "started_at",
+    "wake_at", "finished_at", "worker", "losses", "cancelled_by",
+)  # fmt: skip
+
+
+def find_runs(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, RunReport]:
+    """Read runs, in four queries however many; those that do not exist are left out."""
+    query = (
+        select(Run.agent_id, Run.asked_for, Agent.handle, *(getattr(Run, name) for name in _OWN))
         .join(Agent, Agent.id == Run.agent_id, isouter=True)
-        .where(Run.id == run_id)
-    ).one_or_none()
-    if run is None:
-        return None
-    posts = connection.execute(select(Post.body).where(Post.run_id == run_id)).scalars()
-    comments = connection.execute(
-        select(Comment.body).where(Comment.run_id == run_id).order_by(Comment.slot)
-    ).scalars()
-    calls = calls_of_run(connection, run.agent_id, run_id, run.created_at) if run.agent_id else ()
-    return RunReport(
-        **{name: getattr(run, name) for name in own},
-        agent=run.handle or run.asked_for or "?",
-        posts=list(posts),
-        comments=list(comments),
-        calls=list(calls),
+        .where(Run.id.in_(run_ids))
     )
+    runs = {run.id: run for run in connection.execute(query)}
+    if not runs:
+        return {}
+    posts, comments = defaultdict[UUID, list[str]](list), defaultdict[UUID, list[str]](list)
+    for row in connection.execute(select(Post.run_id, Post.body).where(Post.run_id.in_(runs))):
+        posts[row.run_id].append(row.body)
+    written = select(Comment.run_id, Comment.body).where(Comment.run_id.in_(runs))
+    for row in connection.execute(written.order_by(Comment.slot)):
+        comments[row.run_id].append(row.body)
+    agents = {run.agent_id for run in runs.values() if run.agent_id}
+    since = min(run.created_at for run in runs.values())
+    calls = calls_of_runs(connection, agents, runs, since)
+    return {
+        run_id: RunReport(
+            **{name: getattr(run, name) for name in _OWN},
+            agent=run.handle or run.asked_for or "?",
+            posts=posts[run_id],
+            comments=comments[run_id],
+            calls=calls[run_id],
+            cost_micros=sum(call["cost_micros"] or 0 for call in calls[run_id]),
+        )
+        for run_id, run in runs.items()
+    }
+
+
+def find_ended(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these runs that have ended."""
+    query = select(Run.id).where(Run.id.in_(run_ids), Run.state.in_(TERMINAL))
+    return list(connection.execute(query).scalars())
 
 
 def wait_for_run(engine: Engine, run_id: UUID, timeout_s: float) -> RunReport:

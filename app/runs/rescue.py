@@ -5,6 +5,7 @@
 * A queued run that nobody took for a while is published again: its message was lost, or is still in
   the queue, and then the second one finds the run taken.
 * A run that waits past the end of its cycle is skipped.
+* A run that has ended, and what follows it was not begun: it is published, so that a worker begins it.
 * A call that is in flight past its deadline is given up: nobody knows what came of it.
 
 Every statement locks what it takes and skips what another rescuer has, so several at once do no harm.
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, case, func, or_, select, update
 
 from app.audit_log import note_change
 from app.models import Agent, AgentState, Run, RunState
-from app.refusals import EXPIRED
+from app.refusals import EXPIRED, EXPIRED_ADHOC
+from app.runs import groups
 from app.runs.states import WAITING
 from app.usage import calls
 
@@ -35,18 +37,20 @@ class Rescued:
 
     resumed: list[UUID] = field(default_factory=list)
     unheard: list[UUID] = field(default_factory=list)
+    unfollowed: list[UUID] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
     expired: int = 0
     calls_unknown: int = 0
 
     @property
     def to_publish(self) -> list[UUID]:
-        """Runs that are queued again or still."""
-        return [*self.resumed, *self.unheard]
+        """Runs that are queued again or still, or whose followers wait."""
+        return [*self.resumed, *self.unheard, *self.unfollowed]
 
     def __str__(self) -> str:
         return (
             f"{len(self.resumed)} resumed, {len(self.unheard)} published again, "
+            f"{len(self.unfollowed)} followed, "
             f"{self.expired} expired, {len(self.quarantined)} quarantined, "
             f"{self.calls_unknown} calls unknown"
         )
@@ -71,6 +75,7 @@ def rescue(
         quarantined=_quarantine(connection, poisonous),
         expired=_expire(connection),
         unheard=_hear_again(connection, patience),
+        unfollowed=groups.to_continue(connection),
         calls_unknown=calls.give_up(connection, call_deadline),
     )
 
@@ -154,7 +159,11 @@ def _expire(connection: Connection) -> int:
     expired = connection.execute(
         update(Run)
         .where(Run.state.in_(WAITING), Run.expires_at < func.now())
-        .values(state=RunState.SKIPPED, reason=EXPIRED, finished_at=func.now())
+        .values(
+            state=RunState.SKIPPED,
+            reason=case((Run.cycle_at.is_(None), EXPIRED_ADHOC), else_=EXPIRED),
+            finished_at=func.now(),
+        )
     )
     return expired.rowcount
 

@@ -359,6 +359,11 @@ class FlowerSettings(ListenSettings):
         description="Where browsers find it, if not at its own address: https://flower.example.org",
     )
 
+    @property
+    def url(self) -> str:
+        """Where browsers find it, without a slash at the end."""
+        return (self.public_url or self.address).rstrip("/")
+
 
 class TracingSettings(BaseModel):
     """Spans of cycles, runs and calls. Needs the extra `paceline[tracing]`."""

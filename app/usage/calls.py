@@ -1,6 +1,6 @@
 """The call ledger: a row before every attempt, closed exactly once after it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -263,25 +263,30 @@ def counts_since(since: datetime) -> Select[*tuple[Any, ...]]:
     return select(*named).where(Call.created_at >= since)
 
 
-def calls_of_run(
-    connection: Connection, agent_id: UUID, run_id: UUID, since: datetime
-) -> Iterator[dict[str, object]]:
-    """The run's attempts in order, as plain values; `since` is when the run was opened."""
+def calls_of_runs(
+    connection: Connection, agents: Collection[UUID], runs: Collection[UUID], since: datetime
+) -> dict[UUID, list[dict[str, Any]]]:
+    """The attempts of runs of these agents in order, as plain values, by run; `since` is when the first of
+    the runs was opened.
+    """
     query = (
         select(
-            Call.id, Call.step, Call.attempt, Call.model, Call.status, Call.error_code,
+            Call.run_id, Call.id, Call.step, Call.attempt, Call.model, Call.status, Call.error_code,
             Call.http_status, Call.tokens_input, Call.tokens_output, Call.cost_micros,
             Call.cost_reserved, Call.usage_problem, Call.latency_ms,
         )
-        .where(Call.agent_id == agent_id, Call.created_at >= since, Call.run_id == run_id)
+        .where(Call.agent_id.in_(agents), Call.created_at >= since, Call.run_id.in_(runs))
         .order_by(Call.created_at, Call.id)
     )  # fmt: skip
-    for row in connection.execute(query):
-        yield dict(row._mapping)
+    found: dict[UUID, list[dict[str, Any]]] = {run_id: [] for run_id in runs}
+    for row in connection.execute(query).mappings():
+        values = dict(row)
+        found[values.pop("run_id")].append(values)
+    return found
 
 
 def say_cost(call: Mapping[str, Any]) -> str:
-    """What a call of `calls_of_run` costs, in words."""
+    """What a call of `calls_of_runs` costs, in words."""
     cost, reserved = call["cost_micros"], call["cost_reserved"]
     if cost is not None:
         return dollars(cost)

@@ -72,4 +72,4 @@ def add(router: APIRouter, site: Site) -> None:
         if found is None:
             return site.page("error.html", request, 404, said="There is no such run.",
                              mend="The list of runs has the latest ones.")  # fmt: skip
-        return site.page("run.html", request, run=found)
+        return site.page("run.html", request, run=found, flower=site.settings.flower.url)

@@ -64,12 +64,11 @@ def add(router: APIRouter, site: Site) -> None:
             limits = read_limits(connection, settings.limits)
         by_name = {job.name: job for job in rounds}
         slice_job = by_name.get(jobs.OPEN_SLICE)
-        flower = settings.flower
         return site.page(
             "health.html", request, jobs=rounds, lines=lines,
             workers=_workers(site), version=limits.version, slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
             drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),
-            flower=flower.public_url or f"http://{flower.host}:{flower.port}",
+            flower=settings.flower.url,
         )  # fmt: skip
