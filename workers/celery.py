@@ -32,20 +32,13 @@ KEY_PREFIX = "paceline:"
 class RunCelery(Celery):
     """Celery, except that a run is stored before its message goes out, whoever sends it by name."""
 
-    def send_task(
-        self,
-        name: str,
-        args: Any = None,
-        kwargs: Any = None,
-        *,
-        is_stored: bool = False,
-        **options: Any,
-    ) -> Any:
+    def send_task(  # type: ignore[override]
+        self, name: str, args: Any = None, kwargs: Any = None, *, is_stored: bool = False, **options: Any
+    ) -> Any:  # fmt: skip
         """What `celery call`, Flower's API and other programs use."""
         if name == RUN and not is_stored:
-            from workers.tasks import run_agent  # noqa: PLC0415 (tasks need the app)
-
-            return run_agent.apply_async(args, kwargs, **options)
+            self.loader.import_default_modules()
+            return self.tasks[RUN].apply_async(args, kwargs, **options)
         return super().send_task(name, args, kwargs, **options)
 
 

@@ -24,7 +24,9 @@ HELP = """\
 Paceline shell. Runs need workers: `make up` in another terminal.
 
   run_agent.delay("ada")      start an agent now, by handle or id; returns at once
-  dispatch("ada", wait=True)  the same, and the run with its posts, comments and calls when it has ended
+      .get(timeout=60)        wait for the run: its posts, comments, calls and cost
+      .revoke()               end it
+  dispatch("ada", wait=True)  the same in one
   agents("ada")               agents whose handle or name holds that text
   explain("ada")              why it has not run
   status()                    the fleet over the last hour

@@ -18,7 +18,7 @@ INSTEAD = {
     "pool_restart": "stop the worker with TERM and start it: its runs go to other workers meanwhile",
     "rate_limit": "calls per second are a limit of the whole fleet: `paceline limits set --rate`",
     "time_limit": "a run is as long as its calls, which PACELINE_GATEWAY__TOTAL_TIMEOUT_S bounds",
-    "terminate": "workers are threads: `celery -A workers control revoke ID` ends the run before its next call",
+    "terminate": "workers are threads: `celery -A workers control revoke ID` ends it before its next call",
     "revoke_by_stamped_headers": "runs carry no stamps: `celery -A workers control revoke ID`",
 }
 """Verb -> what to do instead."""

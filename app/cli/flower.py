@@ -28,7 +28,8 @@ def start(settings: Settings, env: Mapping[str, str], logs: Path) -> Part:
     flower = settings.flower
     command = celery_command(
         "flower", f"--address={flower.host}", f"--port={flower.port}", f"--max_tasks={TASKS_MAX}",
-        f"--conf={files('workers') / 'flowerconfig.py'}", "--purge_offline_workers=60", *(() if flower.basic_auth else ("--read_only",)),
+        f"--conf={files('workers') / 'flowerconfig.py'}", "--purge_offline_workers=60",
+        *(() if flower.basic_auth else ("--read_only",)),
     )  # fmt: skip
     given = flower.basic_auth.get_secret_value() if flower.basic_auth else None
     password = given or f"{USER}:{_own_password(settings)}"

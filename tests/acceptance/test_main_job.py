@@ -181,7 +181,8 @@ def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedPr
     code = (
         "from workers.tasks import run_agent\n"
         "print(run_agent.delay('ada').id)\n"
-        "print(run_agent.delay('no_such_agent').id)\n"
+        "try: run_agent.delay('no_such_agent')\n"
+        "except Exception as error: print(type(error).__name__)\n"
         "from workers.console import namespace\n"
         "names, banner = namespace()\n"
         "report = names['dispatch']('bruno', wait=True)\n"
@@ -258,7 +259,7 @@ def test_delay_in_a_plain_shell_starts_an_agent(fleet):
     ada, unknown, *_ = fleet.shell.stdout.split()
     by_id = {row[0]: row for row in fleet.rows["runs"]}
     assert by_id[ada][1:6] == ("ada", None, "adhoc", "completed", None)
-    assert by_id[unknown][1:7] == (None, None, "adhoc", "failed", "unknown agent", "no_such_agent")
+    assert unknown == "NotFound", "a handle that is not there is an error at once"
 
 
 def test_shell_has_everything_at_hand(fleet):

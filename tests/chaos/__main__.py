@@ -64,6 +64,7 @@ def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
     fleet.redis.heal()
     fleet.postgres.heal()
     fleet.stop_beats()
+    fleet.stop_shell()
     fleet.patiently(lambda: close_breaker(fleet))
 
     def is_quiet() -> bool:
@@ -73,6 +74,7 @@ def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
             return leases.count_open(connection) == 0
 
     wait_until(lambda: fleet.patiently(is_quiet), 120)
+    wait_until(lambda: fleet.shell.popen.poll() is not None, 60)
     sleep(1)
     for _ in range(3):
         fleet.send("limits.reconcile")

@@ -133,6 +133,8 @@ class Fleet:
         ]
         self.web = self._add("web", "uvicorn", "--factory", "app.web.main:create",
                              "--port", str(_free_port()), "--no-access-log")  # fmt: skip
+        self.told = home / "shell.jsonl"
+        self.shell = self._add("shell", "tests.chaos.shell", str(self.told), str(AGENTS), "1")
         self._ending = threading.Event()
         self.server_down_until = 0.0
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
@@ -177,8 +179,8 @@ class Fleet:
             for run in queued_runs(connection, run_ids):
                 cycle = run.cycle_at.isoformat() if run.cycle_at else None
                 self._celery.send_task(
-                    "agents.run", (run.handle, cycle), task_id=str(run.id),
-                    queue="cycle" if cycle else "adhoc", retry=False,
+                    "agents.run", (run.handle, cycle), task_id=str(run.id), retry=False,
+                    **{"queue": "cycle" if cycle else "adhoc"} | (run.options or {}),
                 )  # fmt: skip
 
     def revoke(self, run_id: UUID) -> None:
@@ -210,6 +212,11 @@ class Fleet:
                     raise
                 sleep(0.2)
 
+    def stop_shell(self) -> None:
+        """Ask for no more runs; it goes on waiting for those that it asked for."""
+        self.processes.remove(self.shell)
+        self.shell.signal(signal.SIGTERM)
+
     def stop_beats(self) -> None:
         """End the scheduler, so that no new slice is opened."""
         self.processes = [p for p in self.processes if p not in self.beats]
@@ -221,6 +228,8 @@ class Fleet:
         """End everything that was started here."""
         self._ending.set()
         self._supervisor.join(30)
+        if self.shell not in self.processes:
+            self.processes.append(self.shell)
         for process in self.processes:
             process.signal(signal.SIGCONT)
             process.signal(signal.SIGTERM)

@@ -17,4 +17,5 @@ def test_nothing_is_lost_and_nothing_done_twice_over_thirty_faults():
     assert verdict.is_good, verdict
     assert verdict.faults == 30
     assert verdict.calls > 100
+    assert verdict.gets > 10
     assert verdict.slowest_recovery_s <= 45

@@ -1,5 +1,6 @@
 """What is left when the storm is over: everything that was lost, doubled, unrecorded or over the cap."""
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -68,6 +69,10 @@ class Verdict:
     """Agents that used more than their quota, by the gateway's count."""
     over_quota_as_reserved: int
     """The same with calls of unknown outcome counted as reserved."""
+    gets: int
+    """Runs that a shell asked for by `delay` and waited for by `get`, all the time."""
+    gets_untrue: int
+    """Those of which `get` did not say what the row says, or never came back."""
     calls_unknown: int
     paid_twice: int
     """Calls repeated because a worker went silent after its call: recorded, stored once."""
@@ -86,6 +91,7 @@ class Verdict:
             or self.violations
             or self.books_differ
             or self.over_quota
+            or self.gets_untrue
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -114,6 +120,7 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         used[agents.get(UUID(seen["request_id"]))] += tokens
     arrivals = sorted(seen["at_us"] for seen in fleet.seen())
     found = books.differences
+    gets, gets_untrue = judge_gets(fleet)
     return Verdict(
         faults=faults,
         runs=sum(states.values()),
@@ -126,12 +133,32 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
         books_differ=books.total,
         over_quota=sum(tokens > QUOTA for tokens in used.values()),
         over_quota_as_reserved=sum(tokens > QUOTA for tokens in reserved.values()),
+        gets=gets,
+        gets_untrue=gets_untrue,
         calls_unknown=unknown,
         recoveries=recovery.count,
         slowest_recovery_s=round(recovery.slowest_s, 1),
         states=states,
         differences=found,
     )
+
+
+def judge_gets(fleet: Fleet) -> tuple[int, int]:
+    """How many gets there were, and of how many the row says something else."""
+    lines = fleet.told.read_text().splitlines() if fleet.told.exists() else []
+    told = {UUID(line["id"]): line["told"] for line in map(json.loads, lines)}
+    with fleet.engine.connect() as connection:
+        query = select(Run.id, Run.state, Run.cancelled_by).where(Run.id.in_(list(told)))
+        truth = {row.id: truth_of(row.state, row.cancelled_by) for row in connection.execute(query)}
+    unheard = fleet.shell.popen.poll() is None
+    return len(told), sum(truth.get(run_id) != said for run_id, said in told.items()) + unheard
+
+
+def truth_of(state: str, cancelled_by: str | None) -> str:
+    """What `get` has to say of a run that ended so."""
+    if cancelled_by is not None:
+        return "TaskRevokedError"
+    return "RunFailed" if state in (RunState.FAILED, RunState.QUARANTINED) else state
 
 
 def violations(arrivals_us: list[int]) -> int:

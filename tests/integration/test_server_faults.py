@@ -180,12 +180,12 @@ def test_a_job_is_not_sent_while_the_one_before_it_waits(services, redis, monkey
 
 
 def test_a_revoked_run_is_ended_and_audited(services, monkeypatch):
-    monkeypatch.setattr(revoking, "services", lambda: services)
+    monkeypatch.setattr(revoking, "engine", lambda: services.engine)
     with services.engine.begin() as connection:
         (agent,) = make_agents(connection, 1)
         run_id = make_run(connection, agent)
-    assert revoking.cancel([str(run_id), str(uuid4()), "no id"]) == [run_id]
-    assert revoking.cancel([str(run_id)]) == []
+    assert revoking.cancel([str(run_id), str(uuid4()), "no id"], "olga") == [run_id]
+    assert revoking.cancel([str(run_id)], "olga") == []
     with services.engine.connect() as connection:
         state, reason = connection.execute(select(Run.state, Run.reason)).one()
     assert (state, reason) == ("skipped", revoking.REASON)
