@@ -1,14 +1,56 @@
 """The audit log: every change by a person, the environment or the program itself, with who and why."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
 
 from app.models import AuditEntry
+
+
+class ActorKind(StrEnum):
+    """What acts. A name alone does not tell: an account may be called like a system's user."""
+
+    PERSON = "person"
+    TOKEN = "token"
+    COMMAND = "command"
+    CELERY = "celery"
+    ENVIRONMENT = "environment"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts beside the name: of what kind, by which account, from where."""
+
+    kind: ActorKind
+    account_id: UUID | None = None
+    address: str | None = None
+
+
+_PROGRAM = Actor(ActorKind.PROGRAM)
+_acting: ContextVar[Actor] = ContextVar("acting", default=_PROGRAM)
+
+
+def act_as(actor: Actor) -> None:
+    """Say who acts from now on, in this request or in this process."""
+    _acting.set(actor)
+
+
+@contextmanager
+def acting(actor: Actor) -> Iterator[None]:
+    """The same for the block."""
+    token = _acting.set(actor)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +65,8 @@ class Change:
     before: dict[str, Any]
     after: dict[str, Any]
     reason: str
+    actor_kind: str | None
+    address: str | None
 
 
 def note_change(
@@ -34,8 +78,10 @@ def note_change(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     reason: str,
+    by: Actor | None = None,
 ) -> None:
-    """Add a line, in the transaction that makes the change."""
+    """Add a line, in the transaction that makes the change; `by` whom, if not by who acts just now."""
+    who = by or _acting.get()
     connection.execute(
         insert(AuditEntry).values(
             actor=actor,
@@ -44,6 +90,9 @@ def note_change(
             before=_plain(before),
             after=_plain(after),
             reason=reason,
+            actor_kind=who.kind,
+            account_id=who.account_id,
+            address=who.address,
         )
     )
 

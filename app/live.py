@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.audit_log import note_change
+from app.audit_log import Actor, ActorKind, acting, note_change
 from app.errors import ConfigError
 
 V = TypeVar("V")
@@ -63,7 +63,8 @@ class LiveRow(Generic[V]):
         changes = {name: value for name, value in seed.items() if known.get(name) != value}
         if changes:
             said = "settings changed"
-            self.change(connection, seed, changes, actor="environment", reason=said)
+            with acting(Actor(ActorKind.ENVIRONMENT)):
+                self.change(connection, seed, changes, actor="environment", reason=said)
             connection.execute(update(self.table).values(seed=dict(seed)))
 
     def change(

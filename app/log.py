@@ -37,9 +37,11 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
-    for server in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # what it has set up by itself
+    for server in ("uvicorn", "uvicorn.error"):  # what it has set up by itself
         logging.getLogger(server).handlers.clear()
         logging.getLogger(server).propagate = True
+    # Addresses may hold what is nobody's business, so no request is logged, with or without --no-access-log.
+    logging.getLogger("uvicorn.access").disabled = True
     for chatty in ("httpx2", "httpcore2", "openai", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(

@@ -14,6 +14,7 @@ from celery.worker.control import control_command
 from celery.worker.control import revoke as forget  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.audit_log import Actor, ActorKind, acting
 from app.log import get_logger
 from app.runs import stopping
 from app.sql_faults import describe
@@ -46,7 +47,7 @@ def cancel(ids: Iterable[str], actor: str) -> list[UUID]:
     runs = [run_id for run_id in map(_uuid, ids) if run_id]
     if not runs:
         return []
-    with engine().begin() as connection:
+    with acting(Actor(ActorKind.CELERY)), engine().begin() as connection:
         return stopping.cancel(connection, runs, actor, REASON, REASON)
 
 

@@ -27,6 +27,17 @@ class Person:
         return RANKS[self.role] >= RANKS[role]
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Where somebody comes from. `device`: the secret of a browser that has signed in before, if it has one;
+    `browser`: as it calls itself.
+    """
+
+    address: str
+    device: str = ""
+    browser: str = ""
+
+
 def new_secret() -> str:
     """256 random bits, fit for a cookie and a link."""
     return secrets.token_urlsafe(32)

@@ -10,7 +10,7 @@ from app.accounts import Person, hash_secret, new_secret
 from app.accounts.people import add_account, find_account, set_password
 from app.audit_log import note_change
 from app.errors import NotFound
-from app.models import Account, ApiToken, Invitation, Role
+from app.models import Account, Invitation, Role
 
 VALID = timedelta(days=1)
 
@@ -52,6 +52,13 @@ def invite(
         subject=person.name if person else role, before={}, after={"role": row["role"]}, reason=reason,
     )  # fmt: skip
     return secret
+
+
+def link(url: str, secret: str) -> str:
+    """The link of an invitation to the dashboard at this URL. The secret is behind the #, which browsers keep
+    to themselves: no server, no proxy and no log sees it in an address.
+    """
+    return f"{url}/invitation#{secret}"
 
 
 def invite_first_admin(connection: Connection) -> str:
@@ -96,5 +103,4 @@ def accept(connection: Connection, secret: str, name: str, password: str) -> Per
         return add_account(connection, name, password, found.role)
     person = Person(found.account_id, found.name, found.role)
     set_password(connection, person, password)
-    connection.execute(delete(ApiToken).where(ApiToken.account_id == person.id))
     return person

@@ -12,10 +12,14 @@ from app.accounts import Person
 from app.accounts.passwords import check_new, hash_password
 from app.audit_log import note_change
 from app.errors import ConfigError, NotFound
-from app.models import Account, ApiToken, Invitation, Role, Session
+from app.models import Account, ApiToken, AuditEntry, Device, Invitation, Role, Session
 
 IDLE = timedelta(hours=12)
 """A session that is not used for so long is over."""
+RESERVED = frozenset(
+    {"root", "environment", "celery", "paceline", "beat", "worker", "system", "anybody"}
+)
+"""They stand for other actors in the change log."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 
 
@@ -51,8 +55,17 @@ def add_account(connection: Connection, name: str, password: str, role: Role) ->
     name = clean_name(name)
     check_new(password, name)
     _one_at_a_time(connection)
+    if name in RESERVED:
+        raise ConfigError(f"{name} is a name of the program's own: choose another name")
+    was_there = select(AuditEntry.id).where(
+        AuditEntry.action == "accounts.remove", AuditEntry.subject == name
+    )
     if connection.execute(select(Account.id).where(Account.name == name)).first():
         raise ConfigError(f"{name} is taken: choose another name")
+    if connection.execute(was_there.limit(1)).first():
+        raise ConfigError(
+            f"{name} was somebody else's: choose another name, or the change log lies"
+        )
     person = Person(uuid7(), name, role)
     row = {"id": person.id, "name": name, "password_hash": hash_password(password), "role": role}
     connection.execute(insert(Account).values(row))
@@ -64,12 +77,13 @@ def add_account(connection: Connection, name: str, password: str, role: Role) ->
 
 
 def set_password(connection: Connection, person: Person, password: str) -> None:
-    """Give an account another password; all its browsers are signed out, and links to reset it are over."""
+    """Give an account another password. All that acts for it ends: browsers, API tokens, links to reset it,
+    and that a browser is known.
+    """
     check_new(password, person.name)
     changed = update(Account).where(Account.id == person.id)
     connection.execute(changed.values(password_hash=hash_password(password)))
-    connection.execute(delete(Session).where(Session.account_id == person.id))
-    connection.execute(delete(Invitation).where(Invitation.account_id == person.id))
+    _end_all(connection, person)
     note_change(
         connection, actor=person.name, action="accounts.password", subject=person.name, before={},
         after={}, reason="",
@@ -138,18 +152,21 @@ def remove_account(connection: Connection, name: str, *, actor: str, reason: str
 
 
 def sign_out(connection: Connection, name: str, *, actor: str, reason: str) -> None:
-    """End everything that acts for an account: its sessions, its API tokens, the links that it gave."""
+    """End everything that acts for an account: its sessions, its API tokens, links to reset its password, and
+    those that it gave.
+    """
     person = find_account(connection, name)
-    for table, whose in (
-        (Session, Session.account_id),
-        (ApiToken, ApiToken.account_id),
-        (Invitation, Invitation.invited_by),
-    ):
-        connection.execute(delete(table).where(whose == person.id))
+    _end_all(connection, person)
+    connection.execute(delete(Invitation).where(Invitation.invited_by == person.id))
     note_change(
         connection, actor=actor, action="accounts.sign_out", subject=person.name, before={}, after={},
         reason=reason,
     )  # fmt: skip
+
+
+def _end_all(connection: Connection, person: Person) -> None:
+    for table in (Session, ApiToken, Device, Invitation):
+        connection.execute(delete(table).where(table.account_id == person.id))
 
 
 def _one_at_a_time(connection: Connection) -> None:

@@ -1,69 +1,111 @@
 """Signing in by name and password, and the sessions that follow. Rows, so any web process knows them."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.accounts import Person, hash_secret, new_secret
+from app.accounts import Person, Visitor, evidence, hash_secret, new_secret, throttle
 from app.accounts.passwords import is_right
 from app.accounts.people import is_alive, password_hash
-from app.errors import PacelineError
-from app.models import Account, Role, Session, SignInFailure
+from app.accounts.throttle import Throttled
+from app.models import Account, Role, Session
 
 LONGEST = timedelta(days=7)
 SEEN_EVERY = timedelta(minutes=1)
-FREE_TRIES = {"both": 5, "name": 50, "from": 100}
-"""Wrong passwords in a row before one has to wait: a minute, two, four, ... up to an hour. Few for a name
-from one address; many for a name alone, or anybody could lock anybody out; an address may be an office's.
-"""
-LONGEST_WAIT = timedelta(hours=1)
 
 
-class Throttled(PacelineError):
-    """Too many wrong passwords; the message says how long to wait."""
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a browser keeps: the secret of its session, and one by which it is known when it comes again."""
+
+    session: str
+    device: str
 
 
-def sign_in(engine: Engine, name: str, password: str, address: str) -> str | None:
-    """A new session's secret, or None when name or password are wrong; raises Throttled.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A session as its owner sees it. `id` names it and opens nothing."""
+
+    id: str
+    address: str
+    browser: str
+    created_at: datetime
+    seen_at: datetime
+    is_this: bool
+
+
+def sign_in(engine: Engine, name: str, password: str, visitor: Visitor) -> SignedIn | None:
+    """A new session, or None when name or password are wrong; raises Throttled and Busy.
 
     A try is counted before it is looked at, whichever process it came to; no transaction is open meanwhile.
+    The session is opened only while the password is still the one that was looked at.
     """
     name = name.strip().lower()[:80].replace("\x00", "")
-    query = select(Account.id, Account.password_hash).where(Account.name == name)
-    with engine.begin() as connection:
-        _count_try(connection, name, address)
+    query = select(Account.id, Account.role, Account.password_hash).where(Account.name == name)
+    tried = _count(engine, name, visitor)
+    with engine.connect() as connection:
         row = connection.execute(query).one_or_none()
     if not is_right(row and row.password_hash, password) or row is None:
+        evidence.failed(name, visitor)
         return None
     with engine.begin() as connection:
-        _forgive(connection, name, address)
+        session = open_session(connection, row.id, visitor, verified=row.password_hash)
+        if session is None:
+            evidence.failed(name, visitor)
+            return None
+        throttle.forgive(connection, tried)
         connection.execute(
             update(Account).where(Account.id == row.id).values(signed_in_at=func.now())
         )
-        return open_session(connection, row.id)
+        evidence.signed_in(connection, Person(row.id, name, Role(row.role)), visitor)
+        return SignedIn(session, throttle.know_device(connection, row.id, visitor.device))
 
 
-def is_password(engine: Engine, person: Person, password: str, address: str) -> bool:
+def is_password(engine: Engine, person: Person, password: str, visitor: Visitor) -> bool:
     """Whether that is a person's present password; as throttled as signing in."""
-    with engine.begin() as connection:
-        _count_try(connection, person.name, address)
+    tried = _count(engine, person.name, visitor)
+    with engine.connect() as connection:
         stored = password_hash(connection, person)
     if not is_right(stored, password):
+        evidence.failed(person.name, visitor)
         return False
     with engine.begin() as connection:
-        _forgive(connection, person.name, address)
+        throttle.forgive(connection, tried)
     return True
 
 
-def open_session(connection: Connection, account_id: object) -> str:
-    """A new session's secret; what has expired is removed on the way."""
+def _count(engine: Engine, name: str, visitor: Visitor) -> throttle.Try:
+    try:
+        with engine.begin() as connection:
+            tried = throttle.count_try(connection, name, visitor)
+            if tried.locks:
+                evidence.locked(connection, name, visitor)
+            return tried
+    except Throttled:
+        evidence.throttled(name, visitor)
+        raise
+
+
+def open_session(
+    connection: Connection, account_id: object, visitor: Visitor | None = None,
+    *, verified: str | None = None,
+) -> str | None:  # fmt: skip
+    """A new session's secret; what has expired is removed on the way. None when the password is no longer the
+    `verified` one: it was changed meanwhile.
+    """
+    if verified is not None:
+        now = select(Account.password_hash).where(Account.id == account_id).with_for_update()
+        if connection.execute(now).scalar_one_or_none() != verified:
+            return None
     connection.execute(delete(Session).where(Session.expires_at < func.now()))
     secret = new_secret()
     row = {
         "hash": hash_secret(secret),
         "account_id": account_id,
         "expires_at": func.now() + LONGEST,
+        "address": visitor.address if visitor else "",
+        "browser": visitor.browser if visitor else "",
     }
     connection.execute(insert(Session).values(row))
     return secret
@@ -90,9 +132,26 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
     return Person(row.id, row.name, Role(row.role))
 
 
+def list_sessions(connection: Connection, person: Person, secret: str) -> list[Listed]:
+    """Where a person is signed in, this browser first, then by when it was last used."""
+    is_this = (Session.hash == hash_secret(secret)).label("is_this")
+    query = (
+        select(Session.hash, Session.address, Session.browser, Session.created_at, Session.seen_at, is_this)
+        .where(Session.account_id == person.id, *is_alive())
+        .order_by(is_this.desc(), Session.seen_at.desc())
+    )  # fmt: skip
+    return [Listed(*row) for row in connection.execute(query)]
+
+
 def close_session(connection: Connection, secret: str) -> None:
     """Sign a browser out."""
     connection.execute(delete(Session).where(Session.hash == hash_secret(secret)))
+
+
+def close_listed(connection: Connection, person: Person, listed_id: str) -> bool:
+    """Sign one of a person's browsers out; False when there is no such one."""
+    one = delete(Session).where(Session.account_id == person.id, Session.hash == listed_id)
+    return connection.execute(one).rowcount > 0
 
 
 def close_others(connection: Connection, person: Person, secret: str) -> int:
@@ -101,39 +160,3 @@ def close_others(connection: Connection, person: Person, secret: str) -> int:
         Session.account_id == person.id, Session.hash != hash_secret(secret)
     )
     return len(connection.execute(others.returning(Session.hash)).all())
-
-
-def _keys(name: str, address: str) -> dict[str, str]:
-    return {"both": f"both {name} {address}", "name": f"name {name}", "from": f"from {address}"}
-
-
-def _count_try(connection: Connection, name: str, address: str) -> None:
-    """Count it as a failure, unless one has to wait; then nothing is counted and Throttled raised. One
-    statement for each key, so that a thousand tries at once are counted one after another. A day without a
-    failure is forgiven.
-    """
-    long_ago = func.now() - timedelta(days=1)
-    connection.execute(delete(SignInFailure).where(SignInFailure.last_at < long_ago))
-    for kind, key in _keys(name, address).items():
-        over = SignInFailure.failures - FREE_TRIES[kind]
-        wait = timedelta(minutes=1) * func.power(2, func.least(over, 6))
-        may_try = (over < 0) | (
-            func.now() - SignInFailure.last_at >= func.least(wait, LONGEST_WAIT)
-        )
-        counted = upsert(SignInFailure).values(key=key, failures=1, last_at=func.now())
-        counted = counted.on_conflict_do_update(
-            index_elements=["key"],
-            set_={"failures": SignInFailure.failures + 1, "last_at": func.now()},
-            where=may_try,
-        )
-        if connection.execute(counted.returning(SignInFailure.key)).first() is None:
-            raise Throttled("too many wrong passwords: try again in some minutes, an hour at most")
-
-
-def _forgive(connection: Connection, name: str, address: str) -> None:
-    """It was right: the name is forgiven, and this try of the address, whose others stay."""
-    keys = _keys(name, address)
-    right = SignInFailure.key.in_((keys["both"], keys["name"]))
-    connection.execute(delete(SignInFailure).where(right))
-    once = {"failures": func.greatest(SignInFailure.failures - 1, 0)}
-    connection.execute(update(SignInFailure).where(SignInFailure.key == keys["from"]).values(once))

@@ -9,11 +9,14 @@ from uuid_utils.compat import uuid7
 
 from app.accounts import RANKS, Person, hash_secret, new_secret
 from app.audit_log import note_change
+from app.errors import ConfigError
 from app.models import Account, ApiToken, Role
 
 PREFIX = "pl_"
 """So that a scanner for secrets knows one when it sees it."""
 USED_EVERY = timedelta(minutes=1)
+DAYS = (7, 30, 90, 365)
+"""How long a token may be good for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,15 @@ class Listed:
     role: str
     created_at: datetime
     used_at: datetime | None
+    expires_at: datetime | None
 
 
-def add_token(connection: Connection, person: Person, label: str, role: Role) -> str:
-    """A new token, shown this once; it may do what the person may, and no more than `role`."""
+def add_token(
+    connection: Connection, person: Person, label: str, role: Role, days: int = 90
+) -> str:
+    """A new token, shown this once; it may do what the person may, and no more than `role`, for some days."""
+    if days not in DAYS:
+        raise ConfigError(f"a token is good for {', '.join(map(str, DAYS))} days")
     secret = PREFIX + new_secret()
     label = label.strip()[:80].replace("\x00", "") or "unnamed"
     role = min(role, person.role, key=RANKS.__getitem__)
@@ -38,11 +46,12 @@ def add_token(connection: Connection, person: Person, label: str, role: Role) ->
         "account_id": person.id,
         "label": label,
         "role": role,
+        "expires_at": func.now() + timedelta(days=days),
     }
     connection.execute(insert(ApiToken).values(row))
     note_change(
         connection, actor=person.name, action="tokens.add", subject=label, before={},
-        after={"role": role}, reason="",
+        after={"role": role, "days": days}, reason="",
     )  # fmt: skip
     return secret
 
@@ -75,7 +84,10 @@ def whose_token(connection: Connection, secret: str) -> Person | None:
             or_(ApiToken.used_at.is_(None), ApiToken.used_at < func.now() - USED_EVERY).label("is_stale"),
         )
         .join(Account, Account.id == ApiToken.account_id)
-        .where(ApiToken.hash == hash_secret(secret))
+        .where(
+            ApiToken.hash == hash_secret(secret),
+            or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
+        )
     )  # fmt: skip
     row = connection.execute(query).one_or_none()
     if row is None:

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, func, select, text
 from app.alerts.money import money_messages
 from app.alerts.outbox import Message
 from app.kinds import BY_CODE, KEY_REFUSED, STOPPING, Effect
-from app.models import Alert, Incident, Run, RunState
+from app.models import Alert, AuditEntry, Incident, Role, Run, RunState, SignInFailure
 from app.runs import jobs
 from app.settings import Settings
 
 RECENT = timedelta(days=2)
 FAILING_CALLS = 10
+MANY_FAILURES = 20
 
 
 def rules(settings: Settings) -> list[tuple[str, str]]:
@@ -35,6 +36,8 @@ def rules(settings: Settings) -> list[tuple[str, str]]:
         ("scheduler", "no slice is opened for too long"),
         ("quarantine", "a run brought down three workers"),
         ("books", "ledger, rollups and Redis differ"),
+        ("sign-ins", f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
+        ("access", "somebody becomes administrator, or gets an API token"),
     ]  # fmt: skip
 
 
@@ -47,7 +50,52 @@ def evaluate(connection: Connection, settings: Settings) -> list[Message]:
         *_quarantine(connection),
         *_models(connection),
         *_books(connection),
+        *_sign_ins(connection, settings),
+        *_access(connection),
     ]
+
+
+def _sign_ins(connection: Connection, settings: Settings) -> list[Message]:
+    """Somebody tries passwords. Told once a day for each name and each address."""
+    query = select(SignInFailure.key, SignInFailure.failures, SignInFailure.last_at).where(
+        SignInFailure.failures >= MANY_FAILURES, SignInFailure.last_at > func.now() - RECENT
+    )
+    found = []
+    for row in connection.execute(query):
+        kind, _, whom = row.key.partition(" ")
+        if kind not in ("name", "from"):
+            continue
+        what = f"for the name {whom}" if kind == "name" else f"from {whom}"
+        day = f"{row.last_at.astimezone(settings.zone):%Y-%m-%d}"
+        found.append(
+            Message(
+                f"sign_in.{row.key}.{day}", "warning", f"Paceline: many wrong passwords {what}",
+                f"{row.failures} in a row, the last at {row.last_at:%H:%M:%S} UTC. They wait longer and "
+                "longer between two tries; browsers that are known do not. The dashboard's log has each.",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _access(connection: Connection) -> list[Message]:
+    """New power over the fleet, so that nobody gets it unseen."""
+    is_admin = AuditEntry.after["role"].astext == Role.ADMIN
+    query = select(AuditEntry.id, AuditEntry.action, AuditEntry.subject, AuditEntry.actor).where(
+        AuditEntry.at > func.now() - RECENT,
+        (AuditEntry.action == "tokens.add")
+        | (AuditEntry.action.in_(("accounts.add", "accounts.role")) & is_admin),
+    )
+    found = []
+    for row in connection.execute(query):
+        if row.action == "tokens.add":
+            said = f"{row.actor} made the API token {row.subject}"
+        else:
+            said = f"{row.subject} is an administrator now, by {row.actor}"
+        found.append(
+            Message(f"access.{row.id}", "warning", f"Paceline: {said}",
+                    "If nobody of yours did this: `paceline accounts sign-out NAME`, then look at Audit.")
+        )  # fmt: skip
+    return found
 
 
 def _incidents(connection: Connection, settings: Settings) -> list[Message]:

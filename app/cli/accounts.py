@@ -1,13 +1,12 @@
 """`paceline accounts`: who may sign in to the dashboard, and what they may do."""
 
-import getpass
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from app.accounts import invitations, people
-from app.cli.connect import database
+from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json
 from app.models import Role
 from app.settings import get_settings
@@ -66,7 +65,7 @@ def set_role(
 ) -> None:
     """Change what somebody may do, from their next page on."""
     with database(get_settings()) as engine, engine.begin() as connection:
-        people.set_role(connection, name, role, actor=getpass.getuser(), reason=reason)
+        people.set_role(connection, name, role, actor=user(), reason=reason)
     data.print(f"{name}: {role}", markup=False)
 
 
@@ -74,7 +73,7 @@ def set_role(
 def sign_out(name: Name, reason: Reason = "") -> None:
     """End somebody's sessions, API tokens and links at once; the account stays."""
     with database(get_settings()) as engine, engine.begin() as connection:
-        people.sign_out(connection, name, actor=getpass.getuser(), reason=reason)
+        people.sign_out(connection, name, actor=user(), reason=reason)
     data.print(f"{name}: signed out everywhere", markup=False)
 
 
@@ -82,14 +81,12 @@ def sign_out(name: Name, reason: Reason = "") -> None:
 def remove(name: Name, reason: Reason = "") -> None:
     """Remove an account with its sessions and API tokens."""
     with database(get_settings()) as engine, engine.begin() as connection:
-        people.remove_account(connection, name, actor=getpass.getuser(), reason=reason)
+        people.remove_account(connection, name, actor=user(), reason=reason)
     data.print(f"{name}: removed", markup=False)
 
 
 def _print_link(role: Role, name: str | None, reason: str) -> None:
     settings = get_settings()
     with database(settings) as engine, engine.begin() as connection:
-        secret = invitations.invite(
-            connection, role, name=name, actor=getpass.getuser(), reason=reason
-        )
-    data.print(f"{settings.web.url}/invitation/{secret}", markup=False)
+        secret = invitations.invite(connection, role, name=name, actor=user(), reason=reason)
+    data.print(invitations.link(settings.web.url, secret), markup=False)

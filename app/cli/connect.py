@@ -36,10 +36,11 @@ def desk(settings: Settings, engine: Engine) -> Desk:
 
 def me(reason: str) -> Who:
     """Who types the command, and why."""
-    return Who(_user(), reason)
+    return Who(user(), reason)
 
 
-def _user() -> str:
+def user() -> str:
+    """Who types the command, as the system knows them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

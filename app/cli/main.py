@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import log
+from app.audit_log import Actor, ActorKind, act_as
 from app.cli import (
     accounts,
     agents,
@@ -88,6 +89,7 @@ def _root(
 def main() -> None:
     """Entry point of the console script."""
     log.configure_for_commands()
+    act_as(Actor(ActorKind.COMMAND))
     try:
         app()
     except PacelineError as error:

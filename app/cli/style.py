@@ -1,6 +1,5 @@
 """`paceline style`: whose way of writing agents take on."""
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ from rich.table import Table
 
 from app.agents import profiles, style
 from app.agents.roster_file import X_USER
-from app.cli.connect import database
+from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json, shorten
 from app.errors import ConfigError, NotFound
 from app.models import StyleState
@@ -57,7 +56,7 @@ def refresh(username: User, reason: Reason = "") -> None:
             raise NotFound(f"no style of {name}: `paceline style list` shows them all")
         if state == StyleState.OPTED_OUT:
             raise ConfigError(f"{name} is opted out: `paceline style opt-in {name}` first")
-        later = profiles.refresh(connection, name, actor=getpass.getuser(), reason=reason)
+        later = profiles.refresh(connection, name, actor=user(), reason=reason)
     if later is not None:
         raise ConfigError(
             f"it was learned less than a day ago: possible from {later:%Y-%m-%d %H:%M} UTC"
@@ -70,7 +69,7 @@ def opt_out(username: User, reason: Reason = "") -> None:
     """Forget a user's style and never learn it again."""
     name = _name(username)
     with database(get_settings()) as engine, engine.begin() as connection:
-        profiles.opt_out(connection, name, actor=getpass.getuser(), reason=reason)
+        profiles.opt_out(connection, name, actor=user(), reason=reason)
     data.print(f"{name}: forgotten, and not learned again")
 
 
@@ -81,7 +80,7 @@ def opt_in(username: User, reason: Reason = "") -> None:
     with database(get_settings()) as engine, engine.begin() as connection:
         if profiles.state_of(connection, name) != StyleState.OPTED_OUT:
             raise NotFound(f"{name} is not opted out")
-        profiles.opt_in(connection, name, actor=getpass.getuser(), reason=reason)
+        profiles.opt_in(connection, name, actor=user(), reason=reason)
     data.print(f"{name}: learned with the next run")
 
 

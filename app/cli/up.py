@@ -269,7 +269,7 @@ def _greet_first_admin(engine: Engine, settings: Settings) -> None:
         if people.has_admin(connection):
             return
         secret = invitations.invite_first_admin(connection)
-    notes.print(f"sign in    {settings.web.url}/invitation/{secret}", markup=False)
+    notes.print(f"sign in    {invitations.link(settings.web.url, secret)}", markup=False)
     notes.print("           works once: it makes you the dashboard's administrator")
 
 

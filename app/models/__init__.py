@@ -1,6 +1,14 @@
 """Tables only: columns, constraints, indexes. Importing this package gives Alembic all of them."""
 
-from app.models.accounts import Account, ApiToken, Invitation, Role, Session, SignInFailure
+from app.models.accounts import (
+    Account,
+    ApiToken,
+    Device,
+    Invitation,
+    Role,
+    Session,
+    SignInFailure,
+)
 from app.models.agents import Agent, AgentState, Community
 from app.models.alerts import Alert, Incident
 from app.models.calls import Call, CallStatus
@@ -38,6 +46,7 @@ __all__ = [
     "Controls",
     "DailyUsage",
     "Denial",
+    "Device",
     "FleetHourlyUsage",
     "HourlyUsage",
     "Incident",

@@ -33,6 +33,18 @@ class Account(Base):
     signed_in_at: Mapped[datetime | None]
 
 
+class Device(Base):
+    """A browser that has signed in to an account before. It opens nothing: its tries are counted apart."""
+
+    __tablename__ = "devices"
+    __table_args__ = (Index("ix_devices_account_id", "account_id"),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey(Account.id, ondelete="cascade"))
+    created_at: Mapped[CreatedAt]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Session(Base):
     """A browser that is signed in. The cookie is not stored, only its hash."""
 
@@ -44,6 +56,8 @@ class Session(Base):
     created_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    address: Mapped[str] = mapped_column(server_default="")
+    browser: Mapped[str] = mapped_column(server_default="")
 
 
 class Invitation(Base):
@@ -76,6 +90,7 @@ class ApiToken(Base):
     role: Mapped[str]
     created_at: Mapped[CreatedAt]
     used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None] = mapped_column(comment="null: made before tokens ended")
 
 
 class SignInFailure(Base):

@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -102,3 +103,10 @@ class AuditEntry(Base):
     before: Mapped[dict[str, Any]] = mapped_column(JSONB)
     after: Mapped[dict[str, Any]] = mapped_column(JSONB)
     reason: Mapped[str]
+    actor_kind: Mapped[str | None] = mapped_column(
+        comment="person, token, command, celery, environment, program"
+    )
+    account_id: Mapped[UUID | None] = mapped_column(
+        comment="of a person or a token; the account may be gone"
+    )
+    address: Mapped[str | None] = mapped_column(comment="where a person or a token came from")

@@ -15,14 +15,17 @@ from urllib.parse import parse_qs, quote, urlsplit
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.accounts import Person
+from app.accounts import Person, Visitor, evidence
 from app.accounts.sessions import LONGEST, whose_session
 from app.accounts.tokens import whose_token
+from app.audit_log import Actor, ActorKind, act_as
 from app.errors import PacelineError
 from app.models import Role
 from app.web.site import Site
 
 COOKIE = "paceline_session"
+DEVICE = "paceline_device"
+DEVICE_KEPT_S = 365 * 86_400
 LIVE = "x-paceline-live"
 """Sent by the script that keeps pages fresh: nobody is at work because a page is open."""
 SAFE = ("GET", "HEAD")
@@ -55,7 +58,8 @@ def guard(site: Site, role: Role) -> Any:
                 form.get("csrf", [""])[0].encode(), form_token(secret).encode()
             ):
                 raise Forbidden("this form is from another session: go back, reload, try again")
-        _require(person, role)
+        require(request, person, role)
+        act_as(Actor(ActorKind.PERSON, person.id, address_of(request)))
         return person
 
     return Depends(check)
@@ -64,17 +68,17 @@ def guard(site: Site, role: Role) -> Any:
 def api_guard(site: Site, role: Role) -> Any:
     """The same for the JSON API: by token, or (to look only) by the session of a browser."""
 
-    def check(request: Request) -> Person:
+    async def check(request: Request) -> Person:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         person = None
         if scheme.lower() == "bearer":
-            with site.engine.begin() as connection:
-                person = whose_token(connection, value.strip())
+            person = await run_in_threadpool(_holder_of, site, value.strip())
         elif request.method in SAFE and (secret := request.cookies.get(COOKIE)):
-            person = _person_of(site, secret)
+            person = await run_in_threadpool(_person_of, site, secret)
         if person is None:
             raise SignInNeeded("send an API token: Authorization: Bearer pl_...")
-        _require(person, role)
+        require(request, person, role)
+        act_as(Actor(ActorKind.TOKEN, person.id, address_of(request)))
         request.state.person = person
         return person
 
@@ -115,14 +119,24 @@ def form_token(secret: str) -> str:
 
 def set_cookie(site: Site, request: Request, response: Response, secret: str | None) -> Response:
     """Sign a browser in, or (None) out."""
-    where = site.settings.web.prefix or "/"
     if secret is None:
-        response.delete_cookie(COOKIE, path=where)
-    else:
-        response.set_cookie(
-            COOKIE, secret, max_age=int(LONGEST.total_seconds()), path=where, httponly=True,
-            samesite="lax", secure=is_https(site, request),
-        )  # fmt: skip
+        response.delete_cookie(COOKIE, path=site.settings.web.prefix or "/")
+        return response
+    return _keep(site, request, response, COOKIE, secret, int(LONGEST.total_seconds()))
+
+
+def set_device(site: Site, request: Request, response: Response, secret: str) -> Response:
+    """Let a browser be known when it comes again. It stays known when it signs out."""
+    return _keep(site, request, response, DEVICE, secret, DEVICE_KEPT_S)
+
+
+def _keep(
+    site: Site, request: Request, response: Response, name: str, value: str, seconds: int
+) -> Response:
+    response.set_cookie(
+        name, value, max_age=seconds, path=site.settings.web.prefix or "/", httponly=True,
+        samesite="lax", secure=is_https(site, request),
+    )  # fmt: skip
     return response
 
 
@@ -149,6 +163,18 @@ def _person_of(site: Site, secret: str, is_used: bool = True) -> Person | None:
         return whose_session(connection, secret, is_used=is_used)
 
 
+def _holder_of(site: Site, token: str) -> Person | None:
+    with site.engine.begin() as connection:
+        return whose_token(connection, token)
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who comes, as far as a request tells."""
+    browser = request.headers.get("user-agent", "")[:200]
+    device = request.cookies.get(DEVICE, "")[:100]
+    return Visitor(address_of(request), device, browser if browser.isprintable() else "")
+
+
 def address_of(request: Request) -> str:
     """Where somebody comes from, as far as throttling tells them apart: of IPv6 the network."""
     host = request.client.host if request.client else "unknown"
@@ -159,8 +185,11 @@ def address_of(request: Request) -> str:
     return str(ip_network((address, 64), strict=False)) if address.version == 6 else host
 
 
-def _require(person: Person, role: Role) -> None:
+def require(request: Request, person: Person, role: Role) -> None:
+    """Let through who may do what `role` may; raises Forbidden, and notes it, for others."""
     if not person.may(role):
+        route = getattr(request.scope.get("route"), "path", "?")
+        evidence.refused(person, visitor_of(request), f"{request.method} {route}")
         raise Forbidden(f"this needs the role {role}, and {person.name} is {person.role}")
 
 

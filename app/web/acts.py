@@ -43,6 +43,12 @@ class Deed:
     present: Callable[[Desk, Connection], dict[str, Any]] = lambda _desk, _connection: {}
     """What the form is filled with."""
     hidden: tuple[str, ...] = ()
+    needs: Callable[[Desk, Any], Role] | None = None
+    """The role that these very fields need, where some need a higher one."""
+
+    def role_for(self, desk: Desk, ask: inputs.Input) -> Role:
+        """The role that it takes to do this."""
+        return self.needs(desk, ask) if self.needs else self.role
 
 
 def _fleet(_: Desk, connection: Connection, __: Given) -> str:
@@ -151,6 +157,21 @@ def _resume(desk: Desk, _: inputs.Resume, who: Who) -> int:
     return 1
 
 
+def _role_for_controls(_: Desk, ask: inputs.SetControls) -> Role:
+    """What happens over a budget is a question of money, as the budget is."""
+    return Role.OPERATOR if ask.over_budget is None else Role.ADMIN
+
+
+def _role_for_quota(desk: Desk, ask: inputs.SetQuota) -> Role:
+    """A quota above the fleet's undoes a limit that only an administrator sets; a smaller one does not."""
+    if ask.tokens is None:
+        return Role.OPERATOR
+    with desk.engine.begin() as connection:
+        of_fleet = read_limits(connection, desk.settings.limits).agent_daily_tokens
+    is_within = not of_fleet or 0 < ask.tokens <= of_fleet
+    return Role.OPERATOR if is_within else Role.ADMIN
+
+
 def _decide(decision: str) -> Callable[[Desk, inputs.ChooseContent, Who], int]:
     return lambda desk, ask, who: acts.decide_content(desk, decision, ask.ids, who)
 
@@ -173,7 +194,7 @@ DEEDS = (
     Deed("budget", "Set a budget", Role.ADMIN, inputs.SetBudget, _budget, _set_budget, "/limits",
          "paceline budget set --day 5 --month 90 --community NAME --reason WHY"),
     Deed("controls", "Change controls", Role.OPERATOR, inputs.SetControls, _fleet, _set_controls, "/limits",
-         "paceline controls set --dry-run --reason WHY", _controls_now, ("version",)),
+         "paceline controls set --dry-run --reason WHY", _controls_now, ("version",), _role_for_controls),
     Deed("agents-pause", "Pause agents", Role.OPERATOR, inputs.ChooseAgents,
          cli="paceline agents pause HANDLE",
          do=lambda desk, ask, who: acts.pause_agents(desk, ask.agents, who), **_AGENTS),
@@ -182,7 +203,8 @@ DEEDS = (
          do=lambda desk, ask, who: acts.resume_agents(desk, ask.agents, who), **_AGENTS),
     Deed("agents-quota", "Set a daily quota", Role.OPERATOR, inputs.SetQuota,
          cli="paceline agents quota HANDLE TOKENS",
-         do=lambda desk, ask, who: acts.set_quota(desk, ask.agents, ask.tokens, who), **_AGENTS),
+         do=lambda desk, ask, who: acts.set_quota(desk, ask.agents, ask.tokens, who),
+         needs=_role_for_quota, **_AGENTS),
     Deed("agents-run", "Run agents now", Role.OPERATOR, inputs.ChooseAgents,
          cli="paceline dispatch HANDLE --wait",
          do=lambda desk, ask, who: len(acts.start_runs(desk, ask.agents, who)),

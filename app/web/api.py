@@ -37,7 +37,7 @@ from app.usage.latency import latency_between
 from app.usage.periods import Span
 from app.usage.projection import workers_for
 from app.usage.reports import Group, Metric, Usage
-from app.web.access import api_guard, guard
+from app.web.access import api_guard, guard, require
 from app.web.acts import DEEDS, Deed
 from app.web.pages.overview import Overview, read_overview
 from app.web.pages.runs import STATES, Which, cursor_of, parse_cursor
@@ -300,6 +300,7 @@ def _act(site: Site, deed: Deed) -> APIRouter:
     router = APIRouter(dependencies=[api_guard(site, deed.role)], responses=REFUSED, tags=["act"])
 
     def do(request: Request, ask: inputs.Input) -> Done:
+        require(request, request.state.person, deed.role_for(site.desk, ask))
         try:
             return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
         except NotYet as why:

@@ -4,7 +4,9 @@ Closed: without signing in there is only the sign-in page. No script, no style a
 served from here, and nothing that needs the script.
 """
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,11 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from redis.exceptions import RedisError
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app import log, tracing
+from app.accounts.passwords import Busy
 from app.admission.circuit import StoreAway
 from app.errors import ConfigError, NotFound, PacelineError, Unreachable
 from app.models import Role
@@ -37,6 +41,7 @@ STATUS: dict[type[Exception], int] = {
     NotFound: 404,
     ConfigError: 422,
     Unreachable: 503,
+    Busy: 503,
     StoreAway: 503,
     RedisError: 503,
     DataError: 422,
@@ -148,19 +153,34 @@ def _add_errors(app: FastAPI, site: Site) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    @app.exception_handler(ClientDisconnect)
+    def _gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
 
 def _add_health(app: FastAPI, site: Site) -> None:
-    """For load balancers and container health checks; they tell nothing of the fleet."""
+    """For load balancers and container health checks; they tell nothing of the fleet. Whatever holds the
+    threads of the pages, these answer: they have a thread of their own.
+    """
+    own = ThreadPoolExecutor(1, "health")
 
     @app.api_route("/health/live", methods=["GET", "HEAD"], include_in_schema=False)
     async def live() -> PlainTextResponse:
         return PlainTextResponse("ok")
 
     @app.api_route("/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
-    def ready() -> JSONResponse:
-        try:
-            with site.engine.connect() as connection:
-                connection.execute(text("select 1"))
-        except SQLAlchemyError:
-            return JSONResponse({"status": "database unreachable"}, status_code=503)
-        return JSONResponse({"status": "ok"})
+    async def ready() -> JSONResponse:
+        if await asyncio.get_running_loop().run_in_executor(
+            own, _does_database_answer, site.engine
+        ):
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "database unreachable"}, status_code=503)
+
+
+def _does_database_answer(engine: Engine) -> bool:
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+    except SQLAlchemyError:
+        return False
+    return True

@@ -100,7 +100,7 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         dispatched = paceline("dispatch", "cleo", "--wait", "--json", cwd=folder, **env)
         status = paceline("status", "--json", cwd=folder, **env)
         doctor = paceline("doctor", "--json", cwd=folder, **env)
-        page, ran = use_the_dashboard(folder, env, f"http://127.0.0.1:{web}")
+        page, ran, invited = use_the_dashboard(folder, env, f"http://127.0.0.1:{web}")
         tasks = get(
             f"http://127.0.0.1:{flower}/api/tasks",
             params={"taskname": "agents.run"},
@@ -132,7 +132,7 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         }
     lines = get(f"{gateway}/sandbox/requests").text.splitlines()
     password = (home / "valkey" / "identity").read_text().split()[1]
-    secrets = [key, password, flower_auth(home)[1], *re.findall(r"/invitation/(\S+)", err)]
+    secrets = [key, password, flower_auth(home)[1], invited, *re.findall(r"/invitation#(\S+)", err)]
     logs = "".join(log.read_text() for log in (home / "logs").iterdir())
     return Fleet(
         err, json.loads(out), shell, dispatched, status, doctor, tasks, workers, refusals,
@@ -163,17 +163,18 @@ def flower_refusals(home: Path, base: str) -> list[int]:
         ]
 
 
-def use_the_dashboard(folder: Path, env: dict[str, str], base: str) -> tuple[str, str]:
-    """Come by invitation, look at the first page, start an agent; returns both pages."""
+def use_the_dashboard(folder: Path, env: dict[str, str], base: str) -> tuple[str, str, str]:
+    """Come by invitation, look at the first page, start an agent; returns both pages and the used code."""
     link = paceline("accounts", "invite", "--role", "operator", cwd=folder, **env).stdout.strip()
     here = {"Origin": base}
     with httpx2.Client(base_url=base, trust_env=False, timeout=30, follow_redirects=True) as client:
-        new = {"name": "olga", "password": "correct horse battery"}
+        link, _, code = link.partition("#")
+        new = {"code": code, "name": "olga", "password": "correct horse battery"}
         page = client.post(link, data=new, headers=here)
         form = client.get("/acts/agents-run?agents=dario").text
         token = re.search(r'name="csrf" value="(\w+)"', form).group(1)
         fields = {"csrf": token, "agents": "dario", "reason": "to see it run"}
-        return page.text, client.post("/acts/agents-run", data=fields, headers=here).text
+        return page.text, client.post("/acts/agents-run", data=fields, headers=here).text, code
 
 
 def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -295,7 +296,7 @@ def test_flower_asks_for_a_password_and_lets_nobody_act_with_the_one_to_look(fle
 
 
 def test_first_administrator_comes_by_the_link_that_up_prints(fleet):
-    link = re.search(r"sign in +(http://127\.0\.0\.1:\d+/invitation/\S{43})$", fleet.notes, re.M)
+    link = re.search(r"sign in +(http://127\.0\.0\.1:\d+/invitation#\S{43})$", fleet.notes, re.M)
     assert link, fleet.notes
 
 

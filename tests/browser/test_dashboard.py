@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import insert, select, update
 
+from app.accounts import invitations
 from app.models import Agent, Alert, AuditEntry, Call, Community, Post, Role, Run
 
 PLACES = (
@@ -226,3 +227,24 @@ def test_charts_have_a_name_and_a_table(look):
     assert "dollars, at most" in chart.get_attribute("aria-label")
     page.locator("details summary").first.click()
     assert page.locator("details table tbody tr").count() == 30
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_an_invitations_secret_is_in_no_address_that_is_sent(look, has_script):
+    seen = look(None, java_script_enabled=has_script)
+    with seen.services.engine.begin() as connection:
+        secret = invitations.invite(connection, Role.OPERATOR, actor="t", reason="x")
+    asked: list[str] = []
+    seen.page.on("request", lambda request: asked.append(request.url))
+    page = seen.at(f"/invitation#{secret}")
+    if not has_script:
+        page.get_by_label("Code").fill(secret)
+        page.get_by_role("button", name="Go on").click()
+    page.get_by_label("Name").fill("olga")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Make the account").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    assert len(asked) > 3
+    assert not [url for url in asked if secret in url.partition("#")[0]]
+    assert secret not in page.evaluate("location.href")
+    assert not seen.problems

@@ -9,12 +9,12 @@ from sqlalchemy import func, select, update
 
 from app.admission.turnstile import Stopping
 from app.clock import monotonic, utcnow
-from app.models import Agent, Call, Comment, Post, Run, Vote
+from app.models import Agent, Call, Comment, Post, Run, RunOrigin, Vote
 from app.refusals import EXPIRED
 from app.runs.execute import execute
 from app.runs.rescue import rescue
 from tests.conftest import make_settings
-from tests.support.factories import make_agents, make_run
+from tests.support.factories import NOON, make_agents, make_run
 
 from app.wiring import build  # isort: skip
 
@@ -236,7 +236,8 @@ def test_empty_answer_is_charged(services, sandbox):
 
 
 def test_run_past_its_cycle_is_skipped_without_a_call(services, sandbox):
-    run_id = one_run(services, expires_at=func.now() - timedelta(seconds=1))
+    past = func.now() - timedelta(seconds=1)
+    run_id = one_run(services, expires_at=past, cycle_at=NOON, origin=RunOrigin.CYCLE)
     outcome = execute(services, run_id)
     assert (outcome.state, outcome.reason) == ("skipped", EXPIRED)
     assert sandbox.state.seen == []

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from sqlalchemy import func, select, update
 
-from app.models import Agent, AuditEntry, Run, RunState
+from app.models import Agent, AuditEntry, Run, RunOrigin, RunState
 from app.refusals import EXPIRED
 from app.runs import leases, rescue
 from app.runs.heartbeat import Heartbeat
-from tests.support.factories import make_agents, make_run
+from tests.support.factories import NOON, make_agents, make_run
 
 LEASE = timedelta(seconds=120)
 
@@ -115,7 +115,8 @@ def test_queued_run_that_nobody_takes_is_published_again_once_per_patience(conne
 
 
 def test_run_that_waits_past_its_cycle_is_skipped_and_says_so(connection):
-    run_id = make_run(connection, make_agents(connection, 1)[0])
+    (agent,) = make_agents(connection, 1)
+    run_id = make_run(connection, agent, cycle_at=NOON, origin=RunOrigin.CYCLE)
     past = func.now() - timedelta(seconds=1)
     connection.execute(update(Run).where(Run.id == run_id).values(expires_at=past))
     assert rescue_now(connection).expired == 1

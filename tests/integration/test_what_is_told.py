@@ -17,7 +17,7 @@ from app.admission.scripts import FLEET
 from app.admission.values import Verdict
 from app.alerts import incidents, rules
 from app.clock import utcnow
-from app.models import Agent, AuditEntry, Call, Incident, Run
+from app.models import Agent, AuditEntry, Call, Incident, Run, RunOrigin
 from app.runs import jobs, leases, workers
 from app.runs.asked import asked_by
 from app.runs.budgets import read_budgets
@@ -30,7 +30,7 @@ from app.runs.upkeep import reconcile_limits
 from app.runs.workers import Worker
 from app.wiring import build
 from tests.conftest import make_settings
-from tests.support.factories import make_agents, make_run
+from tests.support.factories import NOON, make_agents, make_run
 
 ME = Who("eve", "a test")
 CREDITS = Verdict("stop", reason="credits_exhausted")
@@ -264,11 +264,11 @@ def test_a_short_pause_costs_no_run_its_turn(services, ada):
         (woken,) = leases.wake(connection)
     assert execute(services, woken).state == "completed"
     acts.pause(desk(services), 10, ME)
-    late = run(services, ada, expires_at=utcnow() + timedelta(seconds=3))
-    assert (late.state, late.reason) == (
-        "skipped",
-        "paused: the fleet is paused; no permit within the cycle",
-    )
+    of_a_cycle = {"cycle_at": NOON, "origin": RunOrigin.CYCLE}
+    for more, within in ((of_a_cycle, "within the cycle"), ({}, "before it expired")):
+        late = run(services, ada, expires_at=utcnow() + timedelta(seconds=3), **more)
+        said = f"paused: the fleet is paused; no permit {within}"
+        assert (late.state, late.reason) == ("skipped", said)
 
 
 def test_who_meets_a_probe_waits_for_its_answer(services, redis, ada):

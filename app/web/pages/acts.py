@@ -5,7 +5,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from app.acts import Who
 from app.errors import ConfigError, NotFound, NotYet, Unreachable
-from app.web.access import Form, guard
+from app.web.access import Form, guard, require
 from app.web.acts import DEEDS, Deed
 from app.web.forms import inputs, parse
 from app.web.site import Act, Site
@@ -37,6 +37,7 @@ def _router(site: Site, deed: Deed) -> APIRouter:
         if given is None:
             return _form(site, deed, request, form, problems, status=422)
         assert isinstance(given, deed.ask)
+        require(request, request.state.person, deed.role_for(site.desk, given))
         try:
             count = deed.do(site.desk, given, Who(request.state.person.name, given.reason))
         except NotYet:  # done: asking again would do it twice

@@ -1,16 +1,27 @@
 """Signing in and out, invitations, one's own account, and everybody's for administrators."""
 
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from app.accounts import RANKS, invitations, people, sessions, tokens
-from app.accounts.sessions import Throttled
+from app.accounts import RANKS, evidence, invitations, people, sessions, throttle, tokens
+from app.accounts.passwords import Busy
+from app.accounts.throttle import Throttled
 from app.errors import ConfigError, NotFound, PacelineError
 from app.models import Role
-from app.web.access import COOKIE, address_of, form_token, guard, open_form, safe_next, set_cookie
+from app.web.access import (
+    COOKIE,
+    form_token,
+    guard,
+    open_form,
+    safe_next,
+    set_cookie,
+    set_device,
+    visitor_of,
+)
 from app.web.site import Site
 
 CHANGES = {
@@ -35,27 +46,42 @@ def add_open(router: APIRouter, site: Site) -> None:
     def sign_in(request: Request) -> Response:
         name, password, back = (_field(request, field) for field in ("name", "password", "next"))
         try:
-            secret = sessions.sign_in(site.engine, name, password, address_of(request))
+            found = sessions.sign_in(site.engine, name, password, visitor_of(request))
         except Throttled as error:
             return _login(site, request, back, name, f"{str(error).capitalize()}.", 429)
-        if secret is None:
+        except Busy as error:
+            busy = _login(site, request, back, name, f"{str(error).capitalize()}.", 503)
+            busy.headers["Retry-After"] = "2"
+            return busy
+        if found is None:
             return _login(site, request, back, name, "Name or password are wrong.", 401)
-        return set_cookie(site, request, site.go(safe_next(back)), secret)
+        answer = set_device(site, request, site.go(safe_next(back)), found.device)
+        return set_cookie(site, request, answer, found.session)
+
+    @router.get("/invitation")
+    def ask_code(request: Request) -> HTMLResponse:
+        return site.page("invitation_code.html", request)
 
     @router.get("/invitation/{secret}")
-    def invitation(request: Request, secret: str) -> HTMLResponse:
-        return _invitation(site, request, secret)
+    def old_link(secret: str) -> Response:
+        return site.go(f"/invitation#{quote(secret)}")
 
-    @router.post("/invitation/{secret}", dependencies=[form])
-    def accept(request: Request, secret: str) -> Response:
-        name = _field(request, "name")
+    @router.post("/invitation", dependencies=[form])
+    def accept(request: Request) -> Response:
+        secret, name = _field(request, "code").strip(), _field(request, "name")
+        if "password" not in request.state.form:
+            return _invitation(site, request, secret)
         try:
             with site.engine.begin() as connection:
                 person = invitations.accept(connection, secret, name, _field(request, "password"))
-                session = sessions.open_session(connection, person.id)
+                visitor = visitor_of(request)
+                session = sessions.open_session(connection, person.id, visitor)
+                device = throttle.know_device(connection, person.id, visitor.device)
+                evidence.signed_in(connection, person, visitor)
         except (ConfigError, NotFound) as error:
             return _invitation(site, request, secret, name, f"{str(error).capitalize()}.", 422)
-        return set_cookie(site, request, site.go("/"), session)
+        answer = set_device(site, request, site.go("/"), device)
+        return set_cookie(site, request, answer, session)
 
 
 def add(router: APIRouter, site: Site) -> None:
@@ -79,28 +105,40 @@ def add(router: APIRouter, site: Site) -> None:
             )
         return _account(site, request, said=f"Signed out in {closed} other browsers.")
 
+    @router.post("/account/sessions/end")
+    def end_session(request: Request) -> Response:
+        with site.engine.begin() as connection:
+            sessions.close_listed(connection, request.state.person, _field(request, "id"))
+        return site.go("/account")
+
     @router.post("/account/password")
     def change_password(request: Request) -> Response:
         person, old = request.state.person, _field(request, "old")
         try:
-            if not sessions.is_password(site.engine, person, old, address_of(request)):
-                raise ConfigError("the present password is another one")
+            _step_up(site, request, old)
             with site.engine.begin() as connection:
                 people.set_password(connection, person, _field(request, "new"))
-                secret = sessions.open_session(connection, person.id)
-        except (ConfigError, Throttled) as error:
+                secret = sessions.open_session(connection, person.id, visitor_of(request))
+                assert secret is not None
+        except (ConfigError, Throttled, Busy) as error:
             return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
         request.state.csrf = form_token(secret)
-        said = "Changed. All other browsers are signed out."
+        said = "Changed. All other browsers are signed out, and API tokens ended."
         return set_cookie(site, request, _account(site, request, said=said), secret)
 
     @router.post("/account/tokens")
     def make_token(request: Request) -> HTMLResponse:
-        role = _role(request)
-        with site.engine.begin() as connection:
-            token = tokens.add_token(
-                connection, request.state.person, _field(request, "label"), role
-            )
+        role, days = _role(request), _field(request, "days") or "90"
+        try:
+            if role is Role.ADMIN:
+                _step_up(site, request, _field(request, "password"))
+            with site.engine.begin() as connection:
+                token = tokens.add_token(
+                    connection, request.state.person, _field(request, "label"), role,
+                    int(days) if days.isdecimal() else 0,
+                )  # fmt: skip
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
         return _account(site, request, token=token)
 
     @router.post("/account/tokens/remove")
@@ -116,12 +154,17 @@ def add(router: APIRouter, site: Site) -> None:
     @router.post("/accounts/invite", dependencies=[guard(site, Role.ADMIN)])
     def invite(request: Request) -> HTMLResponse:
         reason = _reason(request)
+        try:
+            if _role(request) is Role.ADMIN:
+                _step_up(site, request, _field(request, "password"))
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
         with site.engine.begin() as connection:
             secret = invitations.invite(
                 connection, _role(request), actor=request.state.person.name, reason=reason,
                 by=request.state.person.id,
             )  # fmt: skip
-        return _account(site, request, link=f"{site.settings.web.url}/invitation/{secret}")
+        return _account(site, request, link=invitations.link(site.settings.web.url, secret))
 
     @router.get("/accounts/change", dependencies=[guard(site, Role.ADMIN)])
     def ask_change(request: Request, name: str = "", what: str = "") -> HTMLResponse:
@@ -143,6 +186,7 @@ def add(router: APIRouter, site: Site) -> None:
         given: Any = {"actor": me.name, "reason": _reason(request)}
         secret = None
         try:
+            _step_up(site, request, _field(request, "password"))
             with site.engine.begin() as connection:
                 if what == "remove":
                     people.remove_account(connection, name, **given)
@@ -158,7 +202,13 @@ def add(router: APIRouter, site: Site) -> None:
             return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
         if secret is None:
             return site.go("/account")
-        return _account(site, request, link=f"{site.settings.web.url}/invitation/{secret}")
+        return _account(site, request, link=invitations.link(site.settings.web.url, secret))
+
+
+def _step_up(site: Site, request: Request, password: str) -> None:
+    """A stolen session must not be enough for this: raises ConfigError unless it is the person's password."""
+    if not sessions.is_password(site.engine, request.state.person, password, visitor_of(request)):
+        raise ConfigError("the present password is another one")
 
 
 def _role_change(role: Role) -> tuple[str, str, str]:
@@ -208,7 +258,7 @@ def _invitation(
         mend = "Ask for another one: `paceline accounts invite`, or `paceline accounts reset NAME`."
         return site.page("error.html", request, 404, said=GONE, mend=mend)
     return site.page(
-        "invitation.html", request, status, invited=invited, name=name, problem=problem
+        "invitation.html", request, status, invited=invited, code=secret, name=name, problem=problem
     )
 
 
@@ -216,8 +266,9 @@ def _account(site: Site, request: Request, status: int = 200, **said: str) -> HT
     person = request.state.person
     with site.engine.connect() as connection:
         own = tokens.list_tokens(connection, person)
+        browsers = sessions.list_sessions(connection, person, request.cookies.get(COOKIE, ""))
         accounts = people.list_accounts(connection) if person.may(Role.ADMIN) else None
     facts = {"problem": "", "said": "", "token": "", "link": "", **said}
     roles = [role for role in Role if RANKS[role] <= RANKS[person.role]]
     return site.page("account.html", request, status, tokens=own, accounts=accounts, roles=roles,
-                     all_roles=list(Role), **facts)  # fmt: skip
+                     all_roles=list(Role), browsers=browsers, days=tokens.DAYS, **facts)  # fmt: skip
