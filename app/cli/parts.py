@@ -141,16 +141,16 @@ def celery_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--app", "workers", "--quiet", *arguments]
 
 
-def require_port(host: str, port: int, setting: str, without: str) -> None:
-    """Raise PortTaken, naming the setting, when something listens there."""
+def require_port(host: str, port: int, setting: str, without: str = "") -> None:
+    """Raise PortTaken, naming the setting and the option that leaves it out, when something listens there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise PortTaken(
-                f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to another port, "
-                f"or leave it out with {without}"
+                f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to another port"
+                + (f", or leave it out with {without}" if without else "")
             ) from None
 
 

@@ -241,8 +241,8 @@ def _start_parts(
     parts.append(Part("beat", celery_command("beat", level), env, logs))
     if web:
         where = ("--host", settings.web.host, "--port", str(settings.web.port))
-        command = [sys.executable, "-m", "uvicorn", "--factory", "app.web.main:create", *where]
-        parts.append(Part("web", [*command, "--no-access-log"], env, logs))
+        command = [sys.executable, "-m", "app.web", *where]
+        parts.append(Part("web", command, env, logs))
     if flower:
         parts.append(monitor.start(settings, env, logs))
     return parts

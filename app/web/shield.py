@@ -1,5 +1,6 @@
 """Around every answer: what browsers may do with it. Before every request: the path that all is under."""
 
+import asyncio
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.clock import monotonic
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -21,6 +24,30 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+
+
+BODY_S = 30.0
+"""A request's body has to be there so soon."""
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The same, for as long as a body may take; then it is as if the sender had gone."""
+    until = monotonic() + BODY_S
+    is_whole = False
+
+    async def receive_in_time() -> MutableMapping[str, Any]:
+        nonlocal is_whole
+        if is_whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(max(0.0, until - monotonic())):
+                message = await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
 
 
 class Shield:
@@ -59,7 +86,7 @@ class Shield:
         if self._prefix:
             scope["root_path"] = self._prefix
         try:
-            await self._app(scope, receive, send_shielded)
+            await self._app(scope, _bounded(receive), send_shielded)
         except Exception:
             if is_begun:
                 raise

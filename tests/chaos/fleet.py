@@ -131,8 +131,7 @@ class Fleet:
         self.beats = [
             self._add(f"beat{n}", *celery, "beat", "--loglevel=WARNING") for n in range(BEATS)
         ]
-        self.web = self._add("web", "uvicorn", "--factory", "app.web.main:create",
-                             "--port", str(_free_port()), "--no-access-log")  # fmt: skip
+        self.web = self._add("web", "app.web", "--port", str(_free_port()))  # fmt: skip
         self.told = home / "shell.jsonl"
         self.shell = self._add("shell", "tests.chaos.shell", str(self.told), str(AGENTS), "1")
         self._ending = threading.Event()

@@ -490,7 +490,11 @@ def test_links_are_good_for_no_longer_than_who_gave_them(services, base, anybody
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 200
     other = signed_in()
     other.post(
-        "/accounts/change", password="another fine one", name="admin", what="sign_out", reason="stolen"
+        "/accounts/change",
+        password="another fine one",
+        name="admin",
+        what="sign_out",
+        reason="stolen",
     )
     assert other.get("/").status_code == 303
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401

@@ -15,6 +15,7 @@ from app.models import Account, Role
 from app.runs.services import Services
 from app.web.access import COOKIE, form_token
 from app.web.main import create_app
+from app.web.serving import config as serving_config
 
 PASSWORD = "correct horse battery"
 
@@ -23,7 +24,8 @@ PASSWORD = "correct horse battery"
 def serving(services: Services) -> Iterator[str]:
     """Serve for the block; yields the address."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(services), log_level="error", timeout_graceful_shutdown=1)
+    config = serving_config(create_app(services), log_level="error")
+    config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

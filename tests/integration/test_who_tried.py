@@ -1,0 +1,375 @@
+"""Nobody gets in, nobody is locked out, one can see who tried: each test is an attack that once worked."""
+
+import logging
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
+
+from app import log
+from app.accounts import Visitor, passwords, people, sessions, tokens
+from app.accounts.passwords import check_new
+from app.accounts.throttle import Throttled
+from app.acts import Desk, Who, pause
+from app.alerts import rules
+from app.audit_log import Actor, ActorKind, acting
+from app.errors import ConfigError
+from app.models import AuditEntry, Role, Session, SignInFailure
+from app.settings import LogSettings
+from app.web import serving as web_serving
+from app.web import shield
+from app.web.access import DEVICE
+from tests.support.factories import make_agents
+from tests.support.web import PASSWORD, Browser, api_token, person, serving
+
+ROOT = Path(__file__).parents[2]
+HERE, ELSEWHERE = Visitor("192.0.2.1", browser="Firefox"), Visitor("198.51.100.7")
+
+
+@pytest.fixture
+def base(services):
+    with serving(services) as address:
+        yield address
+
+
+def audit(services, action):
+    with services.engine.connect() as connection:
+        query = select(AuditEntry.__table__).where(AuditEntry.action == action)
+        return connection.execute(query.order_by(AuditEntry.id)).all()
+
+
+def post_login(base, name="admin", password="wrong", **cookies):
+    data = {"name": name, "password": password}
+    return httpx2.post(f"{base}/login", data=data, headers={"Origin": base}, trust_env=False,
+                       cookies=cookies, timeout=30)  # fmt: skip
+
+
+def test_a_flood_of_sign_ins_stops_neither_pages_nor_readiness(services, base, monkeypatch):
+    person(services)
+    begun = threading.Semaphore(0)
+    go_on = threading.Event()
+
+    def verify(*_):
+        begun.release()
+        go_on.wait(30)
+        raise passwords.VerificationError
+
+    monkeypatch.setattr(type(passwords._hasher), "verify", verify)
+    with ThreadPoolExecutor(60) as pool:
+        flood = [pool.submit(post_login, base, f"nobody{n}") for n in range(60)]
+        for _ in range(2):
+            assert begun.acquire(timeout=20), "two are looked at"
+        for path in ("/health/ready", "/health/live", "/login"):
+            assert httpx2.get(base + path, trust_env=False, timeout=20).status_code == 200
+        go_on.set()
+        answers = [one.result() for one in flood]
+    turned_away = [answer for answer in answers if answer.status_code == 503]
+    assert len(turned_away) >= 60 - 2 - passwords.LINE_MAX - 40
+    assert all(answer.headers["retry-after"] == "2" for answer in turned_away)
+    assert {answer.status_code for answer in answers} <= {401, 503}
+
+
+def test_strangers_cannot_lock_out_who_comes_by_a_known_browser(services, base):
+    person(services)
+    known = post_login(base, password=PASSWORD).cookies[DEVICE]
+    with services.engine.begin() as connection:
+        connection.execute(delete(SignInFailure))
+        connection.execute(insert(SignInFailure).values(
+            [{"key": key, "failures": 200, "last_at": func.now()}
+             for key in ("name admin", "from 127.0.0.1", "both admin 127.0.0.1")]))  # fmt: skip
+    assert post_login(base, password=PASSWORD).status_code == 429, "a stranger waits"
+    assert post_login(base, password=PASSWORD, **{DEVICE: known}).status_code == 303
+    tried = [post_login(base, **{DEVICE: known}).status_code for _ in range(12)]
+    assert (tried.count(401), tried.count(429)) == (10, 2), "its own tries are counted, too"
+    assert post_login(base, "viewer", **{DEVICE: known}).status_code == 429, "for its account only"
+
+
+def test_no_shipped_file_believes_every_address_that_a_request_claims():
+    for file in (ROOT / "deploy").rglob("*"):
+        if file.is_file():
+            assert 'FORWARDED_ALLOW_IPS, value: "*"' not in file.read_text(), file
+    assert 'FORWARDED_ALLOW_IPS: "*"' not in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_who_comes_in_who_fails_who_is_locked_out_and_who_is_refused_is_noted(services, base):
+    admin = person(services)
+    with capture_logs() as events:
+        sessions.sign_in(services.engine, "admin", PASSWORD, HERE)
+        for _ in range(5):
+            sessions.sign_in(services.engine, "Admin ", "wrong", ELSEWHERE)
+        with pytest.raises(Throttled):
+            sessions.sign_in(services.engine, "admin", PASSWORD, ELSEWHERE)
+        viewer = Browser(services, base, Role.VIEWER)
+        viewer.post("/acts/pause", reason="x")
+        viewer.close()
+    ours = [event for event in events if event["event"].startswith(("sign_in", "access"))]
+    said = [(event["event"], event["name"], event["address"]) for event in ours]
+    assert said == [
+        ("sign_in.right", "admin", HERE.address), *[("sign_in.wrong", "admin", ELSEWHERE.address)] * 4,
+        ("sign_in.locked", "admin", ELSEWHERE.address), ("sign_in.wrong", "admin", ELSEWHERE.address),
+        ("sign_in.throttled", "admin", ELSEWHERE.address), ("access.refused", "viewer", "127.0.0.1"),
+    ]  # fmt: skip
+    assert next(e for e in events if e["event"] == "access.refused")["wanted"] == "POST /acts/pause"
+    (came,) = audit(services, "accounts.sign_in")
+    assert (came.actor, came.account_id, came.address) == ("admin", admin.id, HERE.address)
+    assert came.after["browser"] == "Firefox"
+    (locked,) = audit(services, "accounts.locked")
+    assert (locked.subject, locked.address, locked.actor_kind) == (
+        "admin",
+        ELSEWHERE.address,
+        "program",
+    )
+
+
+def test_many_failures_a_new_administrator_and_a_new_token_are_alerts(services):
+    admin = person(services)
+    with services.engine.begin() as connection:
+        people.add_account(connection, "olga", PASSWORD, Role.VIEWER)
+        people.set_role(connection, "olga", Role.ADMIN, actor="admin", reason="x")
+        tokens.add_token(connection, admin, "deploys", Role.OPERATOR)
+        connection.execute(insert(SignInFailure).values(
+            [{"key": "name admin", "failures": 20, "last_at": func.now()},
+             {"key": "from 192.0.2.1", "failures": 19, "last_at": func.now()}]))  # fmt: skip
+        titles = [message.title for message in rules.evaluate(connection, services.settings)]
+        again = [message.key for message in rules.evaluate(connection, services.settings)]
+    assert "Paceline: many wrong passwords for the name admin" in titles
+    assert not any("192.0.2.1" in title for title in titles), "not yet"
+    assert "Paceline: olga is an administrator now, by admin" in titles
+    assert "Paceline: admin made the API token deploys" in titles
+    assert len(again) == len(set(again)), "each has a key of its own, so it is told once"
+
+
+def test_a_session_that_was_asked_for_with_the_old_password_is_not_opened(services, monkeypatch):
+    admin = person(services)
+
+    def changed_meanwhile(stored, password):
+        with services.engine.begin() as connection:
+            people.set_password(connection, admin, "another fine one")
+        return True
+
+    monkeypatch.setattr(sessions, "is_right", changed_meanwhile)
+    assert sessions.sign_in(services.engine, "admin", PASSWORD, HERE) is None
+    with services.engine.connect() as connection:
+        assert connection.execute(select(Session.hash)).all() == []
+
+
+@pytest.mark.parametrize(
+    "guessable",
+    ["qwertyuiop", "password12", "1234567890", "iloveyou123", "adminadmin", "Letmein2024"],
+)
+def test_passwords_that_people_guess_first_are_refused(guessable):
+    with pytest.raises(ConfigError, match="easily guessed"):
+        check_new(guessable, "admin")
+
+
+def test_a_password_of_words_that_do_not_belong_together_is_taken():
+    check_new("correct horse battery", "admin")
+    check_new("x" * 20 + "Tr0ub4dor&3 zebra", "admin")
+
+
+def test_a_new_password_ends_all_that_acted_for_the_account(services, base):
+    token = api_token(services)
+    device = post_login(base, password=PASSWORD).cookies[DEVICE]
+    browser = Browser(services, base)
+    browser.post("/account/password", old=PASSWORD, new="another fine one")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401
+    with services.engine.begin() as connection:
+        connection.execute(
+            insert(SignInFailure).values(key="name admin", failures=99, last_at=func.now())
+        )
+    assert post_login(base, password="another fine one", **{DEVICE: device}).status_code == 429
+    browser.close()
+
+
+def test_tokens_end_and_the_list_says_when(services, base):
+    browser = Browser(services, base)
+    assert (
+        "good for 7, 30, 90, 365 days"
+        in browser.post("/account/tokens", label="x", role="viewer", days="9999").text
+    )
+    page = browser.post("/account/tokens", label="for a week", role="viewer", days="7").text
+    token = page.partition("shown this once")[2].partition("pl_")[2].partition("<")[0]
+    headers = {"Authorization": f"Bearer pl_{token}"}
+    assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 200
+    with services.engine.begin() as connection:
+        connection.execute(
+            text("update paceline.api_tokens set expires_at = now() - interval '1 s'")
+        )
+    assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401
+    browser.close()
+
+
+def test_one_sees_where_one_is_signed_in_and_ends_one_of_them(services, base):
+    here, there = Browser(services, base), Browser(services, base)
+    with services.engine.begin() as connection:
+        one = sessions.list_sessions(connection, person(services), here.secret)
+        connection.execute(update(Session).values(address="192.0.2.9", browser="Lynx"))
+    assert [found.is_this for found in one] == [True, False]
+    page = here.get("/account").text
+    assert page.count("Lynx") == 2
+    assert page.count("192.0.2.9") == 2
+    here.post("/account/sessions/end", id=one[1].id)
+    assert there.get("/").status_code == 303
+    assert here.get("/").status_code == 200
+    here.close()
+    there.close()
+
+
+def test_a_stolen_session_makes_no_administrator_and_no_token_of_one(services, base):
+    thief = Browser(services, base)
+    with services.engine.begin() as connection:
+        people.add_account(connection, "mallory", PASSWORD, Role.VIEWER)
+    for path, fields in (
+        ("/account/tokens", {"label": "x", "role": "admin"}),
+        ("/accounts/invite", {"role": "admin", "reason": "x"}),
+        ("/accounts/change", {"name": "mallory", "what": "admin", "reason": "x"}),
+        ("/accounts/change", {"name": "mallory", "what": "reset", "reason": "x"}),
+    ):
+        answer = thief.post(path, **fields, password="a guess that is wrong")
+        assert "The present password is another one" in answer.text, path
+        assert "invitation#" not in answer.text
+        assert "pl_" not in answer.text.partition("shown this once")[2]
+    assert (
+        "shown this once"
+        in thief.post("/account/tokens", label="x", role="admin", password=PASSWORD).text
+    )
+    thief.close()
+
+
+def test_an_operator_does_not_undo_what_only_an_administrator_sets(services, base):
+    with services.engine.begin() as connection:
+        make_agents(connection, 1)
+    admin, operator = Browser(services, base), Browser(services, base, Role.OPERATOR)
+    admin.post("/acts/limits", agent_daily_tokens="5000", reason="x")
+    token = {"Authorization": f"Bearer {api_token(services, Role.OPERATOR)}"}
+    for name, fields, status in (
+        ("controls", {"over_budget": "cheaper_model"}, 403), ("controls", {"posts_per_hour": 3}, 303),
+        *(("agents-quota", {"agents": ["a0"], "tokens": limit}, status)
+          for limit, status in ((0, 403), (5001, 403), (4000, 303))),
+    ):  # fmt: skip
+        assert operator.post(f"/acts/{name}", reason="x", **fields).status_code == status, (
+            name,
+            fields,
+        )
+        body = {"reason": "x"} | fields
+        answer = httpx2.post(
+            f"{base}/api/v1/acts/{name}", json=body, headers=token, trust_env=False
+        )
+        assert answer.status_code == (403 if status == 403 else 200), answer.text
+    assert admin.post("/acts/controls", over_budget="cheaper_model", reason="x").status_code == 303
+    admin.close()
+    operator.close()
+
+
+@pytest.mark.parametrize("statement", [
+    "update paceline.audit_log set actor = 'somebody else'", "delete from paceline.audit_log",
+    "truncate paceline.audit_log",
+])  # fmt: skip
+def test_the_change_log_takes_no_change(services, statement):
+    person(services)
+    with (
+        pytest.raises(DBAPIError, match="the change log takes no"),
+        services.engine.begin() as connection,
+    ):
+        connection.execute(text(statement))
+
+
+def test_nobody_acts_under_the_name_of_the_program_or_of_somebody_who_left(services):
+    person(services)
+    with services.engine.begin() as connection:
+        for name in ("root", "environment", "celery", "Paceline"):
+            with pytest.raises(ConfigError, match="of the program's own"):
+                people.add_account(connection, name, PASSWORD, Role.VIEWER)
+        people.add_account(connection, "olga", PASSWORD, Role.VIEWER)
+        people.remove_account(connection, "olga", actor="admin", reason="left")
+        with pytest.raises(ConfigError, match="was somebody else's"):
+            people.add_account(connection, "olga", PASSWORD, Role.VIEWER)
+
+
+def test_each_change_says_of_what_kind_its_actor_was_and_from_where(services, base):
+    with services.engine.begin() as connection:
+        make_agents(connection, 1)
+    browser = Browser(services, base)
+    browser.post("/acts/agents-pause", agents=["a0"], reason="x")
+    token = {"Authorization": f"Bearer {api_token(services)}"}
+    body = {"agents": ["a0"], "reason": "x"}
+    httpx2.post(f"{base}/api/v1/acts/agents-resume", json=body, headers=token, trust_env=False)
+    with acting(Actor(ActorKind.COMMAND)):
+        pause(Desk(services.settings, services.engine, services.admission), 1, Who("admin", "x"))
+    admin = person(services)
+    kinds = [
+        (row.actor, row.actor_kind, row.account_id, row.address)
+        for action in ("agents.pause", "agents.resume", "limits.set")
+        for row in audit(services, action)
+    ]
+    assert kinds == [
+        ("admin", "person", admin.id, "127.0.0.1"), ("admin", "token", admin.id, "127.0.0.1"),
+        ("admin", "command", None, None),
+    ]  # fmt: skip
+    page = browser.get("/audit").text
+    assert '<td class="text">token <small>127.0.0.1</small></td>' in page
+    assert '<td class="text">command</td>' in page
+    browser.close()
+
+
+def half_a_form(base):
+    """A form of this site whose body never comes whole."""
+    host = urlsplit(base).netloc
+    kind = "application/x-www-form-urlencoded"
+    return (
+        f"POST /login HTTP/1.1\r\nhost: {host}\r\norigin: {base}\r\ncontent-type: {kind}\r\n"
+        "content-length: 100\r\n\r\nname="
+    ).encode()
+
+
+def connect(base):
+    address = urlsplit(base)
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+def test_a_form_that_is_given_up_half_way_writes_no_traceback(services, base, caplog):
+    with capture_logs() as events:
+        for _ in range(3):
+            with connect(base) as half:
+                half.sendall(half_a_form(base))
+        assert httpx2.get(f"{base}/health/live", trust_env=False).status_code == 200
+    assert not [e for e in events if e.get("log_level") == "error"]
+    assert "Traceback" not in caplog.text
+
+
+def test_who_sends_half_a_head_or_half_a_body_is_let_go(services, monkeypatch):
+    monkeypatch.setattr(web_serving, "HEAD_S", 0.3)
+    monkeypatch.setattr(shield, "BODY_S", 0.3)
+    with serving(services) as base:
+        head, second, body = connect(base), connect(base), connect(base)
+        head.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        second.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200 OK" in second.recv(4096)
+        second.sendall(b"GET /health/live HTTP/1.1\r\n")
+        body.sendall(half_a_form(base))
+        for slow in (head, second):
+            while slow.recv(4096):
+                pass  # what is left of the answer, then the end
+        assert b"400" in body.recv(4096).split(b"\r\n")[0]
+        for slow in (head, second, body):
+            slow.close()
+
+
+def test_addresses_of_requests_are_in_no_log_whatever_the_server_was_told(capsys):
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        log.configure(LogSettings())
+        access = logging.getLogger("uvicorn.access")
+        access.info("GET /invitation/secret")
+        assert not access.isEnabledFor(logging.INFO) or access.disabled
+        assert "secret" not in capsys.readouterr().err
+    finally:
+        logging.getLogger().handlers[:], logging.getLogger().level = before
