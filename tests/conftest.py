@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def home() -> Iterator[Path]:
     """A folder with a short path, because a socket lives in it."""
     folder = Path(tempfile.mkdtemp(prefix="pl-"))
+    folder.chmod(0o711)  # PgBouncer runs as nobody, and passes through
     yield folder
     shutil.rmtree(folder)
 

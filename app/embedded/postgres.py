@@ -1,13 +1,17 @@
 """PostgreSQL from its wheel.
 
-It refuses to run as root, so for root it runs as `nobody` with the one capability CAP_DAC_OVERRIDE: it
-can pass through folders that are closed to others, and we need not open them (the wheel's own launcher
+It asks for a password, kept in a file beside its data that only we read: whoever else runs as the
+server's user finds its socket, and no way in.
+
+It refuses to run as root, so for root it runs as `nobody`. Where folders on the way are closed to others it
+gets the one capability CAP_DAC_READ_SEARCH, so that we need not open them (the wheel's own launcher
 makes every parent folder world-readable).
 """
 
 import os
 import pwd
 import re
+import secrets
 import shutil
 import signal
 import stat
@@ -25,18 +29,25 @@ from app.errors import PacelineError
 POSTGRES_MAJOR = "18"
 SOCKET = ".s.PGSQL.5432"
 SAFE_PATH = re.compile(r"[A-Za-z0-9_./-]+")
+RULES = "local all all scram-sha-256\n"
+"""All of pg_hba.conf: by the socket, with a password."""
 UNIX_PATH_MAX = 100  # 107 on Linux, 103 on macOS, less the terminator
 
 
 def start(folder: Path) -> str:
     data = folder / "data"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        for way in (folder, folder.parent):  # to pass through, not to look into
+            way.chmod(0o711)
     _make_cluster(data)
     socket_dir = _socket_dir(data)
-    url = f"postgresql://postgres@/postgres?host={quote(str(socket_dir))}"
+    password = _password(folder)
+    url = f"postgresql://postgres:{password}@/postgres?host={quote(str(socket_dir))}"
     if _answers(url):
         return url
     _forget_another_pid(data)
+    _ask_for_password(data, password)
     with private(folder / "log") as log:
         process = subprocess.Popen(
             [
@@ -92,6 +103,34 @@ def _make_cluster(data: Path) -> None:
             f"initdb failed ({reason[0]}): set DATABASE_URL to use another PostgreSQL"
         )
     draft.rename(data)
+
+
+def _password(folder: Path) -> str:
+    """The one of last time, or a new one."""
+    file = folder / "password"
+    if not file.exists():
+        write_private(file, secrets.token_urlsafe(24))
+    return file.read_text()
+
+
+def _ask_for_password(data: Path, password: str) -> None:
+    """Have the server let nobody in without it. It is set while nobody can be there: with the server not yet
+    started, by its single-user mode.
+    """
+    rules = data / "pg_hba.conf"
+    if rules.read_text() == RULES:
+        return
+    done = subprocess.run(
+        [*_unprivileged(data), str(_bin() / "postgres"), "--single", "-D", str(data), "postgres"],
+        input=f"alter role postgres password '{password}'\n", capture_output=True, text=True, cwd="/",
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise PacelineError(
+            f"PostgreSQL took no password ({reason[0]}): look at {data.parent / 'log'}"
+        )
+    rules.write_text(RULES)  # it keeps its owner
 
 
 def _answers(url: str) -> bool:
@@ -187,17 +226,23 @@ def _is_server_of(pid: int, data: Path) -> bool:
 
 
 def _unprivileged(folder: Path) -> list[str]:
-    """The words before a command that make it run as the owner of `folder`, if we are root."""
+    """The words before a command that make it run as the owner of `folder`, if we are root. It gets no
+    capability where others may pass through all folders on the way.
+    """
     if os.geteuid() != 0:
         return []
     owner = folder.stat()
+    ways = (*folder.parents, _bin(), *_bin().parents)
+    is_open = all(way.stat().st_mode & stat.S_IXOTH for way in ways)
+    capability = (
+        () if is_open else ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    )
     if shutil.which("setpriv") is None:
         raise PacelineError(
             "PostgreSQL does not run as root and `setpriv` (util-linux) is missing: "
             "run as an ordinary user, or set DATABASE_URL"
         )
     return [
-        *("setpriv", "--clear-groups", "--securebits=+no_setuid_fixup"),
-        *(f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}"),
-        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+        *("setpriv", "--clear-groups", "--securebits=+no_setuid_fixup", "--no-new-privs"),
+        *(f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", *capability),
     ]

@@ -112,7 +112,7 @@ def fleet(engine, redis, embedded, sandbox, home, tmp_path):
         ports = [proxy.port for proxy in proxies]
         env = {
             **os.environ,
-            "DATABASE_URL": f"postgresql://postgres@{NET}.1:{ports[0]}/postgres"
+            "DATABASE_URL": f"postgresql://{urlsplit(embedded.database_url).netloc}{NET}.1:{ports[0]}/postgres"
             "?tcp_user_timeout=5000&connect_timeout=3",
             "REDIS_URL": f"redis://:{valkey.password}@{NET}.1:{ports[1]}/0",
             "PACELINE_HOME": str(tmp_path),

@@ -77,6 +77,7 @@ class Fleet:
         assert self.servers.database_url
         assert self.servers.redis_url
         address = self.servers.database_url.partition("host=")[2] + "/.s.PGSQL.5432"
+        who = urlsplit(self.servers.database_url).netloc
         redis = urlsplit(self.servers.redis_url)
         self.postgres = Proxy(lambda: asyncio.open_unix_connection(address))
         self.redis = Proxy(lambda: asyncio.open_connection("127.0.0.1", redis.port))
@@ -88,7 +89,7 @@ class Fleet:
         self.gateway = f"http://127.0.0.1:{port}"
         self.env = {
             **os.environ,
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.postgres.port}/postgres",
+            "DATABASE_URL": f"postgresql://{who}127.0.0.1:{self.postgres.port}/postgres",
             "REDIS_URL": f"redis://:{redis.password}@127.0.0.1:{self.redis.port}/0",
             "PACELINE_HOME": str(home),
             "PACELINE_GATEWAY__BASE_URL": f"{self.gateway}/v1",

@@ -1,6 +1,7 @@
 """Embedded servers: private, shared by two programs, keeping their data, gone at the end."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -41,13 +42,47 @@ def test_data_is_kept_between_runs_and_nothing_is_left_running(short):
 
 def test_every_file_is_for_its_owner_alone(short):
     with servers(short) as started:
-        assert stat.S_IMODE(short.stat().st_mode) == 0o700
-        for path in short.rglob("*"):
-            if not path.is_symlink() and path.parent in (short, *short.iterdir()):
-                assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+        for path in (short, *short.rglob("*")):
+            if not path.is_symlink() and path.parent in (short.parent, short, *short.iterdir()):
+                # For root others may pass through, and neither list nor read.
+                others = 0o066 if path in (short, short / "postgres") else 0o077
+                assert not stat.S_IMODE(path.stat().st_mode) & others, path
         assert stat.S_IMODE((short / "postgres" / "data").stat().st_mode) == 0o700
         with pytest.raises(Exception, match=r"invalid username-password"):
             Redis.from_url(started.redis_url.replace("//:", "//:wrong")).ping()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as nobody")
+def test_another_process_of_the_servers_user_gets_in_nowhere(short):
+    """It was a superuser by trust, with a capability that opens every file."""
+    short.parent.chmod(0o711)
+    with servers(short, valkey=False) as started:
+        with psycopg.connect(started.database_url) as connection:
+            status = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
+            query = "select string_agg(auth_method, ',') from pg_hba_file_rules"
+            (rules,) = connection.execute(query).fetchone()
+        assert "CapEff:\t0000000000000000" in status
+        assert rules == "scram-sha-256"
+        for name in ("postgres/password", "running.json"):
+            tried = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", str(short / name)],
+                                   capture_output=True, text=True, check=False)  # fmt: skip
+            assert "Permission denied" in tried.stderr
+        with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+            psycopg.connect(re.sub(r"(//\w+):[^@]*@", r"\1@", started.database_url))
+
+
+def test_a_cluster_of_an_earlier_release_gets_a_password_and_keeps_its_data(short):
+    with servers(short, valkey=False) as first, psycopg.connect(first.database_url) as connection:
+        connection.execute("create table kept (id int)")
+        connection.execute("alter role postgres password null")
+    (short / "postgres" / "password").unlink()
+    (short / "postgres" / "data" / "pg_hba.conf").write_text("local all all trust\n")
+    with servers(short, valkey=False) as second:
+        assert second.database_url != first.database_url
+        with psycopg.connect(second.database_url) as connection:
+            assert connection.execute("select count(*) from kept").fetchone() == (0,)
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(first.database_url)
 
 
 def test_servers_listen_on_loopback_or_a_socket_only(short):

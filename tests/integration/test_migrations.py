@@ -16,6 +16,7 @@ from app.clock import utcnow
 from app.db import SCHEMA, make_engine
 from app.errors import MigrationsPending
 from app.usage import partitions
+from tests.support.program import as_role
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def test_upgrade_from_nothing_matches_the_models_and_downgrade_takes_all_away(fr
 def test_a_role_that_owns_the_schema_alone_is_enough(fresh, embedded):
     """The rights of docs/operations.md, section Rights."""
     with fresh.begin() as connection:
-        connection.execute(text("create role paceline login"))
+        connection.execute(text("create role paceline login password 'word'"))
         connection.execute(text("create schema paceline authorization paceline"))
-    url = embedded.database_url.replace("/postgres?", "/fresh?").replace("postgres@", "paceline@")
+    url = as_role(embedded.database_url.replace("/postgres?", "/fresh?"), "paceline", "word")
     engine = make_engine(url)
     try:
         migrations.upgrade(engine)

@@ -29,7 +29,7 @@ from tests.support.factories import make_agents, make_run
 UNPACKED = Path(sys.prefix) / "pgbouncer"
 THREADS, RUNS = 8, 40
 CONFIG = """[databases]
-postgres = host={host} dbname=postgres user=postgres
+postgres = host={host} dbname=postgres user=postgres password={password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -47,12 +47,13 @@ def pooler(embedded):
     program = shutil.which("pgbouncer") or UNPACKED / "usr" / "sbin" / "pgbouncer"
     if not Path(program).exists():
         pytest.skip("no PgBouncer: `make tools`, on Debian")
-    host, port = make_url(embedded.database_url).query["host"], free_port()
+    given, port = make_url(embedded.database_url), free_port()
+    host = given.query["host"]
     with tempfile.TemporaryDirectory(prefix="pl-") as name:
         folder = Path(name)
         copy = shutil.copy(program, folder / "pgbouncer")  # .venv may be nobody else's to read
         libraries = [shutil.copy(path, folder) for path in UNPACKED.glob("usr/lib/*/lib*.so*")]
-        (folder / "ini").write_text(CONFIG.format(host=host, port=port))
+        (folder / "ini").write_text(CONFIG.format(host=host, port=port, password=given.password))
         if os.geteuid() == 0:  # which PgBouncer refuses to run as
             folder.chmod(0o755)
             os.chown(folder, 65534, 65534)

@@ -22,6 +22,7 @@ from app.runs import leases
 from app.runs.rescue import rescue
 from app.urls import parse_redis
 from tests.support.factories import make_agents, make_run
+from tests.support.program import as_role
 from workers import jobs_queue, revoking
 
 
@@ -84,8 +85,8 @@ def error_of(url, statement="select 1"):
 def poor_role(migrated, embedded):
     """A role that may do nothing and has two connections."""
     with migrated.begin() as connection:
-        connection.execute(text("create role poor login connection limit 2"))
-    yield embedded.database_url.replace("postgres@", "poor@")
+        connection.execute(text("create role poor login connection limit 2 password 'word'"))
+    yield as_role(embedded.database_url, "poor", "word")
     with migrated.begin() as connection:
         connection.execute(text("drop role poor"))
 

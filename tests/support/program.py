@@ -1,6 +1,7 @@
 """The program as a person runs it: processes, their environment, what they print."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,3 +94,8 @@ def processes_of(folder: Path) -> list[str]:
         if words and (str(folder) in words or where == str(folder)):
             found.append(words)
     return found
+
+
+def as_role(url: str, name: str, password: str) -> str:
+    """The address of the embedded PostgreSQL for another role."""
+    return re.sub(r"//[^@]*@", f"//{name}:{password}@", url)
