@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up tools screenshots test test-fast lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories lock docs revision clean
+.PHONY: help setup up tools screenshots test test-fast lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,7 +114,13 @@ chaos: $(READY)  ## A thousand faults at random, then the books (half an hour); 
 
 advisories: $(READY)  ## Look the locked packages up in the list of known vulnerabilities (needs the network)
 	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check pip-audit && \
-	  $$away/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock; code=$$?; rm -rf $$away; exit $$code
+	  $$away/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock --format json > $$away/found.json; \
+	  $(BIN)/python -m tests.house.advisories $$away/found.json; code=$$?; rm -rf $$away; exit $$code
+
+sbom: $(READY)  ## A bill of materials of what is installed, with licences, as CycloneDX: sbom.json
+	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom && \
+	  $$away/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file sbom.json; code=$$?; rm -rf $$away; \
+	  test $$code -eq 0 && echo "wrote sbom.json"; exit $$code
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --quiet --extra build --extra tracing

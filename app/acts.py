@@ -18,7 +18,7 @@ from app.admission.controller import Admission
 from app.admission.limits import Limits, change_limits
 from app.agents import roster
 from app.alerts import incidents
-from app.alerts.outbox import Message, apprise_channel
+from app.alerts.outbox import Message, UnreadableChannel, apprise_channel
 from app.audit_log import note_change
 from app.clock import utcnow
 from app.community.budgets import set_budget
@@ -224,12 +224,19 @@ def test_alerts(desk: Desk, who: Who) -> int:
             after={"channels": len(urls)}, reason=who.reason,
         )  # fmt: skip
     message = Message("test", "info", "Paceline: a test", "If you read this, alerts arrive.")
-    failed = [n for n, url in enumerate(urls, 1) if not apprise_channel([url])(message)]
+    failed = [n for n, url in enumerate(urls, 1) if not _takes(url, message)]
     if failed:
         raise Unreachable(
             f"channel {', '.join(map(str, failed))} of {len(urls)} did not take it: check its URL"
         )
     return len(urls)
+
+
+def _takes(url: str, message: Message) -> bool:
+    try:
+        return apprise_channel([url])(message)
+    except UnreadableChannel:
+        return False
 
 
 def _change_agents(

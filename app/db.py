@@ -84,6 +84,7 @@ def make_engine(
         pool_recycle=RECYCLE_S,
         pool_use_lifo=True,
         pool_reset_on_return=None if autocommit else "rollback",
+        hide_parameters=True,  # values of a failed statement are nobody's business in a log
     )
     event.listen(engine, "connect", _set_up_shared if is_shared else _set_up)
     event.listen(engine, "checkin", _note_use)

@@ -42,8 +42,12 @@ def configure(settings: LogSettings) -> None:
         logging.getLogger(server).propagate = True
     # Addresses may hold what is nobody's business, so no request is logged, with or without --no-access-log.
     logging.getLogger("uvicorn.access").disabled = True
-    for chatty in ("httpx2", "httpcore2", "openai", "celery.worker.strategy", "celery.app.trace"):
+    # What they say at lower levels is too much, and with alerts holds the tokens of channels.
+    for chatty in (
+        "httpx2", "httpcore2", "openai", "celery.worker.strategy", "celery.app.trace", "urllib3", "requests",
+    ):  # fmt: skip
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it writes URLs that it cannot read
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

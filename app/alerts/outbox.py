@@ -34,6 +34,10 @@ class Message:
     body: str
 
 
+class UnreadableChannel(Exception):
+    """A URL of a channel that apprise cannot read. The message does not hold it, because it has a secret."""
+
+
 class Channel(Protocol):
     """Sends a message; raises, or answers False, when it did not arrive."""
 
@@ -47,11 +51,21 @@ def apprise_channel(urls: Sequence[str]) -> Channel:
     services = apprise.Apprise()
     for url in urls:
         services.add(url)
+    missing = len(urls) - len(services)
     kinds = {"info": apprise.NotifyType.INFO, "warning": apprise.NotifyType.WARNING}
 
     def send(message: Message) -> bool:
         kind = kinds.get(message.severity, apprise.NotifyType.FAILURE)
-        return bool(services.notify(body=message.body, title=message.title, notify_type=kind))
+        # As text: names that people chose are no markup of an e-mail.
+        text = apprise.NotifyFormat.TEXT
+        arrived = services.notify(
+            body=message.body, title=message.title, notify_type=kind, body_format=text
+        )
+        if missing:
+            raise UnreadableChannel(
+                f"{missing} of {len(urls)} URLs name no service: look for a misspelling"
+            )
+        return bool(arrived)
 
     return send
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import httpx2
@@ -106,6 +107,7 @@ def examine() -> list[Finding]:
     except PacelineError as error:
         return [*findings, _blame("servers", error)]
     findings.append(_secrets(settings, addresses))
+    findings += _exposed(settings)
     findings += _guarded("postgres", lambda: _postgres(settings, addresses))
     findings += _guarded("redis", lambda: _redis(addresses))
     if all(finding.level != "error" for finding in findings):
@@ -128,6 +130,23 @@ def _secrets(settings: Settings, addresses: Addresses) -> Finding:
         return Finding("secrets", "ok", "no password is short")
     said = f"the password in {' and '.join(short)} is short"
     return Finding("secrets", "warning", said, f"take one of {SHORTEST} characters or more")
+
+
+def _exposed(settings: Settings) -> list[Finding]:
+    """What others on the network or the machine may read."""
+    found = []
+    is_local = settings.web.host in ("127.0.0.1", "::1", "localhost")
+    if not is_local and not settings.web.url.startswith("https://"):
+        said = (
+            f"the dashboard listens on {settings.web.host} without TLS: anybody reads its passwords"
+        )
+        mend = "put a proxy with TLS before it and set PACELINE_WEB__PUBLIC_URL=https://..."
+        found.append(Finding("web", "warning", said, mend))
+    env = Path(".env")
+    if env.exists() and env.stat().st_mode & 0o077:
+        said = f".env can be read by others on this machine (mode {env.stat().st_mode & 0o777:o})"
+        found.append(Finding("files", "warning", said, "chmod 600 .env"))
+    return found
 
 
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -339,6 +340,16 @@ class WebSettings(ListenSettings):
     def url(self) -> str:
         """Where browsers find it, without a slash at the end."""
         return (self.public_url or self.address).rstrip("/")
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names that browsers may call it by, None for any: it listens on every address and nobody said
+        what it is called.
+        """
+        if self.public_url is None and self.host in ("0.0.0.0", "::"):
+            return None
+        names = {"localhost", "127.0.0.1", "[::1]", self.host, urlsplit(self.url).hostname or ""}
+        return frozenset(name.lower() for name in names)
 
     @property
     def prefix(self) -> str:

@@ -15,7 +15,11 @@ def write_csv(file: TextIO, by: Group, rows: Iterable[tuple[str, Usage]]) -> Non
     writer.writerows([harmless(name), *asdict(usage).values()] for name, usage in rows)
 
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With what a formula begins; spreadsheets take the full-width signs for the others."""
+
+
 def harmless(cell: object) -> object:
     """A cell that no spreadsheet takes for a formula."""
-    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    is_formula = isinstance(cell, str) and cell.startswith(FORMULAS)
     return f"'{cell}" if is_formula else cell

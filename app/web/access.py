@@ -45,7 +45,7 @@ def guard(site: Site, role: Role) -> Any:
     """A dependency for pages: lets through who is signed in and may do what `role` may."""
 
     async def check(request: Request) -> Person:
-        secret = request.cookies.get(COOKIE)
+        secret = cookie_of(site, request, COOKIE)
         is_used = LIVE not in request.headers
         person = await run_in_threadpool(_person_of, site, secret, is_used) if secret else None
         if person is None or not secret:
@@ -58,7 +58,7 @@ def guard(site: Site, role: Role) -> Any:
                 form.get("csrf", [""])[0].encode(), form_token(secret).encode()
             ):
                 raise Forbidden("this form is from another session: go back, reload, try again")
-        require(request, person, role)
+        require(site, request, person, role)
         act_as(Actor(ActorKind.PERSON, person.id, address_of(request)))
         return person
 
@@ -73,11 +73,11 @@ def api_guard(site: Site, role: Role) -> Any:
         person = None
         if scheme.lower() == "bearer":
             person = await run_in_threadpool(_holder_of, site, value.strip())
-        elif request.method in SAFE and (secret := request.cookies.get(COOKIE)):
+        elif request.method in SAFE and (secret := cookie_of(site, request, COOKIE)):
             person = await run_in_threadpool(_person_of, site, secret)
         if person is None:
             raise SignInNeeded("send an API token: Authorization: Bearer pl_...")
-        require(request, person, role)
+        require(site, request, person, role)
         act_as(Actor(ActorKind.TOKEN, person.id, address_of(request)))
         request.state.person = person
         return person
@@ -117,10 +117,24 @@ def form_token(secret: str) -> str:
     return hmac.new(secret.encode(), b"form", sha256).hexdigest()
 
 
+def cookie_name(site: Site, request: Request, name: str) -> str:
+    """The name of a cookie. `__Host-` binds it to this very host by https; it allows no path of its own."""
+    is_bound = is_https(site, request) and not site.settings.web.prefix
+    return f"__Host-{name}" if is_bound else name
+
+
+def cookie_of(site: Site, request: Request, name: str) -> str:
+    """The value of a cookie of ours; nothing when there is none."""
+    return request.cookies.get(cookie_name(site, request, name), "")
+
+
 def set_cookie(site: Site, request: Request, response: Response, secret: str | None) -> Response:
     """Sign a browser in, or (None) out."""
     if secret is None:
-        response.delete_cookie(COOKIE, path=site.settings.web.prefix or "/")
+        response.delete_cookie(
+            cookie_name(site, request, COOKIE), path=site.settings.web.prefix or "/",
+            secure=is_https(site, request),
+        )  # fmt: skip
         return response
     return _keep(site, request, response, COOKIE, secret, int(LONGEST.total_seconds()))
 
@@ -134,8 +148,9 @@ def _keep(
     site: Site, request: Request, response: Response, name: str, value: str, seconds: int
 ) -> Response:
     response.set_cookie(
-        name, value, max_age=seconds, path=site.settings.web.prefix or "/", httponly=True,
-        samesite="lax", secure=is_https(site, request),
+        cookie_name(site, request, name), value, max_age=seconds,
+        path=site.settings.web.prefix or "/", httponly=True, samesite="lax",
+        secure=is_https(site, request),
     )  # fmt: skip
     return response
 
@@ -168,10 +183,10 @@ def _holder_of(site: Site, token: str) -> Person | None:
         return whose_token(connection, token)
 
 
-def visitor_of(request: Request) -> Visitor:
+def visitor_of(site: Site, request: Request) -> Visitor:
     """Who comes, as far as a request tells."""
     browser = request.headers.get("user-agent", "")[:200]
-    device = request.cookies.get(DEVICE, "")[:100]
+    device = cookie_of(site, request, DEVICE)[:100]
     return Visitor(address_of(request), device, browser if browser.isprintable() else "")
 
 
@@ -185,11 +200,11 @@ def address_of(request: Request) -> str:
     return str(ip_network((address, 64), strict=False)) if address.version == 6 else host
 
 
-def require(request: Request, person: Person, role: Role) -> None:
+def require(site: Site, request: Request, person: Person, role: Role) -> None:
     """Let through who may do what `role` may; raises Forbidden, and notes it, for others."""
     if not person.may(role):
         route = getattr(request.scope.get("route"), "path", "?")
-        evidence.refused(person, visitor_of(request), f"{request.method} {route}")
+        evidence.refused(person, visitor_of(site, request), f"{request.method} {route}")
         raise Forbidden(f"this needs the role {role}, and {person.name} is {person.role}")
 
 
@@ -200,7 +215,8 @@ def _check_origin(site: Site, request: Request) -> None:
     ours = urlsplit(site.settings.web.url.lower())
     hosts = {request.headers.get("host", "").lower(), ours.netloc, ours.netloc.removesuffix(":443")}
     try:
-        is_same = origin is not None and urlsplit(origin.lower()).netloc in hosts
+        found = urlsplit((origin or "").lower())
+        is_same = found.netloc in hosts and (found.scheme == "https" or not is_https(site, request))
     except ValueError:
         is_same = False
     if not is_same or fetched not in (None, "same-origin"):

@@ -300,7 +300,7 @@ def _act(site: Site, deed: Deed) -> APIRouter:
     router = APIRouter(dependencies=[api_guard(site, deed.role)], responses=REFUSED, tags=["act"])
 
     def do(request: Request, ask: inputs.Input) -> Done:
-        require(request, request.state.person, deed.role_for(site.desk, ask))
+        require(site, request, request.state.person, deed.role_for(site.desk, ask))
         try:
             return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
         except NotYet as why:

@@ -77,7 +77,9 @@ def create_app(services: Services) -> FastAPI:
         max_body_size=BODY_MAX, redirect_slashes=False,
     )  # fmt: skip
     is_https = web.url.startswith("https://")
-    app.add_middleware(Shield, prefix=web.prefix, is_https=is_https, broken=partial(broken, site))
+    app.add_middleware(
+        Shield, prefix=web.prefix, is_https=is_https, hosts=web.hosts, broken=partial(broken, site)
+    )
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     _add_errors(app, site)
     _add_health(app, site)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.clock import monotonic
@@ -54,12 +54,29 @@ class Shield:
     """ASGI middleware."""
 
     def __init__(
-        self, app: ASGIApp, *, prefix: str, is_https: bool, broken: Callable[[Request], Response]
+        self,
+        app: ASGIApp,
+        *,
+        prefix: str,
+        is_https: bool,
+        hosts: frozenset[str] | None,
+        broken: Callable[[Request], Response],
     ) -> None:
-        self._app, self._prefix, self._broken = app, prefix, broken
+        self._app, self._prefix, self._broken, self._hosts = app, prefix, broken, hosts
         self._headers = dict(HEADERS)
         if is_https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
+
+    def _is_called_right(self, scope: Scope) -> bool:
+        """Whether the name in the request is one of ours: another site may have pointed its name here. Health
+        checks, metrics and the API are asked for by address, and hold no cookie.
+        """
+        path = scope["path"].removeprefix(self._prefix)
+        if self._hosts is None or path.startswith(("/health/", "/metrics", "/api/v1/")):
+            return True
+        host = Headers(scope=scope).get("host", "").lower()
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        return name in self._hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -85,6 +102,12 @@ class Shield:
 
         if self._prefix:
             scope["root_path"] = self._prefix
+        if not self._is_called_right(scope):
+            said = (
+                "this dashboard has another name: set PACELINE_WEB__PUBLIC_URL to the one you use\n"
+            )
+            await PlainTextResponse(said, 421)(scope, receive, send_shielded)
+            return
         try:
             await self._app(scope, _bounded(receive), send_shielded)
         except Exception:

@@ -2,11 +2,14 @@
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import apprise
 import httpx2
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
@@ -19,17 +22,23 @@ from app.accounts.passwords import check_new
 from app.accounts.throttle import Throttled
 from app.acts import Desk, Who, pause
 from app.alerts import rules
+from app.alerts.outbox import Message, UnreadableChannel, apprise_channel
 from app.audit_log import Actor, ActorKind, acting
+from app.cli import doctor
 from app.errors import ConfigError
 from app.models import AuditEntry, Role, Session, SignInFailure
 from app.settings import LogSettings
+from app.usage.table import harmless
 from app.web import serving as web_serving
 from app.web import shield
 from app.web.access import DEVICE
+from app.wiring import build
+from tests.conftest import make_settings
 from tests.support.factories import make_agents
 from tests.support.web import PASSWORD, Browser, api_token, person, serving
 
 ROOT = Path(__file__).parents[2]
+APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 HERE, ELSEWHERE = Visitor("192.0.2.1", browser="Firefox"), Visitor("198.51.100.7")
 
 
@@ -373,3 +382,119 @@ def test_addresses_of_requests_are_in_no_log_whatever_the_server_was_told(capsys
         assert "secret" not in capsys.readouterr().err
     finally:
         logging.getLogger().handlers[:], logging.getLogger().level = before
+
+
+@pytest.fixture
+def by_https(engine, redis, embedded, sandbox, home):
+    """The dashboard behind a proxy that speaks TLS."""
+    settings = make_settings(
+        embedded, sandbox.url, home, web={"public_url": "https://ops.example.org"}
+    )
+    built = build(settings)
+    with serving(built) as address:
+        yield built, address
+    built.close()
+
+
+def test_cookies_of_an_https_site_are_bound_to_it_and_only_https_forms_are_taken(by_https):
+    services, base = by_https
+    person(services)
+    data = {"name": "admin", "password": PASSWORD}
+
+    def sign_in(origin):
+        headers = {"Origin": origin, "Host": "ops.example.org"}
+        return httpx2.post(f"{base}/login", data=data, headers=headers, trust_env=False)
+
+    assert sign_in("http://ops.example.org").status_code == 403
+    answer = sign_in("https://ops.example.org")
+    cookies = answer.headers.get_list("set-cookie")
+    assert {cookie.partition("=")[0] for cookie in cookies} == {
+        "__Host-paceline_session", "__Host-paceline_device",
+    }  # fmt: skip
+    assert all("Secure" in cookie and "Path=/;" in cookie for cookie in cookies)
+    headers = {"Host": "ops.example.org", "Cookie": "; ".join(c.partition(";")[0] for c in cookies)}
+    assert httpx2.get(f"{base}/account", headers=headers, trust_env=False).status_code == 200
+    stolen = cookies[0].removeprefix("__Host-").partition(";")[0]
+    unbound = {"Host": "ops.example.org", "Cookie": stolen}
+    assert httpx2.get(f"{base}/account", headers=unbound, trust_env=False).status_code == 303
+
+
+def test_a_name_that_somebody_else_points_here_opens_nothing(services, base):
+    for host, status in (
+        ("evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("", 421), ("localhost:1", 303),
+        (urlsplit(base).netloc, 303), ("[::1]:8000", 303),
+    ):  # fmt: skip
+        answer = httpx2.get(base, headers={"Host": host}, trust_env=False)
+        assert answer.status_code == status, host
+        health = httpx2.get(f"{base}/health/live", headers={"Host": host or "x"}, trust_env=False)
+        assert health.status_code == 200, "asked for by address"
+    answer = httpx2.get(base, trust_env=False)
+    assert "server" not in answer.headers
+
+
+def test_a_web_page_adds_no_fault_to_the_sandbox(sandbox):
+    url = sandbox.url.removesuffix("/v1") + "/sandbox/faults"
+    for headers in (
+        {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"},
+        {"Origin": "null", "Content-Type": "text/plain"},
+    ):  # fmt: skip
+        answer = httpx2.post(url, content='{"kind": "empty"}', headers=headers, trust_env=False)
+        assert answer.status_code == 403, headers
+    assert not sandbox.state.faults
+    assert httpx2.post(url, json={"kind": "empty"}, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("begin", list("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"))
+def test_no_cell_of_a_table_is_a_formula(begin):
+    assert harmless(f"{begin}1+1") == f"'{begin}1+1"
+
+
+@APPRISE
+def test_a_channel_that_is_misspelt_is_told_and_its_secret_is_not(caplog):
+    url = "slakc://hook-token-of-ours/secret"
+    with caplog.at_level(logging.DEBUG), pytest.raises(UnreadableChannel) as caught:
+        apprise_channel([url])(Message("k", "info", "t", "b"))
+    assert "1 of 1 URLs name no service" in str(caught.value)
+    assert "token-of-ours" not in str(caught.value)
+
+
+@APPRISE
+def test_names_that_people_chose_are_no_markup_of_an_e_mail(monkeypatch):
+    sent = []
+    monkeypatch.setattr(apprise.Apprise, "notify", lambda _, **given: sent.append(given) or True)
+    apprise_channel(["json://127.0.0.1:9"])(Message("k", "info", "t", "<img src=x>"))
+    assert sent[0]["body_format"] == apprise.NotifyFormat.TEXT
+
+
+def test_values_of_a_failed_statement_are_in_no_message(services):
+    with pytest.raises(DBAPIError) as caught, services.engine.begin() as connection:
+        connection.execute(text("select cast(:word as integer)"), {"word": "a secret word"})
+    assert "[SQL parameters hidden" in str(caught.value)
+
+
+def test_doctor_names_what_others_can_read(services, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = tmp_path / ".env"
+    env.write_text("LOVABLE_API_KEY=x")
+    env.chmod(0o644)
+    web = services.settings.web.model_copy(update={"host": "0.0.0.0"})
+    open_one = services.settings.model_copy(update={"web": web})
+    assert {(f.check, f.level) for f in doctor._exposed(open_one)} == {
+        ("web", "warning"),
+        ("files", "warning"),
+    }
+    env.chmod(0o600)
+    behind = web.model_copy(update={"public_url": "https://ops.example.org"})
+    assert doctor._exposed(services.settings.model_copy(update={"web": behind})) == []
+    assert doctor._exposed(services.settings) == []
+
+
+@pytest.mark.parametrize("answer", ["", "not json", '{"dependencies": []}',
+                                    '{"dependencies": [{"name": "a", "skip_reason": "away"}]}'])  # fmt: skip
+def test_advisories_that_nobody_could_look_up_are_no_good_news(tmp_path, answer):
+    file = tmp_path / "found.json"
+    file.write_text(answer)
+    done = subprocess.run([sys.executable, "-m", "tests.house.advisories", str(file)], cwd=ROOT,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "could not be checked" in done.stdout

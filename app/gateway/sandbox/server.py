@@ -37,6 +37,9 @@ def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[Non
         if scope["type"] != "http":
             return
         arrived_ns = now_ns()
+        if _is_of_a_page(_headers(scope)):
+            await _json(send, 403, {"error": {"message": "not for web pages", "type": "forbidden"}})
+            return
         body = await _body(receive)
         match scope["method"], scope["path"]:
             case "POST", "/v1/chat/completions":
@@ -66,6 +69,16 @@ def make_app(sandbox: Sandbox) -> Callable[[Scope, Receive, Send], Awaitable[Non
                 await _json(send, 404, {"error": {"message": "no such path", "type": "not_found"}})
 
     return app
+
+
+def _is_of_a_page(headers: dict[str, str]) -> bool:
+    """Whether a browser asks for a web page: any page in this machine's browser could add faults. A name with
+    a dot is one that somebody may have pointed at this machine.
+    """
+    host = headers.get("host", "")
+    is_address = host.startswith("[") or host.partition(":")[0].replace(".", "").isdigit()
+    is_plain = is_address or "." not in host
+    return "origin" in headers or "sec-fetch-site" in headers or not is_plain
 
 
 async def _complete(

@@ -37,7 +37,7 @@ def _router(site: Site, deed: Deed) -> APIRouter:
         if given is None:
             return _form(site, deed, request, form, problems, status=422)
         assert isinstance(given, deed.ask)
-        require(request, request.state.person, deed.role_for(site.desk, given))
+        require(site, request, request.state.person, deed.role_for(site.desk, given))
         try:
             count = deed.do(site.desk, given, Who(request.state.person.name, given.reason))
         except NotYet:  # done: asking again would do it twice

@@ -14,6 +14,7 @@ from app.errors import ConfigError, NotFound, PacelineError
 from app.models import Role
 from app.web.access import (
     COOKIE,
+    cookie_of,
     form_token,
     guard,
     open_form,
@@ -46,7 +47,7 @@ def add_open(router: APIRouter, site: Site) -> None:
     def sign_in(request: Request) -> Response:
         name, password, back = (_field(request, field) for field in ("name", "password", "next"))
         try:
-            found = sessions.sign_in(site.engine, name, password, visitor_of(request))
+            found = sessions.sign_in(site.engine, name, password, visitor_of(site, request))
         except Throttled as error:
             return _login(site, request, back, name, f"{str(error).capitalize()}.", 429)
         except Busy as error:
@@ -74,7 +75,7 @@ def add_open(router: APIRouter, site: Site) -> None:
         try:
             with site.engine.begin() as connection:
                 person = invitations.accept(connection, secret, name, _field(request, "password"))
-                visitor = visitor_of(request)
+                visitor = visitor_of(site, request)
                 session = sessions.open_session(connection, person.id, visitor)
                 device = throttle.know_device(connection, person.id, visitor.device)
                 evidence.signed_in(connection, person, visitor)
@@ -94,14 +95,14 @@ def add(router: APIRouter, site: Site) -> None:
     @router.post("/logout")
     def sign_out(request: Request) -> Response:
         with site.engine.begin() as connection:
-            sessions.close_session(connection, request.cookies[COOKIE])
+            sessions.close_session(connection, cookie_of(site, request, COOKIE))
         return set_cookie(site, request, site.go("/login"), None)
 
     @router.post("/account/sessions")
     def sign_out_elsewhere(request: Request) -> HTMLResponse:
         with site.engine.begin() as connection:
             closed = sessions.close_others(
-                connection, request.state.person, request.cookies[COOKIE]
+                connection, request.state.person, cookie_of(site, request, COOKIE)
             )
         return _account(site, request, said=f"Signed out in {closed} other browsers.")
 
@@ -118,7 +119,7 @@ def add(router: APIRouter, site: Site) -> None:
             _step_up(site, request, old)
             with site.engine.begin() as connection:
                 people.set_password(connection, person, _field(request, "new"))
-                secret = sessions.open_session(connection, person.id, visitor_of(request))
+                secret = sessions.open_session(connection, person.id, visitor_of(site, request))
                 assert secret is not None
         except (ConfigError, Throttled, Busy) as error:
             return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
@@ -207,7 +208,9 @@ def add(router: APIRouter, site: Site) -> None:
 
 def _step_up(site: Site, request: Request, password: str) -> None:
     """A stolen session must not be enough for this: raises ConfigError unless it is the person's password."""
-    if not sessions.is_password(site.engine, request.state.person, password, visitor_of(request)):
+    if not sessions.is_password(
+        site.engine, request.state.person, password, visitor_of(site, request)
+    ):
         raise ConfigError("the present password is another one")
 
 
@@ -266,7 +269,7 @@ def _account(site: Site, request: Request, status: int = 200, **said: str) -> HT
     person = request.state.person
     with site.engine.connect() as connection:
         own = tokens.list_tokens(connection, person)
-        browsers = sessions.list_sessions(connection, person, request.cookies.get(COOKIE, ""))
+        browsers = sessions.list_sessions(connection, person, cookie_of(site, request, COOKIE))
         accounts = people.list_accounts(connection) if person.may(Role.ADMIN) else None
     facts = {"problem": "", "said": "", "token": "", "link": "", **said}
     roles = [role for role in Role if RANKS[role] <= RANKS[person.role]]
