@@ -1,6 +1,7 @@
 """who tried
 
-Devices that people signed in from, where sessions are, when tokens end, and of each change what kind of actor
+Devices that people signed in from, second factors, disabled accounts, where sessions are, when tokens end, and
+of each change what kind of actor
 made it and from where. The change log takes no update and no delete. Safe with the previous release: new tables,
 and columns that are null or have a default; it changes no row of the log either.
 
@@ -23,6 +24,18 @@ LOG = (
     sa.Column("account_id", sa.Uuid(), comment="of a person or a token; the account may be gone"),
     sa.Column("address", sa.Text(), comment="where a person or a token came from"),
 )
+ACCOUNT = (
+    sa.Column(
+        "disabled_at", sa.DateTime(timezone=True), comment="nobody signs in to it from then on"
+    ),
+    sa.Column("totp_secret", sa.Text(), comment="of the second factor, base32"),
+    sa.Column(
+        "totp_since", sa.DateTime(timezone=True), comment="asked for from then on; null: not yet"
+    ),
+    sa.Column(
+        "totp_used", sa.BigInteger(), comment="the step of the last code, which is good once"
+    ),
+)
 PLACES = (
     sa.Column("address", sa.Text(), server_default="", nullable=False),
     sa.Column("browser", sa.Text(), server_default="", nullable=False),
@@ -40,6 +53,18 @@ def upgrade() -> None:
         schema="paceline",
     )  # fmt: skip
     op.create_index("ix_devices_account_id", "devices", ["account_id"], schema="paceline")
+    for column in ACCOUNT:
+        op.add_column("accounts", column, schema="paceline")
+    op.create_table(
+        "recovery_codes",
+        sa.Column("hash", sa.Text(), primary_key=True),
+        sa.Column("account_id", sa.Uuid(),
+                  sa.ForeignKey("paceline.accounts.id", ondelete="cascade"), nullable=False),
+        schema="paceline",
+    )  # fmt: skip
+    op.create_index(
+        "ix_recovery_codes_account_id", "recovery_codes", ["account_id"], schema="paceline"
+    )
     for column in PLACES:
         op.add_column("sessions", column, schema="paceline")
     ends = sa.Column(
@@ -66,4 +91,7 @@ def downgrade() -> None:
     op.drop_column("api_tokens", "expires_at", schema="paceline")
     for column in PLACES:
         op.drop_column("sessions", column.name, schema="paceline")
+    op.drop_table("recovery_codes", schema="paceline")
+    for column in ACCOUNT:
+        op.drop_column("accounts", column.name, schema="paceline")
     op.drop_table("devices", schema="paceline")

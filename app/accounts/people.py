@@ -32,6 +32,8 @@ class Listed:
     role: str
     created_at: datetime
     signed_in_at: datetime | None
+    disabled_at: datetime | None
+    has_second_factor: bool
     sessions: int
 
 
@@ -105,8 +107,9 @@ def list_accounts(connection: Connection) -> list[Listed]:
         .scalar_subquery()
     )
     query = select(
-        Account.id, Account.name, Account.role, Account.created_at, Account.signed_in_at, sessions
-    ).order_by(Account.name)
+        Account.id, Account.name, Account.role, Account.created_at, Account.signed_in_at,
+        Account.disabled_at, Account.totp_since.is_not(None), sessions,
+    ).order_by(Account.name)  # fmt: skip
     return [Listed(*row) for row in connection.execute(query)]
 
 
@@ -121,8 +124,8 @@ def find_account(connection: Connection, name: str) -> Person:
 
 def has_admin(connection: Connection) -> bool:
     """Whether anybody can administer yet."""
-    query = select(Account.id).where(Account.role == Role.ADMIN).limit(1)
-    return connection.execute(query).first() is not None
+    query = select(Account.id).where(Account.role == Role.ADMIN, Account.disabled_at.is_(None))
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def set_role(connection: Connection, name: str, role: Role, *, actor: str, reason: str) -> None:
@@ -151,6 +154,34 @@ def remove_account(connection: Connection, name: str, *, actor: str, reason: str
     )  # fmt: skip
 
 
+def disable(connection: Connection, name: str, *, actor: str, reason: str) -> None:
+    """Let nobody sign in to an account, and end all that acts for it; it can be enabled again. Raises
+    ConfigError for the last administrator.
+    """
+    _one_at_a_time(connection)
+    person = find_account(connection, name)
+    _keep_an_admin(connection, person)
+    connection.execute(
+        update(Account).where(Account.id == person.id).values(disabled_at=func.now())
+    )
+    _end_all(connection, person)
+    connection.execute(delete(Invitation).where(Invitation.invited_by == person.id))
+    note_change(
+        connection, actor=actor, action="accounts.disable", subject=person.name, before={}, after={},
+        reason=reason,
+    )  # fmt: skip
+
+
+def enable(connection: Connection, name: str, *, actor: str, reason: str) -> None:
+    """Let somebody sign in again."""
+    person = find_account(connection, name)
+    connection.execute(update(Account).where(Account.id == person.id).values(disabled_at=None))
+    note_change(
+        connection, actor=actor, action="accounts.enable", subject=person.name, before={}, after={},
+        reason=reason,
+    )  # fmt: skip
+
+
 def sign_out(connection: Connection, name: str, *, actor: str, reason: str) -> None:
     """End everything that acts for an account: its sessions, its API tokens, links to reset its password, and
     those that it gave.
@@ -175,6 +206,8 @@ def _one_at_a_time(connection: Connection) -> None:
 
 
 def _keep_an_admin(connection: Connection, person: Person) -> None:
-    query = select(func.count()).where(Account.role == Role.ADMIN, Account.id != person.id)
+    query = select(func.count()).where(
+        Account.role == Role.ADMIN, Account.id != person.id, Account.disabled_at.is_(None)
+    )
     if person.role is Role.ADMIN and not connection.execute(query).scalar_one():
         raise ConfigError(f"{person.name} is the last administrator: make another one first")

@@ -5,7 +5,15 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
-from app.accounts import Person, Visitor, evidence, hash_secret, new_secret, throttle
+from app.accounts import (
+    Person,
+    Visitor,
+    evidence,
+    hash_secret,
+    new_secret,
+    second_factor,
+    throttle,
+)
 from app.accounts.passwords import is_right
 from app.accounts.people import is_alive, password_hash
 from app.accounts.throttle import Throttled
@@ -35,14 +43,19 @@ class Listed:
     is_this: bool
 
 
-def sign_in(engine: Engine, name: str, password: str, visitor: Visitor) -> SignedIn | None:
-    """A new session, or None when name or password are wrong; raises Throttled and Busy.
+def sign_in(
+    engine: Engine, name: str, password: str, visitor: Visitor, code: str = ""
+) -> SignedIn | None:
+    """A new session, or None when name, password or the code of a second factor are wrong, or the account is
+    disabled; raises Throttled and Busy.
 
     A try is counted before it is looked at, whichever process it came to; no transaction is open meanwhile.
     The session is opened only while the password is still the one that was looked at.
     """
     name = name.strip().lower()[:80].replace("\x00", "")
-    query = select(Account.id, Account.role, Account.password_hash).where(Account.name == name)
+    query = select(Account.id, Account.role, Account.password_hash).where(
+        Account.name == name, Account.disabled_at.is_(None)
+    )
     tried = _count(engine, name, visitor)
     with engine.connect() as connection:
         row = connection.execute(query).one_or_none()
@@ -50,7 +63,9 @@ def sign_in(engine: Engine, name: str, password: str, visitor: Visitor) -> Signe
         evidence.failed(name, visitor)
         return None
     with engine.begin() as connection:
-        session = open_session(connection, row.id, visitor, verified=row.password_hash)
+        session = None
+        if second_factor.is_right(connection, row.id, code):
+            session = open_session(connection, row.id, visitor, verified=row.password_hash)
         if session is None:
             evidence.failed(name, visitor)
             return None
@@ -121,7 +136,7 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
             (Session.seen_at < func.now() - SEEN_EVERY).label("is_stale"),
         )
         .join(Account, Account.id == Session.account_id)
-        .where(Session.hash == hash_secret(secret), *is_alive())
+        .where(Session.hash == hash_secret(secret), Account.disabled_at.is_(None), *is_alive())
     )  # fmt: skip
     row = connection.execute(query).one_or_none()
     if row is None:

@@ -86,6 +86,7 @@ def whose_token(connection: Connection, secret: str) -> Person | None:
         .join(Account, Account.id == ApiToken.account_id)
         .where(
             ApiToken.hash == hash_secret(secret),
+            Account.disabled_at.is_(None),
             or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
         )
     )  # fmt: skip

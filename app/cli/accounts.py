@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from app.accounts import invitations, people
+from app.accounts import invitations, people, second_factor
 from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json
 from app.models import Role
@@ -32,11 +32,13 @@ def show(as_json: AsJson = False) -> None:
         notes.print("no accounts: paceline accounts invite --role admin")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("NAME", "ROLE", "LAST SIGNED IN (UTC)", "BROWSERS"):
+    for column in ("NAME", "ROLE", "LAST SIGNED IN (UTC)", "BROWSERS", "SECOND FACTOR"):
         table.add_column(column, no_wrap=True)
     for account in found:
         last = f"{account.signed_in_at:%Y-%m-%d %H:%M:%S}" if account.signed_in_at else "never"
-        table.add_row(account.name, account.role, last, str(account.sessions))
+        role = f"{account.role}, disabled" if account.disabled_at else account.role
+        second = "yes" if account.has_second_factor else "no"
+        table.add_row(account.name, role, last, str(account.sessions), second)
     data.print(table)
 
 
@@ -75,6 +77,30 @@ def sign_out(name: Name, reason: Reason = "") -> None:
     with database(get_settings()) as engine, engine.begin() as connection:
         people.sign_out(connection, name, actor=user(), reason=reason)
     data.print(f"{name}: signed out everywhere", markup=False)
+
+
+@app.command("disable")
+def disable(name: Name, reason: Reason = "") -> None:
+    """Let nobody sign in to an account, and end its sessions, API tokens and links."""
+    with database(get_settings()) as engine, engine.begin() as connection:
+        people.disable(connection, name, actor=user(), reason=reason)
+    data.print(f"{name}: disabled", markup=False)
+
+
+@app.command("enable")
+def enable(name: Name, reason: Reason = "") -> None:
+    """Let somebody sign in again."""
+    with database(get_settings()) as engine, engine.begin() as connection:
+        people.enable(connection, name, actor=user(), reason=reason)
+    data.print(f"{name}: enabled", markup=False)
+
+
+@app.command("second-factor-off")
+def second_factor_off(name: Name, reason: Reason = "") -> None:
+    """Take the second factor off an account whose phone and recovery codes are lost."""
+    with database(get_settings()) as engine, engine.begin() as connection:
+        second_factor.remove(connection, people.find_account(connection, name))
+    data.print(f"{name}: signs in by password alone", markup=False)
 
 
 @app.command("remove")

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from app.clock import monotonic
+from app.embedded.process import private
 from app.errors import PortTaken
 
 LOG_MAX = 10_000_000
@@ -37,8 +39,7 @@ class Part:
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        if self.log.exists() and self.log.stat().st_size > LOG_MAX:
-            self.log.replace(self.log.with_suffix(".old.log"))
+        self._cut_log()
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(
@@ -53,6 +54,15 @@ class Part:
         finally:
             os.close(descriptor)
 
+    def _cut_log(self) -> None:
+        """Set a long log aside. The process goes on writing into the same file, at its new end."""
+        if self.log.exists() and self.log.stat().st_size > LOG_MAX:
+            old = self.log.with_suffix(".old.log")
+            old.unlink(missing_ok=True)
+            with private(old) as kept, self.log.open("rb") as full:
+                shutil.copyfileobj(full, kept)
+            os.truncate(self.log, 0)
+
     @property
     def pid(self) -> int:
         """Process id."""
@@ -63,6 +73,7 @@ class Part:
         should hear of, once.
         """
         now = monotonic()
+        self._cut_log()
         if self._due is not None:
             if now < self._due:
                 return None

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, func
+from sqlalchemy import BigInteger, ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -31,6 +31,26 @@ class Account(Base):
     role: Mapped[str]
     created_at: Mapped[CreatedAt]
     signed_in_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None] = mapped_column(
+        comment="nobody signs in to it from then on"
+    )
+    totp_secret: Mapped[str | None] = mapped_column(comment="of the second factor, base32")
+    totp_since: Mapped[datetime | None] = mapped_column(
+        comment="asked for from then on; null: not yet"
+    )
+    totp_used: Mapped[int | None] = mapped_column(
+        BigInteger, comment="the step of the last code, which is good once"
+    )
+
+
+class RecoveryCode(Base):
+    """A code that stands once for the second factor. Stored as its hash."""
+
+    __tablename__ = "recovery_codes"
+    __table_args__ = (Index("ix_recovery_codes_account_id", "account_id"),)
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey(Account.id, ondelete="cascade"))
 
 
 class Device(Base):

@@ -1,30 +1,34 @@
 """Nobody gets in, nobody is locked out, one can see who tried: each test is an attack that once worked."""
 
 import logging
+import re
 import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import apprise
 import httpx2
+import pyotp
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from app import log
-from app.accounts import Visitor, passwords, people, sessions, tokens
+from app.accounts import Visitor, passwords, people, second_factor, sessions, tokens
 from app.accounts.passwords import check_new
 from app.accounts.throttle import Throttled
 from app.acts import Desk, Who, pause
 from app.alerts import rules
 from app.alerts.outbox import Message, UnreadableChannel, apprise_channel
 from app.audit_log import Actor, ActorKind, acting
-from app.cli import doctor
+from app.cli import doctor, parts
+from app.clock import utcnow
 from app.errors import ConfigError
 from app.models import AuditEntry, Role, Session, SignInFailure
 from app.settings import LogSettings
@@ -498,3 +502,110 @@ def test_advisories_that_nobody_could_look_up_are_no_good_news(tmp_path, answer)
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 2
     assert "could not be checked" in done.stdout
+
+
+def set_up_second_factor(browser):
+    """Returns the app, and the recovery codes."""
+    page = browser.post("/account/second-factor", password=PASSWORD).text
+    secret = re.search(r'class="secret">([A-Z2-7]{32})<', page)[1]
+    assert "<svg" in page
+    assert "not the code" in browser.post("/account/second-factor/confirm", code="000000").text
+    app = pyotp.TOTP(secret)
+    page = browser.post("/account/second-factor/confirm", code=app.now()).text
+    codes = re.findall(r"<li><code>([0-9a-f]{10})</code>", page)
+    assert len(set(codes)) == second_factor.RECOVERY_CODES
+    return app, codes
+
+
+def test_a_password_alone_opens_nothing_where_a_second_factor_is_asked_for(services, base):
+    browser = Browser(services, base)
+    assert "another one" in browser.post("/account/second-factor", password="a guess").text
+    app, codes = set_up_second_factor(browser)
+
+    def sign_in(code=""):
+        return sessions.sign_in(services.engine, "admin", PASSWORD, HERE, code)
+
+    def at(steps):
+        return app.at(utcnow() + timedelta(seconds=30 * steps))
+
+    assert sign_in() is None
+    assert sign_in("000000") is None
+    assert sign_in(at(-5)) is None, "too old"
+    with services.engine.begin() as connection:
+        connection.execute(delete(SignInFailure))
+        connection.execute(text("update paceline.accounts set totp_used = 0"))
+    code = at(0)
+    assert sign_in(f"{code[:3]} {code[3:]}") is not None
+    assert sign_in(code) is None, "a code is good once"
+    assert sign_in(at(1)) is not None, "a phone may be half a minute ahead"
+    assert sign_in(codes[0].upper()) is not None
+    assert sign_in(codes[0]) is None, "a recovery code is good once"
+    assert post_login(base, password=PASSWORD).status_code == 401
+    data = {"name": "admin", "password": PASSWORD, "code": codes[1]}
+    assert (
+        httpx2.post(
+            f"{base}/login", data=data, headers={"Origin": base}, trust_env=False
+        ).status_code
+        == 303
+    )
+    assert "password alone" in browser.post("/account/second-factor/remove", password=PASSWORD).text
+    assert sign_in() is not None
+    assert {row.after["state"] for row in audit(services, "accounts.second_factor")} == {
+        "on",
+        "off",
+    }
+    browser.close()
+
+
+def test_two_with_the_same_code_at_once_come_in_once(services, base):
+    browser = Browser(services, base)
+    app, codes = set_up_second_factor(browser)
+    with services.engine.begin() as connection:
+        connection.execute(text("update paceline.accounts set totp_used = 0"))
+    for code in (app.now(), codes[0]):
+
+        def sign_in(_, code=code):
+            return sessions.sign_in(services.engine, "admin", PASSWORD, HERE, code)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(found is not None for found in pool.map(sign_in, range(4))) == 1
+    browser.close()
+
+
+def test_a_disabled_account_acts_no_more_until_it_is_enabled(services, base):
+    admin = Browser(services, base)
+    operator = Browser(services, base, Role.OPERATOR)
+    token = {"Authorization": f"Bearer {api_token(services, Role.OPERATOR)}"}
+    given = {"name": "operator", "reason": "leave", "password": PASSWORD}
+    admin.post("/accounts/change", what="disable", **given)
+    assert operator.get("/").status_code == 303
+    assert httpx2.get(f"{base}/api/v1/me", headers=token, trust_env=False).status_code == 401
+    assert sessions.sign_in(services.engine, "operator", PASSWORD, HERE) is None
+    assert "disabled" in admin.get("/account").text
+    with (
+        pytest.raises(ConfigError, match="last administrator"),
+        services.engine.begin() as connection,
+    ):
+        people.disable(connection, "admin", actor="t", reason="x")
+    admin.post("/accounts/change", what="enable", **given)
+    assert sessions.sign_in(services.engine, "operator", PASSWORD, HERE) is not None
+    admin.close()
+    operator.close()
+
+
+def test_a_log_that_grows_is_cut_while_its_process_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "LOG_MAX", 1_000)
+    code = (
+        "import sys, time\nfor n in range(400): print(n, 'x' * 20, flush=True); time.sleep(0.005)"
+    )
+    part = parts.Part("writer", [sys.executable, "-c", code], {}, tmp_path)
+    sizes = []
+    while part._process.poll() is None:
+        part._cut_log()
+        sizes.append((tmp_path / "writer.log").stat().st_size)
+    assert max(sizes) < 5_000
+    kept = (tmp_path / "writer.old.log").read_text() + (tmp_path / "writer.log").read_text()
+    assert kept.splitlines()[-1].startswith("399 "), (
+        "what comes after the cut is at the new beginning"
+    )
+    assert "\0" not in kept

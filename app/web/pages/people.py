@@ -7,7 +7,16 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from app.accounts import RANKS, evidence, invitations, people, sessions, throttle, tokens
+from app.accounts import (
+    RANKS,
+    evidence,
+    invitations,
+    people,
+    second_factor,
+    sessions,
+    throttle,
+    tokens,
+)
 from app.accounts.passwords import Busy
 from app.accounts.throttle import Throttled
 from app.errors import ConfigError, NotFound, PacelineError
@@ -29,6 +38,9 @@ CHANGES = {
     "remove": ("Remove {}", "All of them end at once, and the account is gone.", "remove {}"),
     "sign_out": ("Sign {} out", "All of them end at once, and links that were given; the account stays.",
                  "sign-out {}"),
+    "disable": ("Disable {}", "All of them end at once, and nobody signs in to it until it is enabled.",
+                "disable {}"),
+    "enable": ("Enable {}", "They may sign in again.", "enable {}"),
     "reset": ("Make a link for a new password of {}", "They end when the link is used.", "reset {}"),
 }  # fmt: skip
 """What may be done to an account: title, what follows, the verb on the command line. All else is a role."""
@@ -47,7 +59,9 @@ def add_open(router: APIRouter, site: Site) -> None:
     def sign_in(request: Request) -> Response:
         name, password, back = (_field(request, field) for field in ("name", "password", "next"))
         try:
-            found = sessions.sign_in(site.engine, name, password, visitor_of(site, request))
+            found = sessions.sign_in(
+                site.engine, name, password, visitor_of(site, request), _field(request, "code")
+            )
         except Throttled as error:
             return _login(site, request, back, name, f"{str(error).capitalize()}.", 429)
         except Busy as error:
@@ -55,7 +69,7 @@ def add_open(router: APIRouter, site: Site) -> None:
             busy.headers["Retry-After"] = "2"
             return busy
         if found is None:
-            return _login(site, request, back, name, "Name or password are wrong.", 401)
+            return _login(site, request, back, name, "Name, password or code are wrong.", 401)
         answer = set_device(site, request, site.go(safe_next(back)), found.device)
         return set_cookie(site, request, answer, found.session)
 
@@ -127,6 +141,39 @@ def add(router: APIRouter, site: Site) -> None:
         said = "Changed. All other browsers are signed out, and API tokens ended."
         return set_cookie(site, request, _account(site, request, said=said), secret)
 
+    @router.post("/account/second-factor")
+    def begin_second_factor(request: Request) -> HTMLResponse:
+        try:
+            _step_up(site, request, _field(request, "password"))
+            with site.engine.begin() as connection:
+                setup = second_factor.begin(connection, request.state.person)
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
+        return _account(site, request, setup=setup)
+
+    @router.post("/account/second-factor/confirm")
+    def confirm_second_factor(request: Request) -> HTMLResponse:
+        try:
+            with site.engine.begin() as connection:
+                codes = second_factor.confirm(
+                    connection, request.state.person, _field(request, "code").replace(" ", "")
+                )
+        except ConfigError as error:
+            return _account(
+                site, request, problem=f"{str(error).capitalize()}: begin again.", status=422
+            )
+        return _account(site, request, codes=codes)
+
+    @router.post("/account/second-factor/remove")
+    def remove_second_factor(request: Request) -> HTMLResponse:
+        try:
+            _step_up(site, request, _field(request, "password"))
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
+        with site.engine.begin() as connection:
+            second_factor.remove(connection, request.state.person)
+        return _account(site, request, said="The password alone signs you in now.")
+
     @router.post("/account/tokens")
     def make_token(request: Request) -> HTMLResponse:
         role, days = _role(request), _field(request, "days") or "90"
@@ -191,8 +238,8 @@ def add(router: APIRouter, site: Site) -> None:
             with site.engine.begin() as connection:
                 if what == "remove":
                     people.remove_account(connection, name, **given)
-                elif what == "sign_out":
-                    people.sign_out(connection, name, **given)
+                elif what in ("sign_out", "disable", "enable"):
+                    getattr(people, what)(connection, name, **given)
                 elif what == "reset":
                     secret = invitations.invite(
                         connection, Role.VIEWER, name=name, by=me.id, **given
@@ -265,13 +312,15 @@ def _invitation(
     )
 
 
-def _account(site: Site, request: Request, status: int = 200, **said: str) -> HTMLResponse:
+def _account(site: Site, request: Request, status: int = 200, **said: Any) -> HTMLResponse:
     person = request.state.person
     with site.engine.connect() as connection:
         own = tokens.list_tokens(connection, person)
         browsers = sessions.list_sessions(connection, person, cookie_of(site, request, COOKIE))
         accounts = people.list_accounts(connection) if person.may(Role.ADMIN) else None
-    facts = {"problem": "", "said": "", "token": "", "link": "", **said}
+        has_second = second_factor.is_asked_for(connection, person)
+    facts = {"problem": "", "said": "", "token": "", "link": "", "setup": None, "codes": (), **said}
     roles = [role for role in Role if RANKS[role] <= RANKS[person.role]]
     return site.page("account.html", request, status, tokens=own, accounts=accounts, roles=roles,
-                     all_roles=list(Role), browsers=browsers, days=tokens.DAYS, **facts)  # fmt: skip
+                     all_roles=list(Role), browsers=browsers, days=tokens.DAYS, has_second=has_second,
+                     **facts)  # fmt: skip
