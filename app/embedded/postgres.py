@@ -1,7 +1,8 @@
 """PostgreSQL from its wheel.
 
 It asks for a password, kept in a file beside its data that only we read: whoever else runs as the
-server's user finds its socket, and no way in.
+server's user finds its socket, and no way in. The program works as the role `paceline`, which owns the
+database and is no superuser.
 
 It refuses to run as root, so for root it runs as `nobody`. Where folders on the way are closed to others it
 gets the one capability CAP_DAC_READ_SEARCH, so that we need not open them (the wheel's own launcher
@@ -29,25 +30,38 @@ from app.errors import PacelineError
 POSTGRES_MAJOR = "18"
 SOCKET = ".s.PGSQL.5432"
 SAFE_PATH = re.compile(r"[A-Za-z0-9_./-]+")
+ROLE = "paceline"
 RULES = "local all all scram-sha-256\n"
 """All of pg_hba.conf: by the socket, with a password."""
 UNIX_PATH_MAX = 100  # 107 on Linux, 103 on macOS, less the terminator
 
 
 def start(folder: Path) -> str:
-    data = folder / "data"
+    """Start it, or find it started; returns the address for the program's role."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         for way in (folder, folder.parent):  # to pass through, not to look into
             way.chmod(0o711)
-    _make_cluster(data)
+    _make_cluster(folder / "data")
+    url = admin_url(folder)
+    _start(folder, url)
+    _make_role(url, password := _password(folder, ROLE))
+    return re.sub("//[^@]*@", f"//{ROLE}:{password}@", url)
+
+
+def admin_url(folder: Path) -> str:
+    """The address for the superuser of a cluster."""
+    where = quote(str(_socket_dir(folder / "data")))
+    return f"postgresql://postgres:{_password(folder, 'postgres')}@/postgres?host={where}"
+
+
+def _start(folder: Path, url: str) -> None:
+    data = folder / "data"
     socket_dir = _socket_dir(data)
-    password = _password(folder)
-    url = f"postgresql://postgres:{password}@/postgres?host={quote(str(socket_dir))}"
     if _answers(url):
-        return url
+        return
     _forget_another_pid(data)
-    _ask_for_password(data, password)
+    _ask_for_password(data, _password(folder, "postgres"))
     with private(folder / "log") as log:
         process = subprocess.Popen(
             [
@@ -65,7 +79,6 @@ def start(folder: Path) -> str:
         )
     children[process.pid] = process
     wait_until(lambda: _answers(url), process, "PostgreSQL", folder / "log")
-    return url
 
 
 def _make_cluster(data: Path) -> None:
@@ -105,12 +118,38 @@ def _make_cluster(data: Path) -> None:
     draft.rename(data)
 
 
-def _password(folder: Path) -> str:
+def _password(folder: Path, role: str) -> str:
     """The one of last time, or a new one."""
-    file = folder / "password"
+    file = folder / f"password.{role}"
     if not file.exists():
         write_private(file, secrets.token_urlsafe(24))
     return file.read_text()
+
+
+def _make_role(url: str, password: str) -> None:
+    """Have the program's role, with all that an earlier release made as the superuser."""
+    writes = "-c default_transaction_read_only=off"  # whatever the server was set to
+    with psycopg.connect(url, options=writes) as connection:
+        connection.execute("select pg_advisory_xact_lock(hashtext('paceline.role'))")
+        there = connection.execute("select from pg_roles where rolname = %s", (ROLE,)).fetchone()
+        verb = "create" if there is None else "alter"
+        connection.execute(f"{verb} role {ROLE} login nosuperuser password '{password}'")
+        connection.execute(f"alter database postgres owner to {ROLE}")
+        connection.execute("""
+            do $$ declare found record; begin
+              for found in
+                select format('alter schema %I owner to paceline', nspname) as change from pg_namespace
+                where nspname = 'paceline'
+                union all
+                select format('alter table %s owner to paceline', c.oid::regclass) from pg_class c
+                where c.relnamespace = to_regnamespace('paceline') and c.relkind in ('r', 'p')
+                  and c.relowner <> 'paceline'::regrole
+                union all
+                select format('alter routine %s owner to paceline', p.oid::regprocedure) from pg_proc p
+                where p.pronamespace = to_regnamespace('paceline') and p.proowner <> 'paceline'::regrole
+              loop execute found.change; end loop;
+            end $$
+        """)
 
 
 def _ask_for_password(data: Path, password: str) -> None:

@@ -31,6 +31,7 @@ from app.admission.circuit import StoreAway
 from app.clock import monotonic, sleep
 from app.db import make_engine
 from app.embedded import Servers, revive, servers
+from app.embedded.postgres import admin_url
 from app.runs.cycles import queued_runs
 from app.settings import Settings
 from app.wiring import build
@@ -81,8 +82,12 @@ class Fleet:
         redis = urlsplit(self.servers.redis_url)
         self.postgres = Proxy(lambda: asyncio.open_unix_connection(address))
         self.redis = Proxy(lambda: asyncio.open_connection("127.0.0.1", redis.port))
-        self.engine: Engine = make_engine(self.servers.database_url, pool_size=4)
-        migrations.upgrade(self.engine)
+        made = make_engine(self.servers.database_url)
+        migrations.upgrade(made)
+        made.dispose()
+        # Faults of the server need its superuser.
+        admin = admin_url(home / "servers" / "postgres")
+        self.engine: Engine = make_engine(admin, pool_size=4)
         with self.engine.begin() as connection:
             make_agents(connection, AGENTS)
         port = _free_port()

@@ -16,6 +16,7 @@ from redis import Redis
 
 from app.clock import monotonic, sleep
 from app.embedded import Servers, running, servers
+from app.embedded.postgres import admin_url
 
 
 @pytest.fixture
@@ -59,11 +60,14 @@ def test_another_process_of_the_servers_user_gets_in_nowhere(short):
     with servers(short, valkey=False) as started:
         with psycopg.connect(started.database_url) as connection:
             status = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
+            asked = "select rolsuper from pg_roles where rolname = current_user"
+            assert connection.execute(asked).fetchone() == (False,)
+        with psycopg.connect(admin_url(short / "postgres")) as connection:
             query = "select string_agg(auth_method, ',') from pg_hba_file_rules"
             (rules,) = connection.execute(query).fetchone()
         assert "CapEff:\t0000000000000000" in status
         assert rules == "scram-sha-256"
-        for name in ("postgres/password", "running.json"):
+        for name in ("postgres/password.postgres", "running.json"):
             tried = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", str(short / name)],
                                    capture_output=True, text=True, check=False)  # fmt: skip
             assert "Permission denied" in tried.stderr
@@ -72,15 +76,19 @@ def test_another_process_of_the_servers_user_gets_in_nowhere(short):
 
 
 def test_a_cluster_of_an_earlier_release_gets_a_password_and_keeps_its_data(short):
-    with servers(short, valkey=False) as first, psycopg.connect(first.database_url) as connection:
-        connection.execute("create table kept (id int)")
+    admin = short / "postgres"
+    with servers(short, valkey=False) as first, psycopg.connect(admin_url(admin)) as connection:
+        connection.execute("create schema paceline")
+        connection.execute("create table paceline.kept (id int)")
         connection.execute("alter role postgres password null")
-    (short / "postgres" / "password").unlink()
+        connection.execute("alter database postgres owner to postgres")
+    for name in ("postgres", "paceline"):
+        (short / "postgres" / f"password.{name}").unlink()
     (short / "postgres" / "data" / "pg_hba.conf").write_text("local all all trust\n")
     with servers(short, valkey=False) as second:
         assert second.database_url != first.database_url
         with psycopg.connect(second.database_url) as connection:
-            assert connection.execute("select count(*) from kept").fetchone() == (0,)
+            assert connection.execute("select count(*) from paceline.kept").fetchone() == (0,)
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(first.database_url)
 

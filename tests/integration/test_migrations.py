@@ -55,9 +55,9 @@ def test_upgrade_from_nothing_matches_the_models_and_downgrade_takes_all_away(fr
 def test_a_role_that_owns_the_schema_alone_is_enough(fresh, embedded):
     """The rights of docs/operations.md, section Rights."""
     with fresh.begin() as connection:
-        connection.execute(text("create role paceline login password 'word'"))
-        connection.execute(text("create schema paceline authorization paceline"))
-    url = as_role(embedded.database_url.replace("/postgres?", "/fresh?"), "paceline", "word")
+        connection.execute(text("create role owner_alone login password 'word'"))
+        connection.execute(text("create schema paceline authorization owner_alone"))
+    url = as_role(embedded.database_url.replace("/postgres?", "/fresh?"), "owner_alone", "word")
     engine = make_engine(url)
     try:
         migrations.upgrade(engine)
@@ -67,8 +67,8 @@ def test_a_role_that_owns_the_schema_alone_is_enough(fresh, embedded):
     finally:
         engine.dispose()
         with fresh.begin() as connection:
-            connection.execute(text("drop owned by paceline cascade"))
-            connection.execute(text("drop role paceline"))
+            connection.execute(text("drop owned by owner_alone cascade"))
+            connection.execute(text("drop role owner_alone"))
 
 
 def test_other_tables_of_the_database_are_left_alone(fresh):
