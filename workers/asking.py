@@ -4,6 +4,7 @@ So a Redis that loses its data loses no run, a handle that is not there is an er
 waits for its time is a row that `status`, `explain` and the pages show.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from celery.result import AsyncResult
 from celery.utils.functional import maybe_list
 from celery.utils.time import maybe_make_aware
 from kombu import Queue
+from kombu.utils.json import dumps
 from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
@@ -76,7 +78,7 @@ class RunTask(Task):  # type: ignore[type-arg]
 
         try:
             publish([run_id])
-        except Unreachable as why:
+        except (Unreachable, SQLAlchemyError) as why:  # stored all the same
             log.warning("run.stored_and_not_published", run_id=str(run_id), why=str(why))
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
@@ -126,7 +128,8 @@ def _kept(app: Any, options: dict[str, Any]) -> dict[str, Any] | None:
     for name in ("link", "link_error"):
         if kept.get(name):
             kept[name] = [_with_id(app, one) for one in maybe_list(kept[name]) or []]
-    return kept or None
+    # A signature may hold a moment or a UUID; kombu's JSON has a form for them, and reads it again.
+    return json.loads(dumps(kept)) if kept else None
 
 
 def _with_id(app: Any, signature: Any) -> Any:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.agents.roster import find_agent
 from app.clock import monotonic, utcnow
-from app.errors import RunFailed, Unreachable
+from app.errors import NotFound, RunFailed, Unreachable
 from app.models import RunState
 from app.runs import adhoc, groups
 from app.runs.report import RunReport, find_ended, find_run, find_runs
@@ -79,6 +79,13 @@ def _as_uuid(task_id: Any) -> UUID | None:
         return None
 
 
+def _known_uuid(task_id: Any) -> UUID:
+    run_id = _as_uuid(task_id)
+    if run_id is None:
+        raise NotFound(f"no run has the id {task_id!r}: it is no UUID")
+    return run_id
+
+
 class RunsBackend(BaseBackend):
     """Reads runs. Everything that Celery would store is in PostgreSQL already."""
 
@@ -125,7 +132,7 @@ class RunsBackend(BaseBackend):
     ) -> Iterator[tuple[str, dict[str, Any]]]:  # fmt: skip
         """Wait for runs to end; each comes as soon as it has."""
         deadline = None if timeout is None else monotonic() + timeout
-        wanted = {run_id: task_id for task_id in task_ids if (run_id := _as_uuid(task_id))}
+        wanted = {_known_uuid(task_id): task_id for task_id in task_ids}
         with _waiting.waiting_for(list(wanted)) as arrivals:
             while wanted:
                 left = 1.0 if deadline is None else min(1.0, deadline - monotonic())

@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeout
+from kombu.utils.json import dumps, loads
 from sqlalchemy import event, select, update
 
 from app.clock import sleep, utcnow
@@ -279,14 +280,18 @@ def test_links_are_one_run_however_often_they_are_begun(celery):
 
 
 def test_a_message_of_a_run_carries_its_canvas_each_time(celery, services):
-    chain = [dict(celery.task.si("a1"))]
+    moment = utcnow() + timedelta(hours=1)
+    chain = [dict(celery.task.si(celery.agents[1]).set(eta=moment))]
     result = celery.task.apply_async(("a0",), chain=chain, queue="celery")
     from app.runs.cycles import queued_runs  # noqa: PLC0415
 
     with celery.engine.connect() as connection:
         (queued,) = queued_runs(connection, [row(celery, result.id).id])
     assert queued.options["queue"] == "celery"
-    assert queued.options["chain"][0]["args"] == ["a1"]
+    (second,) = loads(dumps(queued.options["chain"]))  # as it comes out of the message
+    assert second["args"] == [celery.agents[1]]
+    later = celery.app.signature(second).apply_async()
+    assert row(celery, later.id).due_at == moment
 
 
 def test_a_foreign_message_for_an_unknown_agent_is_a_failed_run(celery):
