@@ -65,6 +65,15 @@ def _missing(settings: Settings, name: str) -> str:
     )
 
 
+def require_gateway(addresses: Addresses) -> None:
+    """Raise ConfigError when there is no gateway to call."""
+    if addresses.gateway_url is None:
+        raise ConfigError(
+            "no gateway to call: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL, "
+            "or use the sandbox of `make up`"
+        )
+
+
 CONNECTIONS = 16
 """To PostgreSQL, however many threads wait for the gateway: each needs one for a millisecond at a time."""
 
@@ -82,11 +91,8 @@ def build(
     from app.gateway.client import OpenAIGateway  # noqa: PLC0415
 
     addresses = find_addresses(settings)
-    if addresses.gateway_url is None and needs_gateway:
-        raise ConfigError(
-            "no gateway to call: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL, "
-            "or use the sandbox of `make up`"
-        )
+    if needs_gateway:
+        require_gateway(addresses)
     threads, stopping = settings.worker.threads, Event()
     redis = make_redis(addresses.redis_url, max_connections=threads + 10)
     engine = engine or make_engine(addresses.database_url)

@@ -14,7 +14,9 @@ from app.runs import adhoc
 from app.runs.execute import Outcome, execute
 from app.runs.report import RunReport, report_run
 from app.runs.states import TERMINAL
+from app.settings import get_settings
 from app.sql_faults import explain
+from app.wiring import find_addresses, require_gateway
 from workers.process import services
 
 HERE = "a shell"
@@ -55,6 +57,7 @@ def run_here(agent: str) -> RunReport:
     """Give an agent its turn here and now, through the same claim, admission and ledger as a worker. Raises
     NotFound for an unknown agent, RunFailed when it fails, NotYet when it has to wait: then workers go on.
     """
+    require_gateway(find_addresses(get_settings()))
     run_id, held = uuid7(), services()
     try:
         with held.engine.begin() as connection:

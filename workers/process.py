@@ -25,7 +25,7 @@ from app.migrations import check_migrated
 from app.runs.services import Services
 from app.settings import get_settings
 from app.usage import zones
-from app.wiring import build, find_addresses
+from app.wiring import build, find_addresses, require_gateway
 
 
 @cache
@@ -37,8 +37,8 @@ def engine() -> Engine:
 
 @cache
 def services() -> Services:
-    """The services of this process."""
-    return build(get_settings(), engine=engine())
+    """The services of this process. Whoever calls the gateway asks for one: workers when they start."""
+    return build(get_settings(), engine=engine(), needs_gateway=False)
 
 
 def _forget() -> None:
@@ -53,6 +53,7 @@ os.register_at_fork(after_in_child=_forget)
 def _refuse_to_start_broken(**_: object) -> None:
     """Say in one line what is missing, rather than fail at every task."""
     try:
+        require_gateway(find_addresses(get_settings()))
         tracing.configure(services().settings.tracing, "worker")
         check_database(services().engine)
         check_migrated(services().engine)

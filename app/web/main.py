@@ -65,7 +65,7 @@ def create() -> FastAPI:
     settings = get_settings()
     log.configure(settings.log)
     tracing.configure(settings.tracing, "web")
-    return create_app(build(settings))
+    return create_app(build(settings, needs_gateway=False))  # it calls none
 
 
 def create_app(services: Services) -> FastAPI:
