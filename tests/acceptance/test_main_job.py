@@ -132,7 +132,15 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
         }
     lines = get(f"{gateway}/sandbox/requests").text.splitlines()
     password = (home / "valkey" / "identity").read_text().split()[1]
-    secrets = [key, password, flower_auth(home)[1], invited, *re.findall(r"/invitation#(\S+)", err)]
+    of_postgres = [file.read_text() for file in (home / "postgres").glob("password.*")]
+    secrets = [
+        key,
+        password,
+        *of_postgres,
+        flower_auth(home)[1],
+        invited,
+        *re.findall(r"/invitation#(\S+)", err),
+    ]
     logs = "".join(log.read_text() for log in (home / "logs").iterdir())
     return Fleet(
         err, json.loads(out), shell, dispatched, status, doctor, tasks, workers, refusals,
@@ -327,7 +335,7 @@ def test_nothing_is_left_running(fleet):
 
 
 def test_no_log_of_the_whole_run_holds_a_secret(fleet):
-    assert len(fleet.secrets) == 4
+    assert len(fleet.secrets) == 7
     for secret in fleet.secrets:
         assert len(secret) >= 10
         assert secret not in fleet.logs

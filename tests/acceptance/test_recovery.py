@@ -20,6 +20,7 @@ from app import migrations
 from app.clock import monotonic, sleep
 from app.db import make_engine
 from app.embedded import revive, servers
+from app.embedded.postgres import admin_url
 from app.models import Call, Post, Run
 from app.redis_client import make_redis
 from tests.conftest import make_settings
@@ -168,8 +169,8 @@ def ask_redis(*command):
 
 
 def ask_postgres(is_read_only):
-    def ask(_, started):
-        with psycopg.connect(started.database_url, autocommit=True) as connection:
+    def ask(home, _):
+        with psycopg.connect(admin_url(home / "postgres"), autocommit=True) as connection:
             connection.execute("set transaction_read_only = off")
             connection.execute(f"alter system set default_transaction_read_only = {is_read_only}")
             connection.execute("select pg_reload_conf()")
