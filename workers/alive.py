@@ -24,6 +24,7 @@ from app.runs.asked import asked_by
 from app.runs.workers import Worker
 from app.settings import get_settings
 from workers import jobs_queue
+from workers.names import RUN
 from workers.process import services
 from workers.schedule import CLOCK_SLACK_S
 
@@ -57,7 +58,7 @@ class Alive(bootsteps.StartStopStep):
         me = Worker(
             name=worker.hostname, host=socket.gethostname(), pid=os.getpid(), version=version("paceline"),
             started_at=self._started_at, seen_at=utcnow(), in_hand=held,
-            done=max(0, state.total_count.get("agents.run", 0) - held),
+            done=max(0, state.total_count.get(RUN, 0) - held),
             asked=asked_by(get_settings(), services().admission.key, utcnow()),
         )  # fmt: skip
         try:

@@ -95,7 +95,7 @@ def agent_of(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> st
     does not depend on it, so it is left out.
     """
     named = dict(kwargs or {}).get("agent")
-    given = [named] if named is not None else [*(args or ())][-1:]
+    given = [named] if named is not None else [one for one in args or () if one is not None][-1:]
     if not given or not isinstance(given[0], str | UUID) or not str(given[0]).strip():
         raise ConfigError('which agent? run_agent.delay("ada"), by handle or id')
     return str(given[0])

@@ -21,10 +21,9 @@ from beat_schedule import BEAT_SCHEDULE
 from workers.alive import Alive
 from workers.broker import use as use_kept_clients
 from workers.consumer import FlushEvents
+from workers.names import RUN
 from workers.schedule import OnTheClock
 
-RUN = "agents.run"
-"""The name of the task of a run, whose id is the run's."""
 KEY_PREFIX = "paceline:"
 """Of the queues in Redis."""
 

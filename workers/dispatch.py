@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 from app.errors import Unreachable
 from app.redis_faults import explain
 from app.runs.cycles import QueuedRun, queued_runs
-from workers.celery import KEY_PREFIX, RUN, app
+from workers.celery import KEY_PREFIX, app
+from workers.names import RUN
 from workers.process import engine, services
 
 

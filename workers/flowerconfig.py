@@ -7,8 +7,7 @@ import ast
 from typing import Any
 
 from app.settings import get_settings
-
-RUN = "agents.run"
+from workers.names import RUN
 
 
 def format_task(task: Any) -> Any:

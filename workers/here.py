@@ -3,14 +3,14 @@
 from datetime import timedelta
 from uuid import UUID
 
-from celery.exceptions import Ignore, Retry, TaskRevokedError
+from celery.exceptions import Ignore, Retry
 from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
 from app.clock import utcnow
 from app.errors import NotYet, RunFailed, Unreachable
 from app.models import RunState
-from app.runs import adhoc
+from app.runs import adhoc, groups
 from app.runs.execute import Outcome, execute
 from app.runs.report import RunReport, report_run
 from app.runs.states import TERMINAL
@@ -42,15 +42,12 @@ def told(run_id: UUID, outcome: Outcome | None) -> str:
 def _ended_before(run_id: UUID) -> str:
     """A message for a run that another worker has, or that has ended: then what follows it may still wait."""
     with services().engine.connect() as connection:
-        run = report_run(connection, run_id)
-    if run.state not in TERMINAL:
-        raise Ignore("another worker has it")
-    said = f"{run.agent}: {run.state}" + (f" ({run.reason})" if run.reason else "")
-    if run.cancelled_by is not None:
-        raise RunFailed(said) from TaskRevokedError(run.reason)
-    if run.state in (RunState.FAILED, RunState.QUARANTINED):
-        raise RunFailed(said)
-    return said
+        run = groups.find_member(connection, run_id)
+    if run is None or not run.is_over:
+        raise Ignore("there is no such run" if run is None else "another worker has it")
+    if not run.is_well:
+        raise RunFailed(str(run))
+    return str(run)
 
 
 def run_here(agent: str) -> RunReport:

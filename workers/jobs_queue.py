@@ -7,6 +7,7 @@ then workers would drop expired ones for minutes before they come to a slice.
 from celery.signals import task_prerun
 from redis.exceptions import RedisError
 
+from workers.names import RUN
 from workers.process import services
 
 QUEUE = "paceline:maintenance"
@@ -38,7 +39,7 @@ def note_sent(task: str) -> None:
 @task_prerun.connect
 def _note_begun(task: object = None, **_: object) -> None:
     name = getattr(task, "name", "")
-    if name == "agents.run":  # not a periodic job, and the hot path
+    if name == RUN:  # not a periodic job, and the hot path
         return
     try:
         services().redis.delete(SENT + name)

@@ -23,10 +23,10 @@ from app.models import RunState
 from app.runs import adhoc, groups
 from app.runs.report import RunReport, find_ended, find_run, find_runs
 from app.sql_faults import explain
+from workers.names import RUN
 from workers.process import engine
 from workers.waiting import Waiting
 
-RUN = "agents.run"
 STATES = {
     RunState.QUEUED: states.PENDING,
     RunState.RUNNING: states.STARTED,

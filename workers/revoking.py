@@ -18,6 +18,7 @@ from app.audit_log import Actor, ActorKind, acting
 from app.log import get_logger
 from app.runs import stopping
 from app.sql_faults import describe
+from workers.names import RUN
 from workers.process import engine
 
 log = get_logger(__name__)
@@ -61,11 +62,7 @@ def _cancel_quietly(ids: Iterable[str]) -> None:
 @task_revoked.connect
 def _end_run(request: Any = None, expired: bool = False, **_: object) -> None:
     """A message that is dropped because its id was revoked: its run ends, too."""
-    if (
-        request is not None
-        and not expired
-        and getattr(request, "task_name", "") in ("agents.run", "")
-    ):
+    if request is not None and not expired and getattr(request, "task_name", "") in (RUN, ""):
         _cancel_quietly([str(request.id)])
 
 

@@ -29,9 +29,10 @@ from app.runs.stops import look
 from app.settings import Settings
 from app.usage import partitions, ranking, rollups
 from workers.asking import RunTask
-from workers.celery import RUN, app
+from workers.celery import app
 from workers.dispatch import backlog, publish, publish_runs
 from workers.here import run_here, told
+from workers.names import RUN
 from workers.process import services
 
 log = get_logger(__name__)

@@ -67,6 +67,8 @@ class Waiting:
                     sleep(1)
                     continue
                 found = [error]
+            except Exception as error:  # noqa: BLE001 (else they would wait for ever)
+                found = [error]
             with self._lock:
                 for one in found:
                     self._hand_out(one)

@@ -52,16 +52,16 @@ def confirm(connection: Connection, person: Person, code: str) -> list[str]:
     connection.execute(delete(RecoveryCode).where(RecoveryCode.account_id == person.id))
     rows = [{"hash": hash_secret(one), "account_id": person.id} for one in codes]
     connection.execute(insert(RecoveryCode), rows)
-    _note(connection, person, "accounts.second_factor", "on")
+    _note(connection, person, "on", person.name)
     return codes
 
 
-def remove(connection: Connection, person: Person) -> None:
+def remove(connection: Connection, person: Person, *, actor: str, reason: str = "") -> None:
     """Ask for it no longer."""
     own = update(Account).where(Account.id == person.id)
     connection.execute(own.values(totp_secret=None, totp_since=None, totp_used=None))
     connection.execute(delete(RecoveryCode).where(RecoveryCode.account_id == person.id))
-    _note(connection, person, "accounts.second_factor", "off")
+    _note(connection, person, "off", actor, reason)
 
 
 def is_asked_for(connection: Connection, person: Person) -> bool:
@@ -96,8 +96,8 @@ def _step_of(secret: str, code: str) -> int | None:
     return None
 
 
-def _note(connection: Connection, person: Person, action: str, state: str) -> None:
+def _note(connection: Connection, person: Person, state: str, actor: str, reason: str = "") -> None:
     note_change(
-        connection, actor=person.name, action=action, subject=person.name, before={},
-        after={"state": state}, reason="",
+        connection, actor=actor, action="accounts.second_factor", subject=person.name, before={},
+        after={"state": state}, reason=reason,
     )  # fmt: skip

@@ -11,7 +11,7 @@ LOOKED_AT = 2_000
 
 def nearest(connection: Connection, who: str) -> list[str]:
     """Up to three handles that are written alike. Looks at those that begin alike first."""
-    who = who.strip().removeprefix("@").lower()
+    who = who.replace("\x00", "").strip().removeprefix("@").lower()[:80]
     begins = Agent.handle.startswith(who[:1], autoescape=True)
     query = select(Agent.handle).order_by(begins.desc(), Agent.handle).limit(LOOKED_AT)
     return difflib.get_close_matches(who, connection.execute(query).scalars().all(), n=3)

@@ -209,7 +209,7 @@ def find_known(connection: Connection, who: str) -> UUID:
     if agent_id is None:
         near = " or ".join(names.nearest(connection, who))
         hint = f"did you mean {near}?" if near else "`paceline agents list` shows them all"
-        raise NotFound(f"unknown agent {who!r}: {hint}")
+        raise NotFound(f"unknown agent {who[:80]!r}: {hint}")
     return agent_id
 
 

@@ -62,8 +62,7 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
             severity="failure" if step == 100 else "warning",
             title=f"Paceline: {step} % of the budget{of} of {NAMES[budget.period]} is spent",
             body=f"{short_dollars(budget.spent)} of {short_dollars(budget.limit)} ({share:.0f} %), "
-            "estimated, "
-            f"{budget.when} in {zone.key}. "
+            f"estimated, {budget.when} in {zone.key}. "
             + (f"Now {then}. {mend}" if step == 100 else f"At 100 % {then}. {mend}"),
         )
         for step in reached[-1:]

@@ -44,27 +44,34 @@ class Channel(Protocol):
     def __call__(self, message: Message) -> bool: ...
 
 
+def unreadable(urls: Sequence[str]) -> list[int]:
+    """The URLs that name no service, by their place in the setting, from 1. What they hold is secret."""
+    return [n for n, url in enumerate(urls, 1) if apprise.Apprise.instantiate(url) is None]
+
+
 def apprise_channel(urls: Sequence[str]) -> Channel:
-    """All of apprise's services at these URLs. A message has arrived when every one took it; if one did
+    """All of apprise's services at these URLs; those that cannot be read are told of and left out. Sending
+    raises UnreadableChannel when none can be. A message has arrived when every one took it; if one did
     not, the next try goes to all of them again.
     """
     services = apprise.Apprise()
     for url in urls:
         services.add(url)
-    missing = len(urls) - len(services)
     kinds = {"info": apprise.NotifyType.INFO, "warning": apprise.NotifyType.WARNING}
 
     def send(message: Message) -> bool:
+        if len(services) < len(urls):
+            log.error("alerts.channel_unreadable", which=unreadable(urls), of=len(urls))
+        if not services:
+            raise UnreadableChannel(
+                f"none of {len(urls)} URLs names a service: look for a misspelling"
+            )
         kind = kinds.get(message.severity, apprise.NotifyType.FAILURE)
         # As text: names that people chose are no markup of an e-mail.
         text = apprise.NotifyFormat.TEXT
         arrived = services.notify(
             body=message.body, title=message.title, notify_type=kind, body_format=text
         )
-        if missing:
-            raise UnreadableChannel(
-                f"{missing} of {len(urls)} URLs name no service: look for a misspelling"
-            )
         return bool(arrived)
 
     return send

@@ -99,7 +99,8 @@ def enable(name: Name, reason: Reason = "") -> None:
 def second_factor_off(name: Name, reason: Reason = "") -> None:
     """Take the second factor off an account whose phone and recovery codes are lost."""
     with database(get_settings()) as engine, engine.begin() as connection:
-        second_factor.remove(connection, people.find_account(connection, name))
+        person = people.find_account(connection, name)
+        second_factor.remove(connection, person, actor=user(), reason=reason)
     data.print(f"{name}: signs in by password alone", markup=False)
 
 

@@ -20,6 +20,7 @@ from app.accounts import invitations, people
 from app.accounts.passwords import SHORTEST
 from app.agents.roster import count_agents
 from app.alerts.money import NAMES
+from app.alerts.outbox import unreadable
 from app.cli import proofs
 from app.cli.output import data, print_json
 from app.clock import utcnow
@@ -133,7 +134,7 @@ def _secrets(settings: Settings, addresses: Addresses) -> Finding:
 
 
 def _exposed(settings: Settings) -> list[Finding]:
-    """What others on the network or the machine may read."""
+    """What others on the network or the machine may read, and channels of alerts that lead nowhere."""
     found = []
     is_local = settings.web.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and not settings.web.url.startswith("https://"):
@@ -142,6 +143,10 @@ def _exposed(settings: Settings) -> list[Finding]:
         )
         mend = "put a proxy with TLS before it and set PACELINE_WEB__PUBLIC_URL=https://..."
         found.append(Finding("web", "warning", said, mend))
+    urls = [url.get_secret_value() for url in settings.alerts.urls]
+    if wrong := unreadable(urls):
+        said = f"PACELINE_ALERTS__URLS: number {', '.join(map(str, wrong))} of {len(urls)} names no service"
+        found.append(Finding("alerts", "error", said, "look for a misspelling"))
     env = Path(".env")
     if env.exists() and env.stat().st_mode & 0o077:
         said = f".env can be read by others on this machine (mode {env.stat().st_mode & 0o777:o})"

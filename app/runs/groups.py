@@ -27,6 +27,9 @@ class Member:
     reason: str | None
     cancelled_by: str | None
 
+    def __str__(self) -> str:
+        return f"{self.agent}: {self.state}" + (f" ({self.reason})" if self.reason else "")
+
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
@@ -40,16 +43,19 @@ class Member:
 
 def members(connection: Connection, group_id: str) -> list[Member]:
     """The runs of a group that are stored, in the order of their ids."""
-    query = (
-        select(
-            Run.id, func.coalesce(Agent.handle, Run.asked_for, "?"), Run.state, Run.reason,
-            Run.cancelled_by,
-        )
-        .join(Agent, Agent.id == Run.agent_id, isouter=True)
-        .where(Run.group_id == group_id)
-        .order_by(Run.id)
-    )  # fmt: skip
+    query = _MEMBERS.where(Run.group_id == group_id).order_by(Run.id)
     return [Member(*row) for row in connection.execute(query)]
+
+
+def find_member(connection: Connection, run_id: UUID) -> Member | None:
+    """One run; None when there is no such one."""
+    row = connection.execute(_MEMBERS.where(Run.id == run_id)).one_or_none()
+    return None if row is None else Member(*row)
+
+
+_MEMBERS = select(
+    Run.id, func.coalesce(Agent.handle, Run.asked_for, "?"), Run.state, Run.reason, Run.cancelled_by
+).join(Agent, Agent.id == Run.agent_id, isouter=True)
 
 
 def to_continue(connection: Connection) -> list[UUID]:

@@ -104,6 +104,21 @@ def test_a_run_is_stored_before_anybody_is_told(celery):
 def test_mistakes_are_told_at_once_and_leave_nothing_behind(celery):
     with pytest.raises(NotFound, match="unknown agent 'a11': did you mean a1"):
         celery.task.delay("a11")
+    for who in (
+        "nob\x00dy",
+        "\x00",
+        "%",
+        "_",
+        "\\",
+        "@a11",
+        "A 1",
+        "x" * 100_000,
+        "é",
+        str(uuid4()),
+    ):
+        with pytest.raises(NotFound, match="unknown agent") as caught:
+            celery.task.delay(who)
+        assert len(str(caught.value)) < 300
     for wrong, said in (
         ({"args": ()}, "which agent"), ({"args": (7,)}, "which agent"),
         ({"args": ("a0",), "task_id": "mine"}, "no UUID"),

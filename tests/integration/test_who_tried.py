@@ -20,12 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from app import log
-from app.accounts import Visitor, passwords, people, second_factor, sessions, tokens
+from app.accounts import Visitor, invitations, passwords, people, second_factor, sessions, tokens
 from app.accounts.passwords import check_new
 from app.accounts.throttle import Throttled
 from app.acts import Desk, Who, pause
 from app.alerts import rules
-from app.alerts.outbox import Message, UnreadableChannel, apprise_channel
+from app.alerts.outbox import Message, UnreadableChannel, apprise_channel, unreadable
 from app.audit_log import Actor, ActorKind, acting
 from app.cli import doctor, parts
 from app.clock import utcnow
@@ -454,12 +454,19 @@ def test_no_cell_of_a_table_is_a_formula(begin):
 
 
 @APPRISE
-def test_a_channel_that_is_misspelt_is_told_and_its_secret_is_not(caplog):
+def test_a_channel_that_is_misspelt_is_told_and_its_secret_is_not(caplog, monkeypatch):
     url = "slakc://hook-token-of-ours/secret"
     with caplog.at_level(logging.DEBUG), pytest.raises(UnreadableChannel) as caught:
         apprise_channel([url])(Message("k", "info", "t", "b"))
-    assert "1 of 1 URLs name no service" in str(caught.value)
+    assert "none of 1 URLs names a service" in str(caught.value)
     assert "token-of-ours" not in str(caught.value)
+    monkeypatch.setattr(apprise.Apprise, "notify", lambda _, **__: True)
+    with capture_logs() as events:
+        assert apprise_channel(["json://127.0.0.1:9", url])(Message("k", "info", "t", "b")), (
+            "once, to the other"
+        )
+    assert [(event["which"], event["of"]) for event in events] == [([2], 2)]
+    assert unreadable([url, "json://127.0.0.1:9", "nonsense", ""]) == [1, 3, 4]
 
 
 @APPRISE
@@ -554,6 +561,22 @@ def test_a_password_alone_opens_nothing_where_a_second_factor_is_asked_for(servi
         "on",
         "off",
     }
+    browser.close()
+
+
+def test_a_reset_link_is_no_way_round_the_second_factor(services, base):
+    browser = Browser(services, base)
+    app, _ = set_up_second_factor(browser)
+    with services.engine.begin() as connection:
+        secret = invitations.invite(connection, Role.VIEWER, actor="t", reason="x", name="admin")
+        connection.execute(text("update paceline.accounts set totp_used = 0"))
+    data, here = {"code": secret, "password": "another fine one"}, {"Origin": base}
+    answer = httpx2.post(f"{base}/invitation", data=data, headers=here, trust_env=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert "set-cookie" not in answer.headers
+    assert (
+        sessions.sign_in(services.engine, "admin", "another fine one", HERE, app.now()) is not None
+    )
     browser.close()
 
 

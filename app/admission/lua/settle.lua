@@ -4,8 +4,8 @@
 -- ARGV  1 request id, 2 effect: ok, failed, void (no call was made), pause, stop or drop_model, 3 LLM tokens
 --       used or -1 (unknown: the estimate stands), 4 micro-dollars used or -1, 5 the day's name,
 --       6 microseconds to pause, or until a stop's limit begins anew (0: unknown), 7 fingerprint of the
---       gateway key, 8 model, 9 reason of a stop, 10 1 when a stop is about this key only, 11 how many runs must see it before it
---       takes effect, 12 the run
+--       gateway key, 8 model, 9 reason of a stop, 10 1 when a stop is about this key only, 11 how many runs
+--       must see it before it takes effect, 12 the run
 -- returns  1, or 0 when there is no such reservation: settled before, run out, or lost with the state
 --
 -- Invariant: a reservation is settled once, however often it is asked for; of many refusals that were

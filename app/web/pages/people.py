@@ -89,6 +89,8 @@ def add_open(router: APIRouter, site: Site) -> None:
         try:
             with site.engine.begin() as connection:
                 person = invitations.accept(connection, secret, name, _field(request, "password"))
+                if second_factor.is_asked_for(connection, person):
+                    return site.go("/login")  # a link is no second factor
                 visitor = visitor_of(site, request)
                 session = sessions.open_session(connection, person.id, visitor)
                 device = throttle.know_device(connection, person.id, visitor.device)
@@ -171,7 +173,8 @@ def add(router: APIRouter, site: Site) -> None:
         except (ConfigError, Throttled, Busy) as error:
             return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
         with site.engine.begin() as connection:
-            second_factor.remove(connection, request.state.person)
+            person = request.state.person
+            second_factor.remove(connection, person, actor=person.name)
         return _account(site, request, said="The password alone signs you in now.")
 
     @router.post("/account/tokens")
