@@ -52,10 +52,19 @@ def clean_name(name: str) -> str:
     return name
 
 
-def add_account(connection: Connection, name: str, password: str, role: Role) -> Person:
-    """Make an account; raises ConfigError when the name is taken or the password will not do."""
+def add_account(
+    connection: Connection,
+    name: str,
+    password: str | None,
+    role: Role,
+    reason: str = "by invitation",
+) -> Person:
+    """Make an account; raises ConfigError when the name is taken or the password will not do. Without a
+    password only the company's sign-in opens it.
+    """
     name = clean_name(name)
-    check_new(password, name)
+    if password is not None:
+        check_new(password, name)
     _one_at_a_time(connection)
     if name in RESERVED:
         raise ConfigError(f"{name} is a name of the program's own: choose another name")
@@ -69,11 +78,12 @@ def add_account(connection: Connection, name: str, password: str, role: Role) ->
             f"{name} was somebody else's: choose another name, or the change log lies"
         )
     person = Person(uuid7(), name, role)
-    row = {"id": person.id, "name": name, "password_hash": hash_password(password), "role": role}
+    hashed = None if password is None else hash_password(password)
+    row = {"id": person.id, "name": name, "password_hash": hashed, "role": role}
     connection.execute(insert(Account).values(row))
     note_change(
         connection, actor=name, action="accounts.add", subject=name, before={},
-        after={"role": role}, reason="by invitation",
+        after={"role": role}, reason=reason,
     )  # fmt: skip
     return person
 
@@ -92,10 +102,18 @@ def set_password(connection: Connection, person: Person, password: str) -> None:
     )  # fmt: skip
 
 
-def password_hash(connection: Connection, person: Person) -> str:
-    """What is stored of a person's password."""
-    query = select(Account.password_hash).where(Account.id == person.id)
-    return connection.execute(query).scalar_one()
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What opens an account: the hash of its password, and the provider it is linked with, if it has them."""
+
+    password_hash: str | None
+    oidc_issuer: str | None
+
+
+def proofs(connection: Connection, person: Person) -> Proofs:
+    """What opens a person's account."""
+    query = select(Account.password_hash, Account.oidc_issuer).where(Account.id == person.id)
+    return Proofs(*connection.execute(query).one())
 
 
 def list_accounts(connection: Connection) -> list[Listed]:

@@ -15,12 +15,14 @@ from app.accounts import (
     throttle,
 )
 from app.accounts.passwords import is_right
-from app.accounts.people import is_alive, password_hash
+from app.accounts.people import is_alive, proofs
 from app.accounts.throttle import Throttled
 from app.models import Account, Role, Session
 
 LONGEST = timedelta(days=7)
 SEEN_EVERY = timedelta(minutes=1)
+PROVED = timedelta(minutes=5)
+"""For so long a person who has shown again who they are may do dangerous things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,9 @@ def sign_in(
             evidence.failed(name, visitor)
             return None
         throttle.forgive(connection, tried)
-        connection.execute(
-            update(Account).where(Account.id == row.id).values(signed_in_at=func.now())
-        )
-        evidence.signed_in(connection, Person(row.id, name, Role(row.role)), visitor)
+        person = Person(row.id, name, Role(row.role))
+        note_sign_in(connection, person)
+        evidence.signed_in(connection, person, visitor)
         return SignedIn(session, throttle.know_device(connection, row.id, visitor.device))
 
 
@@ -81,7 +82,7 @@ def is_password(engine: Engine, person: Person, password: str, visitor: Visitor)
     """Whether that is a person's present password; as throttled as signing in."""
     tried = _count(engine, person.name, visitor)
     with engine.connect() as connection:
-        stored = password_hash(connection, person)
+        stored = proofs(connection, person).password_hash
     if not is_right(stored, password):
         evidence.failed(person.name, visitor)
         return False
@@ -145,6 +146,26 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
         seen = update(Session).where(Session.hash == hash_secret(secret))
         connection.execute(seen.values(seen_at=func.now()))
     return Person(row.id, row.name, Role(row.role))
+
+
+def note_sign_in(connection: Connection, person: Person) -> None:
+    """Note on an account that somebody signed in to it just now."""
+    own = update(Account).where(Account.id == person.id)
+    connection.execute(own.values(signed_in_at=func.now()))
+
+
+def prove(connection: Connection, secret: str) -> None:
+    """Note that the person of this session has just shown again who they are."""
+    own = update(Session).where(Session.hash == hash_secret(secret))
+    connection.execute(own.values(proved_at=func.now()))
+
+
+def is_proved(connection: Connection, secret: str) -> bool:
+    """Whether that was a moment ago."""
+    query = select(Session.hash).where(
+        Session.hash == hash_secret(secret), Session.proved_at > func.now() - PROVED, *is_alive()
+    )
+    return connection.execute(query).first() is not None
 
 
 def list_sessions(connection: Connection, person: Person, secret: str) -> list[Listed]:

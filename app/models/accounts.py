@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -23,11 +23,18 @@ class Account(Base):
     """A person who may sign in."""
 
     __tablename__ = "accounts"
-    __table_args__ = (one_of("role", Role),)
+    __table_args__ = (
+        one_of("role", Role),
+        UniqueConstraint("oidc_issuer", "oidc_subject", name="uq_accounts_oidc"),
+    )
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str]
+    password_hash: Mapped[str | None] = mapped_column(
+        comment="null: only the company's sign-in opens it"
+    )
+    oidc_issuer: Mapped[str | None] = mapped_column(comment="the company's provider")
+    oidc_subject: Mapped[str | None] = mapped_column(comment="the provider's name for the person")
     role: Mapped[str]
     created_at: Mapped[CreatedAt]
     signed_in_at: Mapped[datetime | None]
@@ -76,6 +83,9 @@ class Session(Base):
     created_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    proved_at: Mapped[datetime | None] = mapped_column(
+        comment="when the person last showed again who they are"
+    )
     address: Mapped[str] = mapped_column(server_default="")
     browser: Mapped[str] = mapped_column(server_default="")
 

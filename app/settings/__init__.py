@@ -32,18 +32,16 @@ from app.settings.groups import (
     AlertSettings,
     ControlSettings,
     CycleSettings,
-    FlowerSettings,
     GatewaySettings,
     LimitSettings,
-    ListenSettings,
     LogSettings,
     SandboxSettings,
     SourceSettings,
     TracingSettings,
     UsageSettings,
-    WebSettings,
     WorkerSettings,
 )
+from app.settings.listening import FlowerSettings, ListenSettings, OidcSettings, WebSettings
 
 __all__ = [
     "ActivitySettings",
@@ -55,6 +53,7 @@ __all__ = [
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
+    "OidcSettings",
     "SandboxSettings",
     "Settings",
     "SourceSettings",
@@ -118,6 +117,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     sandbox: SandboxSettings = SandboxSettings()
     web: WebSettings = WebSettings()
+    oidc: OidcSettings = OidcSettings()
     flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -312,68 +311,6 @@ class SandboxSettings(BaseModel):
     credits: float | None = Field(
         None, ge=0, description="Dollars until it answers 402; default: endless"
     )
-
-
-class ListenSettings(BaseModel):
-    """An address that a part listens on."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-
-    @property
-    def address(self) -> str:
-        """`http://host:port`, with brackets around an IPv6 address."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
-class WebSettings(ListenSettings):
-    """The dashboard. Closed: `paceline up` prints a link for the first administrator."""
-
-    public_url: str | None = Field(
-        None,
-        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
-        description="What browsers call it when it is not http://host:port: behind a proxy, with the path "
-        "it is under, like https://ops.example.org/paceline",
-    )
-
-    @property
-    def url(self) -> str:
-        """Where browsers find it, without a slash at the end."""
-        return (self.public_url or self.address).rstrip("/")
-
-    @property
-    def hosts(self) -> frozenset[str] | None:
-        """The names that browsers may call it by, None for any: it listens on every address and nobody said
-        what it is called.
-        """
-        if self.public_url is None and self.host in ("0.0.0.0", "::"):
-            return None
-        names = {"localhost", "127.0.0.1", "[::1]", self.host, urlsplit(self.url).hostname or ""}
-        return frozenset(name.lower() for name in names)
-
-    @property
-    def prefix(self) -> str:
-        """The path it is under, without a slash at the end; mostly nothing."""
-        return "/".join(self.url.split("/")[3:]) and "/" + "/".join(self.url.split("/")[3:])
-
-
-class FlowerSettings(ListenSettings):
-    """Flower, the worker monitor. Without basic_auth it looks only, behind a password of its own."""
-
-    port: int = Field(5555, ge=0, le=65535)
-    basic_auth: SecretStr | None = Field(
-        None, description="user:password; unlocks Flower's actions", repr=False
-    )
-    public_url: str | None = Field(
-        None,
-        pattern="^https?://",
-        description="Where browsers find it, if not at its own address: https://flower.example.org",
-    )
-
-    @property
-    def url(self) -> str:
-        """Where browsers find it, without a slash at the end."""
-        return (self.public_url or self.address).rstrip("/")
 
 
 class TracingSettings(BaseModel):

@@ -26,6 +26,9 @@ from app.web.site import Site
 COOKIE = "paceline_session"
 DEVICE = "paceline_device"
 DEVICE_KEPT_S = 365 * 86_400
+TRIP = "paceline_trip"
+"""Kept while a browser is at the company's provider."""
+TRIP_S = 600
 LIVE = "x-paceline-live"
 """Sent by the script that keeps pages fresh: nobody is at work because a page is open."""
 SAFE = ("GET", "HEAD")
@@ -144,6 +147,16 @@ def set_device(site: Site, request: Request, response: Response, secret: str) ->
     return _keep(site, request, response, DEVICE, secret, DEVICE_KEPT_S)
 
 
+def set_trip(site: Site, request: Request, response: Response, value: str) -> Response:
+    """Let a browser find its way back from the company's provider."""
+    return _keep(site, request, response, TRIP, value, TRIP_S)
+
+
+def end_trip(site: Site, request: Request, response: Response) -> Response:
+    """The browser is back: what it kept is good once."""
+    return _keep(site, request, response, TRIP, "", 0)
+
+
 def _keep(
     site: Site, request: Request, response: Response, name: str, value: str, seconds: int
 ) -> Response:
@@ -181,6 +194,12 @@ def _person_of(site: Site, secret: str, is_used: bool = True) -> Person | None:
 def _holder_of(site: Site, token: str) -> Person | None:
     with site.engine.begin() as connection:
         return whose_token(connection, token)
+
+
+def who_is_signed_in(site: Site, request: Request) -> Person | None:
+    """Whose session a browser has, on a page that is open to all."""
+    secret = cookie_of(site, request, COOKIE)
+    return _person_of(site, secret) if secret else None
 
 
 def visitor_of(site: Site, request: Request) -> Visitor:

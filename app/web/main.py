@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import log, tracing
+from app.accounts.oidc import Provider
 from app.accounts.passwords import Busy
 from app.admission.circuit import StoreAway
 from app.errors import ConfigError, NotFound, PacelineError, Unreachable
@@ -28,7 +29,18 @@ from app.runs.services import Services
 from app.settings import get_settings
 from app.web import api, metrics
 from app.web.access import Forbidden, SignInNeeded, guard, sign_in_address
-from app.web.pages import acts, agents, feed, limits, overview, people, runs, trouble, usage
+from app.web.pages import (
+    acts,
+    agents,
+    company,
+    feed,
+    limits,
+    overview,
+    people,
+    runs,
+    trouble,
+    usage,
+)
 from app.web.shield import Shield
 from app.web.site import HERE, Site, route_path
 from app.web.watcher import watching
@@ -70,8 +82,8 @@ def create() -> FastAPI:
 
 def create_app(services: Services) -> FastAPI:
     """The application around the services of its process."""
-    site = Site(services)
-    web = services.settings.web
+    web, oidc = services.settings.web, services.settings.oidc
+    site = Site(services, oidc=Provider(oidc, web.url) if oidc.issuer else None)
     app = FastAPI(
         title="Paceline", docs_url=None, redoc_url=None, openapi_url=None, lifespan=watching(services),
         max_body_size=BODY_MAX, redirect_slashes=False,
@@ -85,6 +97,7 @@ def create_app(services: Services) -> FastAPI:
     _add_health(app, site)
     open_pages = APIRouter(include_in_schema=False)
     people.add_open(open_pages, site)
+    company.add_open(open_pages, site)
     app.include_router(open_pages)
     pages = APIRouter(include_in_schema=False, dependencies=[guard(site, Role.VIEWER)])
     for module in (overview, usage, agents, runs, feed, limits, trouble, people):

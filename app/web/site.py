@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 
 from app.accounts import Person
+from app.accounts.oidc import Provider
 from app.acts import Desk
 from app.clock import utcnow
 from app.models import Role
@@ -42,6 +43,8 @@ class Site:
     services: Services
     acts: dict[str, Act] = field(default_factory=dict)
     """Filled where acts are added; pages ask it which links to show."""
+    oidc: Provider | None = None
+    """The company's sign-in, when one is set."""
 
     @property
     def settings(self) -> Settings:
@@ -86,6 +89,10 @@ class Site:
     def go(self, path: str) -> RedirectResponse:
         """Send the browser to another page, under whatever path the dashboard is."""
         return RedirectResponse(self.settings.web.prefix + path, 303)
+
+    def leave(self, address: str) -> RedirectResponse:
+        """Send the browser to another site."""
+        return RedirectResponse(address, 303)
 
     def _done(self, request: Request) -> str | None:
         """What was just done, said on the page that one comes back to."""

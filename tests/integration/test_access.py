@@ -20,7 +20,15 @@ from tests.conftest import make_settings
 from tests.support.factories import make_agents
 from tests.support.web import PASSWORD, Browser, api_token, person, serving
 
-OPEN = {"/login", "/invitation", "/invitation/{secret}", "/health/live", "/health/ready"}
+OPEN = {
+    "/login",
+    "/login/company",
+    "/login/company/done",
+    "/invitation",
+    "/invitation/{secret}",
+    "/health/live",
+    "/health/ready",
+}
 
 
 @pytest.fixture
@@ -96,6 +104,8 @@ def test_every_change_refuses_without_role_token_or_origin(services, base, signe
         "/account/second-factor/confirm",
         "/account/second-factor/remove",
         "/account/password",
+        "/account/company",
+        "/account/company/remove",
         "/account/tokens",
         "/account/tokens/remove",
     }

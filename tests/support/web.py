@@ -21,9 +21,9 @@ PASSWORD = "correct horse battery"
 
 
 @contextmanager
-def serving(services: Services) -> Iterator[str]:
+def serving(services: Services, port: int = 0) -> Iterator[str]:
     """Serve for the block; yields the address."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     config = serving_config(create_app(services), log_level="error")
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from app.accounts import (
     RANKS,
     evidence,
+    identities,
     invitations,
     people,
     second_factor,
@@ -177,6 +178,26 @@ def add(router: APIRouter, site: Site) -> None:
             second_factor.remove(connection, person, actor=person.name)
         return _account(site, request, said="The password alone signs you in now.")
 
+    @router.post("/account/company")
+    def begin_link(request: Request) -> HTMLResponse:
+        try:
+            _step_up(site, request, _field(request, "password"))
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
+        with site.engine.begin() as connection:
+            sessions.prove(connection, cookie_of(site, request, COOKIE))
+        return _account(site, request, goes_on=True)
+
+    @router.post("/account/company/remove")
+    def unlink(request: Request) -> HTMLResponse:
+        try:
+            _step_up(site, request, _field(request, "password"))
+            with site.engine.begin() as connection:
+                identities.unlink(connection, request.state.person)
+        except (ConfigError, Throttled, Busy) as error:
+            return _account(site, request, problem=f"{str(error).capitalize()}.", status=422)
+        return _account(site, request, said="The password alone signs you in now.")
+
     @router.post("/account/tokens")
     def make_token(request: Request) -> HTMLResponse:
         role, days = _role(request), _field(request, "days") or "90"
@@ -224,9 +245,11 @@ def add(router: APIRouter, site: Site) -> None:
             person = people.find_account(connection, name)
             account = next(a for a in people.list_accounts(connection) if a.name == person.name)
             count = len(tokens.list_tokens(connection, person))
+            has_password = people.proofs(connection, request.state.person).password_hash is not None
         return site.page(
             "account_change.html", request, account=account, tokens=count, what=what,
-            title=said.format(account.name), follows=follows,
+            title=said.format(account.name), follows=follows, has_password=has_password,
+            company=site.settings.oidc.label,
             cli=f"paceline accounts {verb.format(account.name)} --reason WHY",
         )  # fmt: skip
 
@@ -257,10 +280,17 @@ def add(router: APIRouter, site: Site) -> None:
 
 
 def _step_up(site: Site, request: Request, password: str) -> None:
-    """A stolen session must not be enough for this: raises ConfigError unless it is the person's password."""
-    if not sessions.is_password(
-        site.engine, request.state.person, password, visitor_of(site, request)
-    ):
+    """A stolen session must not be enough for this: raises ConfigError unless it is the person's password, or
+    for who has none, the company's sign-in was gone through again a moment ago.
+    """
+    person, secret = request.state.person, cookie_of(site, request, COOKIE)
+    with site.engine.connect() as connection:
+        has_password = people.proofs(connection, person).password_hash is not None
+        is_proved = sessions.is_proved(connection, secret)
+    if not has_password:
+        if not is_proved:
+            raise ConfigError(f"show first who you are, at {site.settings.oidc.label}")
+    elif not sessions.is_password(site.engine, person, password, visitor_of(site, request)):
         raise ConfigError("the present password is another one")
 
 
@@ -299,7 +329,7 @@ def _login(
     with site.engine.connect() as connection:
         has_admin = people.has_admin(connection)
     return site.page("login.html", request, status, next=safe_next(back), name=name, problem=problem,
-                     has_admin=has_admin)  # fmt: skip
+                     has_admin=has_admin, company=site.oidc and site.settings.oidc.label)  # fmt: skip
 
 
 def _invitation(
@@ -322,8 +352,12 @@ def _account(site: Site, request: Request, status: int = 200, **said: Any) -> HT
         browsers = sessions.list_sessions(connection, person, cookie_of(site, request, COOKIE))
         accounts = people.list_accounts(connection) if person.may(Role.ADMIN) else None
         has_second = second_factor.is_asked_for(connection, person)
-    facts = {"problem": "", "said": "", "token": "", "link": "", "setup": None, "codes": (), **said}
+        proofs = people.proofs(connection, person)
+        is_proved = sessions.is_proved(connection, cookie_of(site, request, COOKIE))
+    facts = {"problem": "", "said": "", "token": "", "link": "", "setup": None, "codes": (),
+             "goes_on": False, **said}  # fmt: skip
     roles = [role for role in Role if RANKS[role] <= RANKS[person.role]]
     return site.page("account.html", request, status, tokens=own, accounts=accounts, roles=roles,
                      all_roles=list(Role), browsers=browsers, days=tokens.DAYS, has_second=has_second,
+                     proofs=proofs, is_proved=is_proved, company=site.oidc and site.settings.oidc.label,
                      **facts)  # fmt: skip
