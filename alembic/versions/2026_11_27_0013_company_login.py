@@ -37,6 +37,14 @@ def upgrade() -> None:
     op.add_column(
         "sessions",
         sa.Column(
+            "by_company", sa.Boolean(), server_default=sa.false(), nullable=False,
+            comment="opened by the company's sign-in",
+        ),
+        schema="paceline",
+    )  # fmt: skip
+    op.add_column(
+        "sessions",
+        sa.Column(
             "proved_at", sa.DateTime(timezone=True),
             comment="when the person last showed again who they are",
         ),
@@ -46,6 +54,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("sessions", "proved_at", schema="paceline")
+    op.drop_column("sessions", "by_company", schema="paceline")
     op.drop_constraint("uq_accounts_oidc", "accounts", schema="paceline")
     op.drop_column("accounts", "oidc_subject", schema="paceline")
     op.drop_column("accounts", "oidc_issuer", schema="paceline")

@@ -16,11 +16,12 @@ RANKS = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is asking, and what they may do."""
+    """Who is asking, and what they may do. `lacks_factor`: their session was opened by a password alone."""
 
     id: UUID
     name: str
     role: Role
+    lacks_factor: bool = False
 
     def may(self, role: Role) -> bool:
         """Whether they may do what this role may."""

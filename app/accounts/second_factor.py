@@ -15,6 +15,8 @@ from app.errors import ConfigError
 from app.models import Account, RecoveryCode
 
 RECOVERY_CODES = 10
+RECOVERY_BYTES = 14
+"""112 bits: nobody finds one by trying, though only a plain hash of it is stored."""
 STEP_S = 30
 LATE_STEPS = (-1, 0, 1)
 """A phone's clock may be off by half a minute."""
@@ -48,7 +50,7 @@ def confirm(connection: Connection, person: Person, code: str) -> list[str]:
         raise ConfigError("that is not the code that the app shows just now")
     own = update(Account).where(Account.id == person.id)
     connection.execute(own.values(totp_since=func.now(), totp_used=step))
-    codes = [secrets.token_hex(5) for _ in range(RECOVERY_CODES)]
+    codes = [secrets.token_hex(RECOVERY_BYTES) for _ in range(RECOVERY_CODES)]
     connection.execute(delete(RecoveryCode).where(RecoveryCode.account_id == person.id))
     rows = [{"hash": hash_secret(one), "account_id": person.id} for one in codes]
     connection.execute(insert(RecoveryCode), rows)

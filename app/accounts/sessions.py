@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, not_, select, update
 
 from app.accounts import (
     Person,
@@ -105,7 +105,7 @@ def _count(engine: Engine, name: str, visitor: Visitor) -> throttle.Try:
 
 def open_session(
     connection: Connection, account_id: object, visitor: Visitor | None = None,
-    *, verified: str | None = None,
+    *, verified: str | None = None, by_company: bool = False,
 ) -> str | None:  # fmt: skip
     """A new session's secret; what has expired is removed on the way. None when the password is no longer the
     `verified` one: it was changed meanwhile.
@@ -120,6 +120,7 @@ def open_session(
         "hash": hash_secret(secret),
         "account_id": account_id,
         "expires_at": func.now() + LONGEST,
+        "by_company": by_company,
         "address": visitor.address if visitor else "",
         "browser": visitor.browser if visitor else "",
     }
@@ -135,6 +136,7 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
         select(
             Account.id, Account.name, Account.role,
             (Session.seen_at < func.now() - SEEN_EVERY).label("is_stale"),
+            and_(Account.totp_since.is_(None), not_(Session.by_company)).label("lacks_factor"),
         )
         .join(Account, Account.id == Session.account_id)
         .where(Session.hash == hash_secret(secret), Account.disabled_at.is_(None), *is_alive())
@@ -145,7 +147,7 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
     if row.is_stale and is_used:
         seen = update(Session).where(Session.hash == hash_secret(secret))
         connection.execute(seen.values(seen_at=func.now()))
-    return Person(row.id, row.name, Role(row.role))
+    return Person(row.id, row.name, Role(row.role), row.lacks_factor)
 
 
 def note_sign_in(connection: Connection, person: Person) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, false, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -83,6 +83,9 @@ class Session(Base):
     created_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    by_company: Mapped[bool] = mapped_column(
+        server_default=false(), comment="opened by the company's sign-in"
+    )
     proved_at: Mapped[datetime | None] = mapped_column(
         comment="when the person last showed again who they are"
     )

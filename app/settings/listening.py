@@ -36,6 +36,12 @@ class WebSettings(ListenSettings):
         "it is under, like https://ops.example.org/paceline",
     )
 
+    second_factor: Literal["optional", "required"] = Field(
+        "optional",
+        description="required: who signs in by a password sees only the account's page until a second factor "
+        "is set up; the company's sign-in counts as one",
+    )
+
     @property
     def url(self) -> str:
         """Where browsers find it, without a slash at the end."""

@@ -6,6 +6,7 @@ itself, so it needs neither.
 """
 
 import hmac
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
@@ -21,7 +22,7 @@ from app.accounts.tokens import whose_token
 from app.audit_log import Actor, ActorKind, act_as
 from app.errors import PacelineError
 from app.models import Role
-from app.web.site import Site
+from app.web.site import Site, route_path
 
 COOKIE = "paceline_session"
 DEVICE = "paceline_device"
@@ -32,12 +33,18 @@ TRIP_S = 600
 LIVE = "x-paceline-live"
 """Sent by the script that keeps pages fresh: nobody is at work because a page is open."""
 SAFE = ("GET", "HEAD")
+SET_UP = re.compile(r"/account(/second-factor(/confirm)?|/company)?|/logout")
+"""All that is open to whoever has yet to set up a second factor."""
 FIELDS_MAX = 2_000
 Form = Mapping[str, list[str]]
 
 
 class SignInNeeded(PacelineError):
     """Nobody is signed in."""
+
+
+class SecondFactorNeeded(PacelineError):
+    """Signed in by a password alone, where the settings ask for a second factor."""
 
 
 class Forbidden(PacelineError):
@@ -61,6 +68,7 @@ def guard(site: Site, role: Role) -> Any:
                 form.get("csrf", [""])[0].encode(), form_token(secret).encode()
             ):
                 raise Forbidden("this form is from another session: go back, reload, try again")
+        _require_second_factor(site, request, person)
         require(site, request, person, role)
         act_as(Actor(ActorKind.PERSON, person.id, address_of(request)))
         return person
@@ -78,6 +86,8 @@ def api_guard(site: Site, role: Role) -> Any:
             person = await run_in_threadpool(_holder_of, site, value.strip())
         elif request.method in SAFE and (secret := cookie_of(site, request, COOKIE)):
             person = await run_in_threadpool(_person_of, site, secret)
+            if person is not None:
+                _require_second_factor(site, request, person)
         if person is None:
             raise SignInNeeded("send an API token: Authorization: Bearer pl_...")
         require(site, request, person, role)
@@ -121,9 +131,12 @@ def form_token(secret: str) -> str:
 
 
 def cookie_name(site: Site, request: Request, name: str) -> str:
-    """The name of a cookie. `__Host-` binds it to this very host by https; it allows no path of its own."""
-    is_bound = is_https(site, request) and not site.settings.web.prefix
-    return f"__Host-{name}" if is_bound else name
+    """The name of a cookie. By https `__Host-` binds it to this very host; it allows no path of its own, so
+    under a path it is `__Secure-`.
+    """
+    if not is_https(site, request):
+        return name
+    return f"__Secure-{name}" if site.settings.web.prefix else f"__Host-{name}"
 
 
 def cookie_of(site: Site, request: Request, name: str) -> str:
@@ -225,6 +238,13 @@ def require(site: Site, request: Request, person: Person, role: Role) -> None:
         route = getattr(request.scope.get("route"), "path", "?")
         evidence.refused(person, visitor_of(site, request), f"{request.method} {route}")
         raise Forbidden(f"this needs the role {role}, and {person.name} is {person.role}")
+
+
+def _require_second_factor(site: Site, request: Request, person: Person) -> None:
+    """Without one a person sees only the account's own page, where it is set up."""
+    is_asked_for = site.settings.web.second_factor == "required" and person.lacks_factor
+    if is_asked_for and not SET_UP.fullmatch(route_path(request)):
+        raise SecondFactorNeeded("set up a second factor first, on the account's page")
 
 
 def _check_origin(site: Site, request: Request) -> None:

@@ -28,7 +28,7 @@ from app.models import Role
 from app.runs.services import Services
 from app.settings import get_settings
 from app.web import api, metrics
-from app.web.access import Forbidden, SignInNeeded, guard, sign_in_address
+from app.web.access import Forbidden, SecondFactorNeeded, SignInNeeded, guard, sign_in_address
 from app.web.pages import (
     acts,
     agents,
@@ -141,6 +141,12 @@ def _add_errors(app: FastAPI, site: Site) -> None:
         if is_for_programs(request):
             return JSONResponse({"detail": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
         return site.go(sign_in_address(request, path if request.method == "GET" else "/"))
+
+    @app.exception_handler(SecondFactorNeeded)
+    def _set_up(request: Request, error: Exception) -> Response:
+        if is_for_programs(request):
+            return JSONResponse({"detail": str(error)}, 403)
+        return site.go("/account")
 
     def _known(request: Request, error: Exception) -> Response:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.clock import monotonic
 
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; object-src 'none'; "
+    "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -65,7 +66,7 @@ class Shield:
         self._app, self._prefix, self._broken, self._hosts = app, prefix, broken, hosts
         self._headers = dict(HEADERS)
         if is_https:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+            self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
 
     def _is_called_right(self, scope: Scope) -> bool:
         """Whether the name in the request is one of ours: another site may have pointed its name here. Health

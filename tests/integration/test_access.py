@@ -449,9 +449,11 @@ def test_behind_a_proxy_under_a_path(engine, redis, embedded, sandbox, home):
             )  # fmt: skip
             assert answer.headers["location"] == "/pace/"
             assert "Path=/pace" in answer.headers["set-cookie"]
-            assert "Secure" in answer.headers["set-cookie"]
+            assert f"__Secure-{COOKIE}=" in answer.headers["set-cookie"]
+            assert "; Secure" in answer.headers["set-cookie"]
             assert "strict-transport-security" in answer.headers
         browser = Browser(built, base)
+        browser.client.cookies = {f"__Secure-{COOKIE}": browser.secret}
         for path in ("/pace/", "/pace/agents", "/agents", "/pace/acts/pause"):
             answer = browser.get(path)
             assert answer.status_code == 200

@@ -70,7 +70,8 @@ def _arrive(site: Site, request: Request, identity: Identity, purpose: str, next
         person = identities.whose(connection, identity)
         if person is None:
             person = identities.welcome(connection, identity, site.settings.oidc)
-        session = sessions.open_session(connection, person.id, visitor)
+        sessions.close_session(connection, cookie_of(site, request, COOKIE))
+        session = sessions.open_session(connection, person.id, visitor, by_company=True)
         sessions.note_sign_in(connection, person)
         evidence.signed_in(connection, person, visitor)
         device = throttle.know_device(connection, person.id, visitor.device)

@@ -71,6 +71,10 @@ def add_open(router: APIRouter, site: Site) -> None:
             return busy
         if found is None:
             return _login(site, request, back, name, "Name, password or code are wrong.", 401)
+        with (
+            site.engine.begin() as connection
+        ):  # a browser has one session, whoever signed in before
+            sessions.close_session(connection, cookie_of(site, request, COOKIE))
         answer = set_device(site, request, site.go(safe_next(back)), found.device)
         return set_cookie(site, request, answer, found.session)
 
@@ -113,7 +117,9 @@ def add(router: APIRouter, site: Site) -> None:
     def sign_out(request: Request) -> Response:
         with site.engine.begin() as connection:
             sessions.close_session(connection, cookie_of(site, request, COOKIE))
-        return set_cookie(site, request, site.go("/login"), None)
+        answer = set_cookie(site, request, site.go("/login"), None)
+        answer.headers["Clear-Site-Data"] = '"cache", "storage"'
+        return answer
 
     @router.post("/account/sessions")
     def sign_out_elsewhere(request: Request) -> HTMLResponse:
@@ -345,6 +351,10 @@ def _invitation(
     )
 
 
+def _must_have_second(site: Site, request: Request) -> bool:
+    return site.settings.web.second_factor == "required" and request.state.person.lacks_factor
+
+
 def _account(site: Site, request: Request, status: int = 200, **said: Any) -> HTMLResponse:
     person = request.state.person
     with site.engine.connect() as connection:
@@ -359,5 +369,6 @@ def _account(site: Site, request: Request, status: int = 200, **said: Any) -> HT
     roles = [role for role in Role if RANKS[role] <= RANKS[person.role]]
     return site.page("account.html", request, status, tokens=own, accounts=accounts, roles=roles,
                      all_roles=list(Role), browsers=browsers, days=tokens.DAYS, has_second=has_second,
-                     proofs=proofs, is_proved=is_proved, company=site.oidc and site.settings.oidc.label,
+                     proofs=proofs, is_proved=is_proved, must_have_second=_must_have_second(site, request),
+                     company=site.oidc and site.settings.oidc.label,
                      **facts)  # fmt: skip
