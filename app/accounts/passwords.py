@@ -9,11 +9,15 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from app.errors import ConfigError, PacelineError
+from app.models import Role
 
 SHORTEST, LONGEST = 10, 200
 
 READ, LEAST_SCORE = 72, 2
 """zxcvbn's scale: 0 and 1 are among the first million that people guess. It reads the first 72 characters."""
+
+OWN_WORDS = ("paceline", *Role)
+"""They make no password harder to guess."""
 
 _hasher = PasswordHasher()
 _AT_ONCE = threading.BoundedSemaphore(2)
@@ -52,7 +56,7 @@ def check_new(password: str, name: str) -> None:
     # It takes half a second to load, and only a new password needs it.
     from zxcvbn import zxcvbn  # noqa: PLC0415
 
-    if zxcvbn(password[:READ], user_inputs=[name, "paceline"])["score"] < LEAST_SCORE:
+    if zxcvbn(password[:READ], user_inputs=[name, *OWN_WORDS])["score"] < LEAST_SCORE:
         raise ConfigError(
             "that password is easily guessed: take another one, for example four words that do not belong "
             "together"

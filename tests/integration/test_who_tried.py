@@ -35,7 +35,7 @@ from app.settings import LogSettings
 from app.usage.table import harmless
 from app.web import serving as web_serving
 from app.web import shield
-from app.web.access import DEVICE
+from app.web.access import COOKIE, DEVICE
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents
@@ -581,6 +581,22 @@ def test_where_a_second_factor_is_required_a_password_alone_opens_only_the_way_t
         assert browser.get("/usage").status_code == 200
         browser.close()
     strict.close()
+
+
+def test_signing_in_again_ends_the_session_that_the_browser_had(services, base):
+    browser = Browser(services, base)
+    data = {"name": "admin", "password": PASSWORD}
+    again = browser.client.post("/login", data=data, headers={"Origin": base})
+    assert again.status_code == 303
+    old = httpx2.Client(base_url=base, trust_env=False, cookies={COOKIE: browser.secret})
+    assert old.get("/usage").headers["location"].startswith("/login")
+    browser.secret = again.cookies[COOKIE]
+    browser.client.cookies = {COOKIE: browser.secret}
+    left = browser.post("/logout")
+    assert left.headers["clear-site-data"] == '"cache", "storage"'
+    assert browser.get("/usage").headers["location"].startswith("/login")
+    old.close()
+    browser.close()
 
 
 def test_a_reset_link_is_no_way_round_the_second_factor(services, base):
