@@ -1,0 +1,1 @@
+"""Changes that break a promise, each with the tests that have to notice. Run by `make mutants`."""
