@@ -3,21 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip
+QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up tools screenshots test test-fast lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up tools screenshots test check test-fast mutants lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements.uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Paceline needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "The venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@echo "Installing into $(VENV) (once, about half a minute) ..." >&2
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing into $(VENV) (once, about ten seconds) ..." >&2
+	@$(PIP) install $(QUIETLY) --require-hashes -r requirements.uv.lock && \
+	  UV_PYTHON=$(BIN)/python $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock || { \
+	  echo "uv could not install it: now with pip, which takes half a minute ..." >&2; \
+	  $(PIP) install $(QUIETLY) --require-hashes -r requirements.lock; }
+	@$(PIP) install $(QUIETLY) --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 setup: $(READY)  ## Prepare ./.venv, where the program is .venv/bin/paceline
@@ -52,8 +57,15 @@ test: $(READY) tools  ## Run all tests; they start their own servers
 	@$(BIN)/python -m pytest -m "acceptance and not side_by_side and not alone" --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m pytest -m alone
 
+check: $(READY)  ## The inner loop, under a minute: style, types, imports, and the tests of single parts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest -q --numprocesses 2 tests/unit tests/property tests/house
+
 test-fast: $(READY)  ## Run the tests that start no processes of the program
 	@$(BIN)/python -m pytest -m "not acceptance"
+
+mutants: $(READY)  ## Break each promise once and see that a test notices (40 minutes); writes docs/mutants.json
+	@$(BIN)/python -m tests.mutants --out docs/mutants.json
 
 lint: $(READY)  ## Check style, types and imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -122,12 +134,14 @@ sbom: $(READY)  ## A bill of materials of what is installed, with licences, as C
 	  $$away/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file sbom.json; code=$$?; rm -rf $$away; \
 	  test $$code -eq 0 && echo "wrote sbom.json"; exit $$code
 
-LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --quiet --extra build --extra tracing
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --quiet
+EXTRAS := --extra build --extra tracing
 
-lock: $(READY)  ## Resolve the dependencies anew into requirements.lock, and the image's part of them (needs uv)
-	@$(LOCK) --extra dev --extra bench --upgrade -o requirements.lock
-	@$(LOCK) --constraint requirements.lock -o requirements.image.lock
+lock: $(READY)  ## Resolve the dependencies anew: for all, for the image, and the installer
+	@$(LOCK) pyproject.toml $(EXTRAS) --extra dev --extra bench --upgrade -o requirements.lock
+	@$(LOCK) pyproject.toml $(EXTRAS) --constraint requirements.lock -o requirements.image.lock
+	@echo uv | $(LOCK) - --upgrade -o requirements.uv.lock
 
 revision: $(READY)  ## Draft a migration: make revision m="what it does"
 	@$(BIN)/alembic revision --autogenerate -m "$(m)"

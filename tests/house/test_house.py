@@ -76,7 +76,8 @@ def test_every_requirement_of_the_plan_has_a_test():
 
 
 def test_lock_names_no_index_and_has_hashes():
-    lock = (ROOT / "requirements.lock").read_text()
+    locks = ("requirements.lock", "requirements.image.lock", "requirements.uv.lock")
+    lock = "".join((ROOT / name).read_text() for name in locks)
     assert "://" not in lock
     assert "--index" not in lock
     requirements = re.findall(r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", lock, re.M | re.S)

@@ -15,6 +15,7 @@ import apprise
 import httpx2
 import pyotp
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
@@ -180,6 +181,13 @@ def test_a_session_that_was_asked_for_with_the_old_password_is_not_opened(servic
 def test_passwords_that_people_guess_first_are_refused(guessable):
     with pytest.raises(ConfigError, match="easily guessed"):
         check_new(guessable, "admin")
+
+
+def test_a_stored_password_costs_a_guesser_what_rfc_9106_says():
+    given = PasswordHasher()
+    assert (given.memory_cost, given.time_cost, given.parallelism) == (65_536, 3, 4)
+    source = (ROOT / "app" / "accounts" / "passwords.py").read_text()
+    assert "_hasher = PasswordHasher()" in source
 
 
 def test_a_password_of_words_that_do_not_belong_together_is_taken():
