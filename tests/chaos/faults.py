@@ -267,10 +267,14 @@ FAULTS: dict[Callable[[Storm], str], int] = {
 """Each kind of fault, by its weight."""
 
 
+class NotPossible(Exception):
+    """A fault that another one prevents just now: it is none."""
+
+
 def inject(storm: Storm) -> str:
-    """One fault at random. A fault that could not be done, because of another one, says so."""
+    """One fault at random; says what it did. Raises NotPossible."""
     (kind,) = storm.rng.choices(list(FAULTS), weights=list(FAULTS.values()))
     try:
         return kind(storm)
     except (RedisError, OSError) as error:
-        return f"{kind.__name__}: not possible now ({error})"
+        raise NotPossible(f"{kind.__name__}: not possible now ({error})") from None

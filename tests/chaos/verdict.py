@@ -7,17 +7,20 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, exists, func, select, union_all
 
 from app.clock import monotonic
 from app.gateway.sandbox.state import StrictLimit
 from app.gateway.tally import SandboxTally
-from app.models import Call, Run, RunState
+from app.models import Call, CallStatus, Comment, ContentState, Post, PostKind, Run, RunState
+from app.refusals import EXPIRED, EXPIRED_ADHOC
 from app.runs.books import audit
 from app.runs.states import OPEN
 from app.usage import calls
 from tests.chaos.fleet import CAPACITY, QUOTA, RATE, Fleet
 
+NEVER_TAKEN_MAX, LATE_MAX = 0.1, 0.02
+"""Shares of the runs and of the calls: more of them is no storm any more, but a fault of ours."""
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -58,12 +61,24 @@ class Verdict:
     """All that matters in numbers."""
 
     faults: int
+    """Those that were done."""
+    not_possible: int
+    """Those that another fault prevented."""
     runs: int
     calls: int
     lost: int
+    """Runs that never ended, and calls that are under way for ever."""
+    never_taken: int
+    """Runs that no worker took before their cycle ended."""
     doubled: int
+    """See `count_doubled`."""
     unrecorded: int
     violations: int
+    """Calls that a gateway with room for a burst of CAPACITY would have refused."""
+    violations_strict: int
+    """The same for the room that the docs ask for, max(2, rate / 10). A process that is frozen between its
+    permit and its request sends it late, and nobody can take it back: these are the storm's own.
+    """
     books_differ: int
     over_quota: int
     """Agents that used more than their quota, by the gateway's count."""
@@ -83,7 +98,7 @@ class Verdict:
 
     @property
     def is_good(self) -> bool:
-        """Nothing lost, nothing twice, everything recorded, the cap held."""
+        """Nothing lost, nothing twice, everything recorded, the cap held; little that nobody took."""
         return not (
             self.lost
             or self.doubled
@@ -92,6 +107,8 @@ class Verdict:
             or self.books_differ
             or self.over_quota
             or self.gets_untrue
+            or self.never_taken > self.runs * NEVER_TAKEN_MAX
+            or self.violations_strict > self.calls * LATE_MAX
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -99,7 +116,7 @@ class Verdict:
         return asdict(self) | {"good": self.is_good}
 
 
-def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
+def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> Verdict:
     """Look at the database, the gateway's record and Redis, when everything is quiet."""
     tally = SandboxTally(fleet.gateway)
     try:
@@ -113,6 +130,8 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
             select(func.count()).where(Call.status == "unknown")
         ).scalar_one()
         reserved = calls.tokens_by_agent(connection, EPOCH)
+        in_flight, doubled = count_in_flight(connection), count_doubled(connection)
+        never_taken = count_never_taken(connection)
         agents = dict(connection.execute(select(Call.id, Call.agent_id)).all())
     used: Counter[Any] = Counter()
     for seen in fleet.seen():
@@ -123,13 +142,16 @@ def judge(fleet: Fleet, faults: int, recovery: Recovery) -> Verdict:
     gets, gets_untrue = judge_gets(fleet)
     return Verdict(
         faults=faults,
+        not_possible=not_possible,
         runs=sum(states.values()),
         calls=len(arrivals),
-        lost=sum(states.get(state, 0) for state in OPEN),
-        doubled=found["effects_doubled"],
+        lost=sum(states.get(state, 0) for state in OPEN) + in_flight,
+        never_taken=never_taken,
+        doubled=doubled + found["request_id_repeated"],
         paid_twice=books.uncertain.get("steps_paid_twice", 0),
         unrecorded=found["unrecorded"],
         violations=violations(arrivals),
+        violations_strict=violations(arrivals, max(2, RATE // 10)),
         books_differ=books.total,
         over_quota=sum(tokens > QUOTA for tokens in used.values()),
         over_quota_as_reserved=sum(tokens > QUOTA for tokens in reserved.values()),
@@ -161,7 +183,56 @@ def truth_of(state: str, cancelled_by: str | None) -> str:
     return "RunFailed" if state in (RunState.FAILED, RunState.QUARANTINED) else state
 
 
-def violations(arrivals_us: list[int]) -> int:
+def violations(arrivals_us: list[int], capacity: int = CAPACITY) -> int:
     """Calls that a gateway with this rate and capacity would have refused, by its own clock."""
     limit = StrictLimit()
-    return sum(not limit.allows(at * 1000, RATE, CAPACITY) for at in arrivals_us)
+    return sum(not limit.allows(at * 1000, RATE, capacity) for at in arrivals_us)
+
+
+def count_in_flight(connection: Connection) -> int:
+    """Calls that are under way."""
+    query = select(func.count()).where(Call.status == CallStatus.IN_FLIGHT)
+    return connection.execute(query).scalar_one()
+
+
+def count_never_taken(connection: Connection) -> int:
+    """Runs that ended with their cycle before any worker took them."""
+    query = select(func.count()).where(Run.state == RunState.SKIPPED, Run.attempt == 0,
+                                       Run.reason.in_((EXPIRED, EXPIRED_ADHOC)))  # fmt: skip
+    return connection.execute(query).scalar_one()
+
+
+def count_doubled(connection: Connection) -> int:
+    """What a person would see twice, or pay for without a call: agents that welcomed twice, agents with two
+    posts of one cycle, texts that one agent published twice, and texts that no answered call wrote.
+    """
+    is_seen = Post.state == ContentState.PUBLISHED
+    welcomes = (
+        select(Post.agent_id)
+        .where(Post.kind == PostKind.WELCOME, is_seen)
+        .group_by(Post.agent_id)
+        .having(func.count() > 1)
+    )
+    in_cycle = (
+        select(Run.agent_id, Run.cycle_at)
+        .join(Post, Post.run_id == Run.id)
+        .where(Run.cycle_at.is_not(None), is_seen)
+        .group_by(Run.agent_id, Run.cycle_at)
+        .having(func.count() > 1)
+    )
+    texts = union_all(
+        select(Post.agent_id, Post.body, Post.run_id).where(is_seen),
+        select(Comment.agent_id, Comment.body, Comment.run_id).where(
+            Comment.state == ContentState.PUBLISHED
+        ),
+    ).subquery()
+    same = (
+        select(texts.c.agent_id).group_by(texts.c.agent_id, texts.c.body).having(func.count() > 1)
+    )
+    answered = exists().where(Call.run_id == texts.c.run_id, Call.status == CallStatus.OK)
+    from_nowhere = select(texts.c.run_id).where(~answered)
+    counts = [
+        select(func.count()).select_from(one.subquery()).scalar_subquery()
+        for one in (welcomes, in_cycle, same, from_nowhere)
+    ]
+    return sum(connection.execute(select(*counts)).one())
