@@ -115,8 +115,9 @@ class Admission:
     ) -> Permit | Refusal:
         """Wait for a permit, for no longer than the horizon, or say why not.
 
-        One round trip when the call may start at once; two when it has to wait, whatever the number
-        of others: the first says how long to sleep, the second confirms on waking. `prepare` is called
+        One round trip when the call may start at once; two when it has to wait: the first says how long to
+        sleep, the second confirms on waking. One more each time that the booking is void by then, because
+        the sleeper woke late, or a pause or a change came in between. `prepare` is called
         once, when there is a booking and before the call's time, so that what takes time (the ledger
         row) does not make the call late. After an error of `prepare` the booking is given back. Raises
         Stopping when the process is told to end meanwhile.

@@ -161,11 +161,18 @@ def _close_unstored(services: Services, call: calls.OpenedCall, result: calls.Re
         log.exception("call.not_closed")  # the row counts what was reserved
 
 
+def backoff_s(failures: int) -> float:
+    """How long to wait after a call that failed, and so many before it: 1, 2, 4 seconds. After a 429 the
+    whole fleet waits.
+    """
+    return min(BACKOFF_MAX_S, 2.0**failures)
+
+
 def _verdict(fault: GatewayFault, failures: int) -> Verdict:
     """What a fault means for other calls."""
     kind, span_s = fault.kind, 0.0
     if kind.effect is kinds.Effect.PAUSE:
-        span_s = max(fault.retry_after_s or 0.0, min(BACKOFF_MAX_S, 2.0**failures))
+        span_s = max(fault.retry_after_s or 0.0, backoff_s(failures))
     elif kind.effect is kinds.Effect.STOP and fault.resets_at is not None:
         span_s = max(1.0, (fault.resets_at - utcnow()).total_seconds())
     is_of_key = kind.reach is kinds.Reach.KEY

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from app import kinds
 from app.admission.controller import Place, Refusal, Request
@@ -25,7 +25,7 @@ from app.gateway import GatewayFault
 from app.log import get_logger
 from app.refusals import reason_of, say
 from app.runs import writing
-from app.runs.attempt import BACKOFF_MAX_S, Question, make_call
+from app.runs.attempt import BACKOFF_MAX_S, Question, backoff_s, make_call
 from app.runs.leases import Claim, LeaseLost
 from app.runs.services import Services
 from app.sql_faults import describe, is_passing
@@ -33,8 +33,6 @@ from app.usage import calls, denials
 from app.usage.prices import cost_micros
 
 log = get_logger(__name__)
-
-BACKOFF = wait_exponential(multiplier=1, exp_base=2, max=4)  # 1, 2, 4 seconds
 
 
 class _Refused(Exception):
@@ -123,7 +121,7 @@ def ask(
         fault = _fault_of(state)
         if fault is None or fault.kind.is_retried_at_once:
             return 0.0
-        wait_s = max(BACKOFF(state), fault.retry_after_s or 0.0)
+        wait_s = max(backoff_s(state.attempt_number - 1), fault.retry_after_s or 0.0)
         if wait_s > longest_s:
             raise _PutBack(fault, wait_s)
         return wait_s

@@ -1,6 +1,6 @@
 """twitterapi.io: a user's newest posts, mentions of an account, what is left of our credits.
 
-It answers in several envelopes, and with errors inside HTTP 200; see `tweets_in` and `_check`.
+It answers in several envelopes, and with errors inside HTTP 200; see `read_tweets` and `_check`.
 """
 
 from datetime import datetime

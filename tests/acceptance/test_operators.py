@@ -31,14 +31,20 @@ def begin(folder, *arguments, **env):
 
 
 def workers_of(folder, name="worker1"):
+    return processes_named(folder, f"--hostname={name}@")
+
+
+def processes_named(folder, text):
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/cmdline") as file:
                     words = file.read()
-                if f"--hostname={name}@" in words and os.readlink(f"/proc/{entry}/cwd") == str(
-                    folder
+                if (
+                    text in words
+                    and "celery" in words
+                    and os.readlink(f"/proc/{entry}/cwd") == str(folder)
                 ):
                     found.append(int(entry))
             except OSError:
@@ -69,6 +75,31 @@ def test_a_worker_killed_again_and_again_does_not_end_up(tmp_path):
     assert summary["open_runs"] == 0
     assert summary["runs"]["completed"] > 10, "the others went on"
     assert set(summary["restarts"]) == {"worker1"}, "nobody else died"
+    assert processes_of(folder) == []
+
+
+def test_a_beat_that_hangs_is_replaced_and_slices_are_opened_again(tmp_path):
+    folder = tmp_path / "beat hangs"
+    up = begin(folder, "--for", "60", "--workers", "1", "--json")
+    try:
+        wait_for(lambda: processes_named(folder, "beat"), 40, "beat")
+        sleep(8)  # it has opened slices
+        (hung,) = processes_named(folder, "beat")
+        os.kill(hung, signal.SIGSTOP)
+        wait_for(lambda: processes_named(folder, "beat") not in ([], [hung]), 40, "another beat")
+
+        def silence_s():
+            said = paceline("status", "--json", cwd=folder).stdout
+            return json.loads(said)["scheduler_silence_s"]
+
+        wait_for(lambda: silence_s() < 2, 20, "a slice that the other beat opens")
+        out, err = up.communicate(timeout=150)
+    finally:
+        up.kill()
+        up.wait()
+    assert "no slice was opened for too long: beat is replaced" in err
+    summary = json.loads(out)
+    assert summary["open_runs"] == 0
     assert processes_of(folder) == []
 
 

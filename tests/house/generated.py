@@ -12,7 +12,7 @@ from typer.main import get_command
 from app.cli.main import app
 from app.kinds import KINDS
 from app.settings import variables
-from tests.house import plan
+from tests.house import plan, promises
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +123,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": cli_page,
     "docs/gateway-answers.md": answers_page,
     "docs/plan-coverage.md": plan.page,
+    "docs/promises.md": promises.page,
 }
 
 

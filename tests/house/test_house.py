@@ -12,7 +12,8 @@ import pytest
 from app.models import RunState
 from app.runs.states import TRANSITIONS
 from app.settings import variables
-from tests.house import generated, plan
+from tests.house import generated, names, plan, promises
+from tests.mutants.listed import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/*.py"), ROOT / "beat_schedule.py"])
@@ -175,3 +176,28 @@ def test_every_row_of_the_security_table_names_a_test_or_a_file_that_exists():
         assert how, number
         if verdict == "met":
             assert proof in tests or (ROOT / proof).exists(), (number, proof)
+
+
+def test_names_that_prose_uses_exist():
+    assert names.unknown_names() == []
+
+
+def test_every_mutant_changes_a_text_that_is_there_once():
+    for mutant in MUTANTS:
+        assert (ROOT / mutant.path).read_text().count(mutant.before) == 1, mutant.promise
+        assert mutant.before != mutant.after, mutant.promise
+        assert all((ROOT / name).exists() for name in mutant.tests), mutant.promise
+
+
+def test_every_row_of_the_readmes_failure_table_has_tests():
+    rows = re.findall(
+        r"^\| ([^|]+?) \|",
+        (ROOT / "README.md").read_text().split("## When something goes wrong")[1].split("## ")[0],
+        re.MULTILINE,
+    )[2:]
+    assert rows == list(promises.FAILURES)
+    tests = names.known()
+    missing = [
+        name for proofs in promises.FAILURES.values() for name in proofs if name not in tests
+    ]
+    assert missing == []

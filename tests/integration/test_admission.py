@@ -8,23 +8,26 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import delete, func, select, update
 
 from app import acts
 from app.acts import Desk, Who
-from app.admission import drift
+from app.admission import controller, drift
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
 from app.admission.scripts import FLEET, windows
 from app.admission.turnstile import Stopping
 from app.admission.values import Verdict
+from app.cli.parts import free_port
 from app.clock import monotonic, sleep, utcnow
 from app.models import Agent, AuditEntry, Call, Run
 from app.runs import leases, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
 from app.settings import LimitSettings
+from app.wiring import build
 from tests.support.factories import make_agents, make_run
 
 OK = Verdict("ok")
@@ -123,6 +126,59 @@ def test_calls_that_cost_less_than_their_estimate_leave_the_rest_of_a_budget(ser
             services.admission.void(second)
         services.admission.settle(first, OK, tokens=1, cost_micros=10)
     assert acquire(services).reason == "budget_day"
+
+
+def test_fleet_budget_of_the_month_holds_where_that_of_the_day_does_not(services):
+    change(services, budget_month_micros=100)
+    services.admission.settle(acquire(services), OK, tokens=1, cost_micros=100)
+    refusal = acquire(services)
+    assert refusal.reason == "budget_month"
+    assert refusal.retry_after_s > 0
+    change(services, budget_month_micros=200)
+    assert isinstance(acquire(services), Permit)
+
+
+def test_after_a_good_probe_the_next_stop_begins_with_a_short_wait(services, redis):
+    def wait_s():
+        return acquire(services).retry_after_s
+
+    services.admission.settle(acquire(services), STOP, tokens=0, cost_micros=0)
+    assert 55 < wait_s() <= 60
+    for longer in (120, 240):
+        redis.hset(FLEET[0], "open", 1)
+        services.admission.settle(acquire(services), STOP, tokens=0, cost_micros=0)
+        assert longer - 5 < wait_s() <= longer
+    redis.hset(FLEET[0], "open", 1)
+    services.admission.settle(acquire(services), OK, tokens=1, cost_micros=1)
+    assert redis.hget(FLEET[0], "trips") == "0"
+    services.admission.settle(acquire(services), STOP, tokens=0, cost_micros=0)
+    assert 55 < wait_s() <= 60
+
+
+def test_no_call_is_made_while_redis_does_not_answer(services, monkeypatch):
+    """A local limit would be no limit: the run is put back."""
+    monkeypatch.setattr(controller, "AWAY_S", 0.3)
+    nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    away = build(services.settings.model_copy(update={"redis_url": nowhere}))
+    prepared = []
+    answer = away.admission.acquire(request(), lambda: prepared.append(1))
+    assert isinstance(answer, Refusal)
+    assert (answer.reason, prepared) == ("store_away", [])
+    away.close()
+
+
+def test_a_counter_that_moves_between_reading_and_mending_is_left_alone(services, redis):
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+        run_id = make_run(connection, agent)
+    execute(services, run_id)
+    window = windows(utcnow(), services.settings.zone)
+    redis.hincrby(window.keys[0], f"u:{agent}", 5_000)
+    found = upkeep.find_drift(services)
+    redis.hincrby(window.keys[0], f"u:{agent}", 70)  # a settlement comes in between
+    right = int(redis.hget(window.keys[0], f"u:{agent}"))
+    assert drift.repair(redis, found) == 0
+    assert int(redis.hget(window.keys[0], f"u:{agent}")) == right
 
 
 @pytest.mark.plan(16)

@@ -162,9 +162,9 @@ MUTANTS = (
     ),
     Mutant(
         "a 429 is asked again after 1, 2 and 4 s",
-        "app/runs/calling.py",
-        "wait_exponential(multiplier=1, exp_base=2, max=4)",
-        "wait_exponential(multiplier=1, exp_base=1, max=4)",
+        "app/runs/attempt.py",
+        "return min(BACKOFF_MAX_S, 2.0**failures)",
+        "return 1.0",
         RUNS,
     ),
     Mutant(
