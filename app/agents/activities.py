@@ -53,7 +53,8 @@ def due_activities(
     rng: Random, facts: Facts, settings: ActivitySettings
 ) -> tuple[tuple[Activity, ...], tuple[str, ...]]:
     """A style to learn, once; a welcome the first time, else a post, unless the community was active just
-    now; then each comment slot drawn once; then a visit. And why others are left out.
+    now; then each comment slot drawn once; then a visit. A post is drawn where its chance is not 1. And
+    why others are left out.
     """
     drawn = [rng.random() < settings.comment_probability for _ in range(settings.comment_slots)]
     wanted: list[Activity] = []
@@ -65,6 +66,8 @@ def due_activities(
     elif facts.quiet is not None and facts.quiet.total_seconds() < settings.post_quiet_s:
         seconds = facts.quiet.total_seconds()
         left_out.append(f"no post: the community had one {seconds:.0f} s before")
+    elif settings.post_probability < 1 and rng.random() >= settings.post_probability:
+        left_out.append("no post: not drawn this time")
     else:
         wanted.append(Activity(ActivityKind.POST, "post"))
     wanted += [
@@ -127,10 +130,10 @@ def rng_for(agent_id: UUID, moment: str) -> Random:
 
 
 def expected_by_kind(settings: ActivitySettings, period_s: float) -> dict[ActivityKind, float]:
-    """Calls that an average run makes of each kind, when every regular post is made."""
+    """Calls that an average run makes of each kind, in communities that are never too busy for a post."""
     visits = period_s / settings.visit_every_s if settings.visit_every_s else 0.0
     return {
-        ActivityKind.POST: 1.0,
+        ActivityKind.POST: settings.post_probability,
         ActivityKind.COMMENT: settings.comment_slots * settings.comment_probability,
         ActivityKind.CROSS_VISIT: min(1.0, visits),
     }

@@ -77,6 +77,13 @@ def test_queue_stays_bounded_when_nobody_works(connection):
     assert waiting <= 20
 
 
+def test_runs_that_people_ask_for_do_not_fill_the_cycles_queue(connection):
+    agents = make_agents(connection, 100)
+    for agent_id in agents[:40]:
+        make_run(connection, agent_id)
+    assert len(open_at(connection, 9, capacity=10).runs) == 10
+
+
 def test_least_recently_served_come_first(connection):
     ids = make_agents(connection, 30)
     for age, agent_id in enumerate(ids):

@@ -5,14 +5,16 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from app.admission.turnstile import Stopping
 from app.clock import monotonic, utcnow
 from app.models import Agent, Call, Comment, Post, Run, RunOrigin, Vote
 from app.refusals import EXPIRED
+from app.runs import leases
 from app.runs.execute import execute
 from app.runs.rescue import rescue
+from app.usage.calls import call_id
 from tests.conftest import make_settings
 from tests.support.factories import NOON, make_agents, make_run
 
@@ -213,6 +215,38 @@ def test_visit_goes_elsewhere_once_and_is_not_tried_again_after_a_failure(servic
     assert visited >= when
 
 
+@pytest.mark.plan(10)
+def test_a_visit_that_fails_counts_too_and_a_host_at_home_is_no_visit(services, sandbox):
+    with services.engine.begin() as connection:
+        _, guest = make_agents(connection, 2, "Home")
+        (host,) = make_agents(connection, 1, "Elsewhere")
+        long_ago = func.now() - timedelta(hours=1)
+        connection.execute(update(Agent).values(visited_at=long_ago, welcomed_at=func.now()))
+        hosting = make_run(connection, host)
+    execute(services, hosting)
+    when = utcnow()
+
+    def visit():
+        with services.engine.begin() as connection:
+            at = when + timedelta(seconds=len(read(services, Run.id)))
+            run = make_run(
+                connection, guest, cycle_at=at, origin="cycle", expires_at=at + timedelta(hours=1)
+            )
+        execute(services, run)
+        kinds = read(services, Call.request_type, Call.status)
+        visits = [status for kind, status in kinds if kind == "cross_visit"]
+        at = {agent: at for at, agent in read(services, Agent.visited_at, Agent.id)}[guest]
+        return visits, at
+
+    model = services.settings.gateway.comment_model
+    sandbox.fault("status", status=400, body="{}", model=model, count=20)
+    visits, visited = visit()
+    assert visits == ["error"]
+    assert visited >= when, "its timer begins anew although nothing came of it"
+    visits, _ = visit()
+    assert visits == ["error"], "not again in the next cycle"
+
+
 @pytest.mark.plan(13, 23)
 def test_reactions_cost_no_call_and_are_stored_once(services, sandbox):
     with services.engine.begin() as connection:
@@ -225,6 +259,50 @@ def test_reactions_cost_no_call_and_are_stored_once(services, sandbox):
     assert reaction
     assert run_id == reacting
     assert {row[0] for row in read(services, Call.request_type)} <= {"welcome", "comment"}
+
+
+@pytest.mark.plan(22)
+def test_no_regular_post_where_the_community_had_one_just_now(services, sandbox, embedded, home):
+    quiet = build(
+        make_settings(
+            embedded, sandbox.url, home, activity={"post_quiet_s": 60, "comment_slots": 0}
+        )
+    )
+    with services.engine.begin() as connection:
+        first, second = make_agents(connection, 2)
+        connection.execute(update(Agent).values(welcomed_at=func.now()))
+        posting, silent = make_run(connection, first), make_run(connection, second)
+    assert execute(quiet, posting).posts == 1
+    with services.engine.begin() as connection:  # it was opened after that post
+        connection.execute(update(Run).where(Run.id == silent).values(created_at=func.now()))
+    outcome = execute(quiet, silent)
+    assert (outcome.state, outcome.posts) == ("completed", 0)
+    assert "the community had one" in outcome.reason
+    assert len(sandbox.state.seen) == 1, "and no call was paid for"
+    with services.engine.begin() as connection:
+        connection.execute(update(Post).values(created_at=func.now() - timedelta(minutes=2)))
+        later = make_run(connection, second)
+    assert execute(quiet, later).posts == 1
+    quiet.close()
+
+
+def test_a_resumed_run_counts_its_attempts_on(services, sandbox):
+    run_id = one_run(services)
+    with services.engine.begin() as connection:
+        held = leases.claim(connection, run_id, timedelta(seconds=-1), "a worker that dies")
+        connection.execute(
+            insert(Call).values(
+                id=call_id(run_id, "welcome", 1), run_id=run_id, agent_id=held.agent_id, step="welcome",
+                attempt=1, request_type="welcome", model="m", status="unknown", tokens_reserved=9,
+            )
+        )  # fmt: skip
+    with services.engine.begin() as connection:
+        rescue(connection, patience=timedelta(0), call_deadline=timedelta(hours=1))
+    assert execute(services, run_id).state == "completed"
+    welcomes = read(services, Call.attempt, Call.status, Call.step)
+    assert sorted(row[:2] for row in welcomes if row[2] == "welcome") == [(1, "unknown"), (2, "ok")]
+    ids = [row[0] for row in read(services, Call.id)]
+    assert len(ids) == len(set(ids))
 
 
 def test_empty_answer_is_charged(services, sandbox):

@@ -4,12 +4,14 @@ import threading
 import time
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
-from app.models import Agent, AuditEntry, Run, RunOrigin, RunState
+from app.clock import utcnow
+from app.models import Agent, AuditEntry, Call, Run, RunOrigin, RunState
 from app.refusals import EXPIRED
 from app.runs import leases, rescue
 from app.runs.heartbeat import Heartbeat
+from app.usage.calls import call_id, tokens_by_agent
 from tests.support.factories import NOON, make_agents, make_run
 
 LEASE = timedelta(seconds=120)
@@ -53,6 +55,14 @@ def test_worker_that_lost_its_lease_cannot_write(connection):
     assert second.attempt == 2
     assert not leases.renew(connection, first, LEASE)
     assert not leases.end(connection, first, RunState.FAILED, "late")
+    assert not leases.snooze(connection, first, timedelta(minutes=1), None)
+    assert not leases.release(connection, first)
+    until = select(Run.lease_until).where(Run.id == run_id)
+    held_until = connection.execute(until).scalar_one()
+    leases.renew_all(connection, [first], 2 * LEASE)
+    assert connection.execute(until).scalar_one() == held_until
+    leases.renew_all(connection, [second], 2 * LEASE)
+    assert connection.execute(until).scalar_one() > held_until
     assert leases.end(connection, second, RunState.COMPLETED, None)
     state = connection.execute(select(Run.state, Run.reason).where(Run.id == run_id)).one()
     assert tuple(state) == ("completed", None)
@@ -122,6 +132,25 @@ def test_run_that_waits_past_its_cycle_is_skipped_and_says_so(connection):
     assert rescue_now(connection).expired == 1
     row = connection.execute(select(Run.state, Run.reason).where(Run.id == run_id)).one()
     assert tuple(row) == ("skipped", EXPIRED)
+
+
+def test_a_call_of_a_dead_worker_is_given_up_and_counts_what_was_reserved(connection):
+    (agent,) = make_agents(connection, 1)
+    run_id = make_run(connection, agent)
+    row = {
+        "run_id": run_id, "agent_id": agent, "step": "post", "request_type": "post", "model": "m",
+        "status": "in_flight", "tokens_reserved": 700, "cost_reserved": 90,
+    }  # fmt: skip
+    long_ago = func.now() - timedelta(minutes=6)
+    dead, alive = call_id(run_id, "post", 1), call_id(run_id, "post", 2)
+    connection.execute(insert(Call).values(id=dead, attempt=1, created_at=long_ago, **row))
+    connection.execute(insert(Call).values(id=alive, attempt=2, **row))
+    assert rescue_now(connection).calls_unknown == 1
+    found = dict(connection.execute(select(Call.id, Call.status)).all())
+    assert found == {dead: "unknown", alive: "in_flight"}
+    since = utcnow() - timedelta(hours=1)
+    assert tokens_by_agent(connection, since) == {agent: 1_400}
+    assert rescue_now(connection).calls_unknown == 0
 
 
 def test_released_run_goes_to_another_worker_without_a_loss(connection):

@@ -163,6 +163,30 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
         )
 
 
+def test_a_day_whose_rollups_stay_different_is_not_frozen(engine, ada):
+    """So that its calls are not dropped either: they are the only proof."""
+    zone, old = ZoneInfo("UTC"), utcnow() - timedelta(days=2)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+          create function pg_temp.one_more() returns trigger language plpgsql as
+          $$ begin new.requests := new.requests + 1; return new; end $$
+        """)
+        )
+        connection.execute(
+            text(
+                "create trigger one_more before insert on paceline.ai_usage_daily "
+                "for each row execute function pg_temp.one_more()"
+            )
+        )
+        add_call(connection, *ada, old)
+        assert rollups.roll_up(connection, zone).frozen == ()
+        told = [difference.rollup for difference in differences.find_differences(connection, zone)]
+        assert "ai_usage_daily" in told
+        connection.execute(text("drop trigger one_more on paceline.ai_usage_daily"))
+        assert old.date() in rollups.roll_up(connection, zone).frozen
+
+
 def test_calls_without_a_partition_of_their_day_are_taken_and_sorted_in_later(engine, ada):
     zone, far = ZoneInfo("UTC"), utcnow() + timedelta(days=30)
     partitions.keep(engine, utcnow(), zone, 90)

@@ -109,7 +109,13 @@ def test_requirements_11_and_24_calls_per_agent_and_cycle() -> None:
 
     baseline = simulate(ActivitySettings(comment_probability=0.6), 0)
     assert abs(baseline - 2.37) < 0.03
-    assert simulate(ActivitySettings(post_quiet_s=30), 0.45) <= 1.6
+    assert abs(simulate(ActivitySettings(), 0) - 1.97) < 0.03, "as it comes"
+    sparing = ActivitySettings(sparing=True)
+    assert simulate(sparing, 0) <= 1.6, "by one switch, whatever communities do"
+    assert abs(simulate(sparing, 0) - expected_calls(sparing, 300)) < 0.03
+    assert simulate(ActivitySettings(post_quiet_s=30), 0.45) <= 1.6, "and in busy communities"
+    own = ActivitySettings(sparing=True, post_probability=0.9)
+    assert own.post_probability == 0.9
 
 
 def test_expected_calls() -> None:
