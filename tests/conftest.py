@@ -22,12 +22,15 @@ from app.redis_client import make_redis
 from app.runs.services import Services
 from app.settings import Settings
 from app.wiring import build
+from tests.support import reaper
 from tests.support.sandbox import SandboxServer, run_sandbox
 
 for name in list(os.environ):
     if name.startswith("PACELINE_") or name in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY"):
         del os.environ[name]
 
+
+_reaper = reaper.begin()  # it lives as long as this process holds its standard input
 
 # A hash of a password takes 64 MiB and a tenth of a second by design; `test_who_tried` looks at the real one.
 passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)

@@ -14,6 +14,7 @@ from app.errors import ConfigError, NotFound, Unreachable
 from app.models import Account, Agent, AuditEntry, Invitation, Role, Run, Session, SignInFailure
 from app.settings import WebSettings
 from app.web.access import COOKIE, form_token
+from app.web.acts import DEEDS
 from app.web.main import create_app
 from app.wiring import build
 from tests.conftest import make_settings
@@ -480,6 +481,58 @@ def test_large_and_endless_bodies_are_refused(anybody, base):
 def test_health_is_open_and_says_nothing(anybody):
     assert anybody.get("/health/ready").json() == {"status": "ok"}
     assert anybody.get("/health/live").text == "ok"
+
+
+LEAST = {
+    "pause": "operator", "resume": "operator", "limits": "admin", "budget": "admin", "controls": "operator",
+    "agents-pause": "operator", "agents-resume": "operator", "agents-quota": "operator",
+    "agents-run": "operator", "runs-cancel": "operator", "content-approve": "operator",
+    "content-reject": "operator", "content-hide": "operator", "alerts-test": "operator",
+}  # fmt: skip
+"""Who may do what, said once more: a role that changes by mistake is seen."""
+
+
+def test_each_action_takes_the_role_that_is_meant_and_no_lower_one(services, base, signed_in):
+    assert {deed.name: str(deed.role) for deed in DEEDS} == LEAST
+    below = {"operator": signed_in(Role.VIEWER), "admin": signed_in(Role.OPERATOR)}
+    token = {name: api_token(services, Role(name)) for name in ("viewer", "operator")}
+    for name, least in LEAST.items():
+        form = below[least].post(f"/acts/{name}", reason="x", day_usd="5", rate="5")
+        assert form.status_code == 403, name
+        lower = token["viewer" if least == "operator" else "operator"]
+        path = f"{base}/api/v1/acts/{name}"
+        answer = httpx2.post(
+            path,
+            json={"reason": "x"},
+            headers={"Authorization": f"Bearer {lower}"},
+            trust_env=False,
+        )
+        assert answer.status_code == 403, (path, answer.status_code)
+
+
+def test_a_link_is_good_for_a_day(services, anybody, base):
+    with services.engine.begin() as connection:
+        secret = invitations.invite(connection, Role.ADMIN, actor="root", reason="new")
+        ends = connection.execute(
+            select(Invitation.expires_at - Invitation.created_at)
+        ).scalar_one()
+        assert ends == timedelta(days=1)
+        connection.execute(update(Invitation).values(expires_at=func.now() - timedelta(seconds=1)))
+    data = {"code": secret, "name": "late", "password": PASSWORD}
+    late = anybody.post("/invitation", data=data, headers={"Origin": base})
+    assert late.status_code in (404, 422)
+    with services.engine.connect() as connection:
+        assert people.list_accounts(connection) == []
+
+
+def test_a_session_ends_after_seven_days_however_much_it_is_used(services, signed_in):
+    browser = signed_in()
+    assert browser.get("/usage").status_code == 200
+    with services.engine.begin() as connection:
+        lasts = connection.execute(select(Session.expires_at - Session.created_at)).scalar_one()
+        assert lasts == timedelta(days=7)
+        connection.execute(update(Session).values(expires_at=func.now() - timedelta(seconds=1)))
+    assert browser.get("/usage").headers["location"].startswith("/login")
 
 
 def test_links_are_good_for_no_longer_than_who_gave_them(services, base, anybody, signed_in):

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from app import acts
 from app.acts import Desk, Who
@@ -27,6 +27,7 @@ from app.runs import leases, upkeep
 from app.runs.execute import execute
 from app.runs.scheduling import allowance
 from app.settings import LimitSettings
+from app.usage.calls import call_id
 from app.wiring import build
 from tests.support.factories import make_agents, make_run
 
@@ -356,6 +357,28 @@ def test_environment_seeds_limits_and_the_operators_word_stays_until_it_changes(
 
 
 @pytest.mark.plan(36)
+def test_counters_of_the_month_begin_with_its_first_day_and_those_of_the_day_with_midnight(
+    services,
+):
+    noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    with services.engine.begin() as connection:
+        (agent,) = make_agents(connection, 1)
+        run_id = make_run(connection, agent)
+        for number, (day, hour) in enumerate([(1, 0), (19, 23), (20, 0), (20, 11)]):
+            at = datetime(2026, 11, day, hour, tzinfo=UTC)
+            connection.execute(
+                insert(Call).values(
+                    id=call_id(run_id, "post", number), run_id=run_id, agent_id=agent, step="post",
+                    attempt=number, request_type="post", model="m", status="ok", created_at=at,
+                    tokens_reserved=1, tokens_used=10, cost_micros=1_000,
+                )
+            )  # fmt: skip
+    spent = services.admission.read_spent(windows(noon, services.settings.zone))
+    assert sum(spent.month_micros.values()) == 4_000
+    assert sum(spent.day_micros.values()) == 2_000
+    assert spent.tokens_by_agent == {agent: 20}
+
+
 def test_flushall_loses_no_count(services, redis):
     with services.engine.begin() as connection:
         agents = make_agents(connection, 1)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from app import controls
 from app.agents import roster
@@ -177,6 +177,27 @@ def test_review_keeps_posts_back_until_a_person_decides(services, ada):
     ]  # fmt: skip
     actions = {row[0] for row in rows(services, AuditEntry.action)}
     assert actions == {"controls.set", "content.approve", "content.reject", "content.hide"}
+
+
+def test_review_of_all_keeps_comments_back_too_and_of_posts_does_not(
+    services, ada, embedded, sandbox, home
+):
+    talkative = build(
+        make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1})
+    )
+    with services.engine.begin() as connection:
+        others = make_agents(connection, 3)[1:]
+        connection.execute(update(Agent).values(welcomed_at=utcnow()))
+    for agent in others:
+        run(services, agent)
+    for review, state in (("posts", "published"), ("all", "pending")):
+        set_controls(services, review=review)
+        with services.engine.begin() as connection:
+            connection.execute(delete(Comment))
+        assert run(talkative, ada).state == "completed"
+        assert {row[0] for row in rows(services, Comment.state)} == {state}
+        assert ("pending",) in rows(services, Post.state)
+    talkative.close()
 
 
 def test_approved_welcome_counts_as_one_and_a_second_is_a_regular_post(services):

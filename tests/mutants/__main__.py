@@ -26,10 +26,15 @@ def main() -> int:
     """Run them all, two at a time."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("--only", default="", help="those whose promise or file has this text")
+    parser.add_argument("--again", type=Path, help="those that nobody noticed in this report")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     chosen = [m for m in MUTANTS if given.only in m.promise or given.only in m.path]
+    if given.again:
+        before = {one["promise"] for one in json.loads(given.again.read_text())["each"]
+                  if one["came"] != "noticed"}  # fmt: skip
+        chosen = [m for m in chosen if m.promise in before]
     with ThreadPoolExecutor(given.at_once) as pool:
         found = list(pool.map(try_one, chosen))
     survived = [one for one in found if one["came"] != "noticed"]

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import money
 from app.agents.roster import phase_of
 from app.cli import shell
 from app.clock import cycle_start
@@ -99,3 +101,21 @@ def test_shell_says_what_a_person_can_mend_in_one_line(capsys):
     assert said.startswith("paceline: unknown agent 'nobody'\n")
     assert "Traceback" in said, "what only a developer can mend is shown whole"
     assert said.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    ("micros", "long", "short"),
+    [
+        (0, "$0.0000", "$0.00"), (1, "$0.000001", "$0.0000"), (262_900, "$0.2629", "$0.2629"),
+        (1_000_000, "$1.0000", "$1.00"), (12_345_678, "$12.3457", "$12.35"),
+        (1_234_567_890, "$1,234.5679", "$1,234.57"), (None, "unknown", "unknown"),
+    ],
+)  # fmt: skip
+def test_a_dollar_is_a_million_micro_dollars(micros, long, short):
+    assert money.dollars(micros) == long
+    assert money.short_dollars(micros) == short
+
+
+@pytest.mark.parametrize("usd", [0.000001, 0.02, 1, 4.99, 12_345.67])
+def test_dollars_come_back_as_they_went(usd):
+    assert money.to_micros(usd) == round(usd * 1_000_000)
