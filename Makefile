@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up tools screenshots test check test-fast mutants lint fmt bench bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up tools screenshots test check test-fast mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,7 @@ fmt: $(READY)  ## Put the code into shape
 docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
 	@$(BIN)/python -m tests.house.generated
 
-BENCHES := pipeline dispatch adhoc memory growth pages ledger pools sizes flower limiters saturation soak
+BENCHES := cpu pipeline dispatch adhoc memory growth pages ledger pools sizes flower limiters saturation soak
 
 bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json, tables and plots
 	@$(BIN)/python -m bench.report
@@ -99,12 +99,16 @@ bench-growth: $(READY)  ## A cycle, pages, reports at three sizes (20 minutes); 
 bench-soak: $(READY)  ## An hour at saturation: is memory flat?; writes docs/soak.json
 	@$(BIN)/python -m bench.soak --out docs/soak.json
 
-bench-limiters: $(READY)  ## Compare limiters side by side (8 minutes); writes docs/limiters.*
+bench-limiters: $(READY)  ## Compare limiters side by side, five runs each (70 minutes); writes docs/limiters.*
 	@$(BIN)/python -m bench.limiters
 
-bench-saturation: $(READY)  ## The cap end to end, 10 minutes at 4 and 10 at 50 calls/s
-	@$(BIN)/python -m bench.saturation --rate 4 --seconds 600
-	@$(BIN)/python -m bench.saturation --rate 50 --seconds 600
+bench-saturation: $(READY)  ## The cap end to end, at 4 and 50 calls/s, quiet and with both cores busy (20 minutes); writes docs/saturation.json
+	@$(BIN)/python -m bench.saturation --rate 4 --seconds 600 --out docs/saturation.json
+	@$(BIN)/python -m bench.saturation --rate 50 --seconds 300 --latency 0.5 --out docs/saturation.json
+	@$(BIN)/python -m bench.saturation --rate 50 --seconds 40 --latency 0.5 --busy 2 --runs 3 --out docs/saturation.json
+
+bench-cpu: $(READY)  ## CPU of a call, settings as they come, at 32 calls/s (15 minutes); writes docs/cpu.json
+	@$(BIN)/python -m bench.cpu --out docs/cpu.json
 
 bench-pools: $(READY)  ## Threads, prefork and gevent side by side (8 minutes); writes docs/pools.json
 	@$(BIN)/python -m bench.pools --out docs/pools.json
@@ -121,8 +125,8 @@ bench-flower: $(READY)  ## Memory of Flower after 100,000 tasks (2 minutes); wri
 bench-ledger: $(READY)  ## Ten million calls: rollups, retention, reports (8 minutes); writes docs/ledger.json
 	@$(BIN)/python -m bench.ledger --out docs/ledger.json
 
-chaos: $(READY)  ## A thousand faults at random, then the books (half an hour); writes docs/chaos.json
-	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --out docs/chaos.json
+chaos: $(READY)  ## A thousand faults at random, then the books (twenty minutes); writes docs/chaos.json
+	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --pause 0.8 --out docs/chaos.json
 
 advisories: $(READY)  ## Look the locked packages up in the list of known vulnerabilities (needs the network)
 	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check pip-audit && \

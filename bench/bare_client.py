@@ -31,10 +31,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pace", type=float, default=0, help="calls per second; 0: as many as go")
     chosen = parser.parse_args()
     client = OpenAI(base_url=os.environ["GATEWAY_URL"], api_key="none", max_retries=0)
 
-    def call(_: int) -> None:
+    began = [time.monotonic()]
+
+    def call(number: int) -> None:
+        if chosen.pace:
+            time.sleep(max(0.0, began[0] + number / chosen.pace - time.monotonic()))
         client.chat.completions.create(
             model="google/gemini-2.5-flash",
             messages=MESSAGES,  # type: ignore[arg-type]
@@ -47,9 +52,9 @@ def main() -> None:
         list(
             pool.map(call, range(chosen.calls // 4))
         )  # connections, and whatever is built at first use
-        cpu, began = time.process_time(), time.monotonic()
+        cpu, began[0] = time.process_time(), time.monotonic()
         list(pool.map(call, range(chosen.calls)))
-    took = time.monotonic() - began
+    took = time.monotonic() - began[0]
     print(json.dumps(each_of(chosen.calls, time.process_time() - cpu, took)))
 
 

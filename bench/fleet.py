@@ -27,7 +27,6 @@ class Ran:
     requests: list[dict[str, Any]]
     summary: dict[str, Any]
     capacity: int
-    gateway_first: bool
 
 
 def run_fleet(
@@ -57,7 +56,6 @@ def run_fleet(
         "PACELINE_LIMITS__RATE": str(rate),
         "PACELINE_GATEWAY__BASE_URL": f"{gateway}/v1",
         "PACELINE_WORKER__THREADS": str(max(16, int(rate * (latency + 5) / workers) + 4)),
-        "PACELINE_LOG__LEVEL": "WARNING",
     }
     arguments = ["--port", str(port), "--rate", str(rate), "--capacity", str(capacity)]
     sandbox = subprocess.Popen(
@@ -66,7 +64,6 @@ def run_fleet(
         env=env,
         stderr=subprocess.DEVNULL,
     )
-    gateway_first = put_first(sandbox.pid)
     up = ["up", "--no-web", "--no-flower", "--json"]
     with subprocess.Popen(
         [*PROGRAM, *up, "--for", str(seconds), "--workers", str(workers)],
@@ -88,13 +85,4 @@ def run_fleet(
     lines = httpx2.get(f"{gateway}/sandbox/requests", timeout=60, trust_env=False).text.splitlines()
     sandbox.terminate()
     sandbox.wait(20)
-    return Ran([json.loads(line) for line in lines], json.loads(out), capacity, gateway_first)
-
-
-def put_first(pid: int) -> bool:
-    """Let the sandbox run first, as a gateway on its own machine would; False if we may not."""
-    try:
-        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
-    except (OSError, AttributeError):
-        return False
-    return True
+    return Ran([json.loads(line) for line in lines], json.loads(out), capacity)

@@ -24,7 +24,7 @@ app.conf.update(task_ignore_result=True, worker_send_task_events=True)
 _url = make_url(os.environ.get("DATABASE_URL", "postgresql://")).set(
     drivername="postgresql+psycopg"
 )
-engine = create_engine(_url, pool_size=20, pool_pre_ping=True)
+engine = create_engine(_url, pool_size=20)
 session = sessionmaker(engine)
 redis = Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:1"))
 client = OpenAI(

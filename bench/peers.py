@@ -1,7 +1,8 @@
 """The limiters that are compared, each behind one function: wait for a permit, then return.
 
-Every adapter waits the way its library offers or its documentation shows; the libraries' defaults
-otherwise. Each gets a Redis of its own, empty.
+Every adapter waits the way its library offers or its documentation shows, with a Redis of its own, empty.
+Each library is there with the settings as it comes, and with those that serve it best here: it is told the
+capacity that the gateway forgives, `room(rate)`, which Paceline assumes by itself.
 """
 
 import time
@@ -10,6 +11,7 @@ from itertools import count
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
+from limiters import SyncTokenBucket
 from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -23,6 +25,11 @@ from app.admission.limits import Limits
 from app.admission.values import Verdict
 
 Acquire = Callable[[], None]
+
+
+def room(rate: int) -> int:
+    """What a gateway forgives at once, as the judge of bench.limiters has it."""
+    return max(2, rate // 10)
 
 
 def paceline(url: str, rate: int, threads: int) -> Acquire:
@@ -82,9 +89,46 @@ def pyrate_limiter(url: str, rate: int, threads: int) -> Acquire:
     return acquire
 
 
+def pyrate_limiter_small(url: str, rate: int, threads: int) -> Acquire:
+    """pyrate-limiter with a window as small as what the gateway forgives at once."""
+    window_ms = round(1000 * room(rate) / rate)
+    bucket = RedisBucket.init([Rate(room(rate), window_ms)], _redis(url, threads), "gateway")
+    limiter = Limiter(bucket)
+    names = count()
+
+    def acquire() -> None:
+        limiter.try_acquire(f"call{next(names)}", blocking=True)
+
+    return acquire
+
+
+def woken_by_the_server(url: str, rate: int, threads: int) -> Acquire:
+    """redis-rate-limiters: its script says when to wake, in one round trip."""
+    bucket = SyncTokenBucket(
+        name="gateway", capacity=room(rate), refill_frequency=1 / rate, refill_amount=1, max_sleep=60,
+        connection=_redis(url, threads),
+    )  # fmt: skip
+
+    def acquire() -> None:
+        with bucket:
+            pass
+
+    return acquire
+
+
 def throttled_gcra(url: str, rate: int, threads: int) -> Acquire:
     """throttled-py, GCRA with a burst of one."""
     return _throttled(url, rate, threads, RateLimiterType.GCRA, 1)
+
+
+def throttled_gcra_room(url: str, rate: int, threads: int) -> Acquire:
+    """throttled-py, GCRA with the burst that the gateway forgives."""
+    return _throttled(url, rate, threads, RateLimiterType.GCRA, room(rate))
+
+
+def throttled_token_bucket_room(url: str, rate: int, threads: int) -> Acquire:
+    """throttled-py, token bucket with the burst that the gateway forgives."""
+    return _throttled(url, rate, threads, RateLimiterType.TOKEN_BUCKET, room(rate))
 
 
 def throttled_token_bucket(url: str, rate: int, threads: int) -> Acquire:
@@ -127,9 +171,13 @@ def _redis(url: str, threads: int) -> Redis:
 
 LIMITERS: dict[str, Callable[[str, int, int], Acquire]] = {
     "Paceline": paceline,
-    "throttled-py GCRA": throttled_gcra,
-    "throttled-py token bucket": throttled_token_bucket,
-    "limits moving window": limits_moving_window,
-    "pyrate-limiter": pyrate_limiter,
+    "throttled-py GCRA, burst = capacity": throttled_gcra_room,
+    "throttled-py GCRA, burst 1": throttled_gcra,
+    "throttled-py token bucket, burst = capacity": throttled_token_bucket_room,
+    "throttled-py token bucket as it comes": throttled_token_bucket,
+    "redis-rate-limiters token bucket": woken_by_the_server,
+    "pyrate-limiter, small window": pyrate_limiter_small,
+    "pyrate-limiter, a second": pyrate_limiter,
+    "limits moving window (a second at least)": limits_moving_window,
     "INCR polled at 50 ms": polled_bucket,
 }

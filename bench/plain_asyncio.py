@@ -39,13 +39,16 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--tasks", type=int, default=4)
+    parser.add_argument("--pace", type=float, default=10_000, help="calls per second")
     chosen = parser.parse_args()
     redis: Redis = Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
     admit, settle = (redis.register_script(source(name)) for name in ("admit", "settle"))
     window = windows(utcnow(), Settings().zone)
     keys = [*FLEET, *window.keys]
     configure = redis.register_script(source("configure"))
-    await configure(keys=FLEET, args=[1, 10**7, 1000, 5_000_000, 0, 10**12, 0, 0, 0, ""])
+    await configure(
+        keys=FLEET, args=[1, int(1000 * chosen.pace), 1, 60_000_000, 0, 10**12, 0, 0, 0, ""]
+    )
     for key in window.keys:
         await redis.hset(key, "seeded", 1)
     client = AsyncOpenAI(base_url=os.environ["GATEWAY_URL"], api_key="none", max_retries=0)

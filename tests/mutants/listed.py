@@ -14,6 +14,7 @@ MONEY = ("tests/integration/test_usage.py", "tests/integration/test_money.py")
 PAGES = ("tests/unit/test_small_pure_things.py", "tests/integration/test_web.py")
 PEOPLE = ("tests/integration/test_access.py", "tests/integration/test_who_tried.py")
 CONTENT = ("tests/integration/test_content.py",)
+COMPANY = ("tests/integration/test_company_login.py",)
 CHAIN = ("tests/integration/test_whole_chain.py",)
 
 
@@ -282,7 +283,7 @@ MUTANTS = (
         "if False:",
         (*MONEY, *CHAIN),
     ),
-    Mutant("a quarantine is told", RULES, "        *_quarantine(connection),\n", "", MONEY),
+    Mutant("a quarantine is told", RULES, "        *_quarantine(connection),\n", "", CHAIN),
     Mutant("books that differ are told", RULES, "        *_books(connection),\n", "", MONEY),
     Mutant(
         "a day is frozen only when it equals the ledger",
@@ -382,5 +383,47 @@ MUTANTS = (
         'raise Forbidden("this form is from another session: go back, reload, try again")',
         "pass",
         PEOPLE,
+    ),
+    Mutant(
+        "a stolen session links nobody with a company's sign-in",
+        "app/web/pages/company.py",
+        "if person is None or not sessions.is_proved(connection, secret):",
+        "if person is None:",
+        COMPANY,
+    ),
+    Mutant(
+        "a provider speaks for itself only",
+        "app/accounts/oidc.py",
+        "raise NotBelieved(f\"{self._issuer} calls itself {found.get('issuer')}\")",
+        "pass",
+        COMPANY,
+    ),
+    Mutant(
+        "an answer is good only in the browser that asked",
+        "app/accounts/oidc.py",
+        'raise NotBelieved("this sign-in was begun in another browser, or too long ago")',
+        "pass",
+        COMPANY,
+    ),
+    Mutant(
+        "an address of e-mail opens no account",
+        "app/accounts/identities.py",
+        "    if connection.execute(taken).first():",
+        "    if False:",
+        COMPANY,
+    ),
+    Mutant(
+        "a second factor that is required is asked for",
+        "app/web/access.py",
+        "if is_asked_for and not SET_UP.fullmatch(route_path(request)):",
+        "if False:",
+        PEOPLE,
+    ),
+    Mutant(
+        "a run is published once it is stored",
+        "app/runs/cycles.py",
+        "insert(Run).on_conflict_do_nothing().returning(Run.id, Run.agent_id), rows",
+        "insert(Run).returning(Run.id, Run.agent_id), rows",
+        CYCLES,
     ),
 )
