@@ -174,7 +174,7 @@ def refused(at: Sequence[float], rate: int) -> int:
 
 
 def middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The medians of several runs, and of what is bad the range, as `NAME_range`."""
+    """The medians of several runs, and of what is bad the range, under its name and `_range`."""
     found: dict[str, Any] = {}
     for name in runs[0]:
         values = [run[name] for run in runs if run[name] is not None]

@@ -30,7 +30,7 @@ for name in list(os.environ):
         del os.environ[name]
 
 
-_reaper = reaper.begin()  # it lives as long as this process holds its standard input
+reaper.begin()
 
 # A hash of a password takes 64 MiB and a tenth of a second by design; `test_who_tried` looks at the real one.
 passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)

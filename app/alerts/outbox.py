@@ -9,7 +9,6 @@ from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import apprise
 from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
@@ -46,6 +45,8 @@ class Channel(Protocol):
 
 def unreadable(urls: Sequence[str]) -> list[int]:
     """The URLs that name no service, by their place in the setting, from 1. What they hold is secret."""
+    import apprise  # noqa: PLC0415 (with all its services, and most processes send nothing)
+
     return [n for n, url in enumerate(urls, 1) if apprise.Apprise.instantiate(url) is None]
 
 
@@ -54,6 +55,8 @@ def apprise_channel(urls: Sequence[str]) -> Channel:
     raises UnreadableChannel when none can be. A message has arrived when every one took it; if one did
     not, the next try goes to all of them again.
     """
+    import apprise  # noqa: PLC0415
+
     services = apprise.Apprise()
     for url in urls:
         services.add(url)

@@ -16,6 +16,7 @@ from app.agents import roster
 from app.agents.roster_file import read_roster
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json, progress, shorten
+from app.cli.take_over import take_over
 from app.clock import utcnow
 from app.errors import ConfigError, NotFound, PacelineError
 from app.runs.explain import explain
@@ -241,3 +242,6 @@ def _act(act: Callable[[acts.Desk, acts.Who], int], reason: str) -> None:
     settings = get_settings()
     with database(settings) as engine:
         act(desk(settings, engine), me(reason))
+
+
+app.command("take-over")(take_over)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
-
-from genai_prices import Usage, calc_price
+from typing import Any
 
 from app.settings import UsageSettings
 from app.settings.groups import Price
@@ -82,13 +81,10 @@ def _flat(model: str, minute: datetime) -> Price | None:
 
     Looking it up takes as long as a database statement (0.07 ms), and each call needs it twice.
     """
-    provider, _, name = model.rpartition("/")
-    try:
-        found = calc_price(
-            Usage(), name, provider_id=provider or None, genai_request_timestamp=minute
-        ).model_price
-    except (LookupError, ValueError):
+    found = _look_up(model, minute, {})
+    if found is None:
         return None
+    found = found.model_price
     input_, output, cached = found.input_mtok, found.output_mtok, found.cache_read_mtok
     if found.requests_kcount or not (isinstance(input_, Decimal) and isinstance(output, Decimal)):
         return None
@@ -100,12 +96,24 @@ def _flat(model: str, minute: datetime) -> Price | None:
 def _listed(
     model: str, tokens_input: int, tokens_output: int, at: datetime, cached: int
 ) -> Decimal | None:
+    tokens = {
+        "input_tokens": tokens_input,
+        "output_tokens": tokens_output,
+        "cache_read_tokens": cached or None,
+    }
+    price = _look_up(model, at, tokens)
+    return Decimal(price.total_price) if price else None
+
+
+def _look_up(model: str, at: datetime, tokens: dict[str, int | None]) -> Any:
+    """The price of so many LLM tokens by the bundled list; None when it has no such model."""
+    # All prices of all providers: imported where one is looked up, because most commands need none.
+    from genai_prices import Usage, calc_price  # noqa: PLC0415
+
     provider, _, name = model.rpartition("/")
-    usage = Usage(
-        input_tokens=tokens_input, output_tokens=tokens_output, cache_read_tokens=cached or None
-    )
     try:
-        price = calc_price(usage, name, provider_id=provider or None, genai_request_timestamp=at)
+        return calc_price(
+            Usage(**tokens), name, provider_id=provider or None, genai_request_timestamp=at
+        )
     except (LookupError, ValueError):
         return None
-    return price.total_price

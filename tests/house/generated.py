@@ -74,7 +74,7 @@ def _commands(command, path):
     if len(path) > 1 and not getattr(command, "commands", None):
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         yield f"## {' '.join(path)}\n\n```\n{text.strip()}\n```\n"
-    for name, child in getattr(command, "commands", {}).items():
+    for name, child in (getattr(command, "commands", None) or {}).items():
         yield from _commands(child, [*path, name])
 
 

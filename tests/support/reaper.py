@@ -17,7 +17,7 @@ NAME = "TMPDIR"
 """All that a run writes is below it, and every process that it starts inherits it."""
 
 
-def begin() -> "subprocess.Popen[bytes] | None":
+def begin() -> int | None:
     """Give this run a folder of its own, and somebody who clears it away; None where one is given already."""
     if os.environ.get(NAME, "").startswith(tempfile.gettempdir() + "/pt-"):
         return None
@@ -25,11 +25,15 @@ def begin() -> "subprocess.Popen[bytes] | None":
     os.chmod(folder, 0o711)
     os.environ[NAME] = folder
     tempfile.tempdir = folder
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.reaper", folder], stdin=subprocess.PIPE,
-        start_new_session=True, cwd=Path(__file__).parents[2],
+    ours, held = os.pipe()  # the writing end is closed when this process is gone, however it goes
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.reaper", folder], stdin=ours, start_new_session=True,
+        cwd=Path(__file__).parents[2],
         env={name: value for name, value in os.environ.items() if name != NAME},
     )  # fmt: skip
+    os.close(ours)
+    started.returncode = 0  # nobody waits for it: it outlives us
+    return held
 
 
 def main(folder: str) -> None:
