@@ -9,6 +9,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import httpcore2
@@ -19,6 +20,12 @@ from app.clock import monotonic
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Headers that ask for an answer without compression; a gzip answer is read all the same."""
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Reading all certificates takes 60 ms, and every client can share them."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 class BoundedTransport(httpx2.HTTPTransport):
@@ -34,7 +41,7 @@ class BoundedTransport(httpx2.HTTPTransport):
         self._bytes_max = bytes_max
         self._deadline = _Deadline()
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(trust_env=False),
+            ssl_context=_ssl_context(),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=30,  # a new connection would make a call late

@@ -23,7 +23,7 @@ from app.runs.services import Services
 from app.settings import Settings
 from app.wiring import build
 from tests.support import reaper
-from tests.support.sandbox import SandboxServer, run_sandbox
+from tests.support.sandbox import Sandboxes, SandboxServer, run_sandboxes
 
 for name in list(os.environ):
     if name.startswith("PACELINE_") or name in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY"):
@@ -117,11 +117,17 @@ def redis(embedded: Servers) -> Iterator[Redis]:
     client.close()
 
 
-@pytest.fixture
-def sandbox() -> Iterator[SandboxServer]:
-    """A sandbox gateway without a rate limit; a test that wants one sets it."""
-    with run_sandbox() as server:
+@pytest.fixture(scope="session")
+def sandboxes() -> Iterator[Sandboxes]:
+    """A server of sandbox gateways."""
+    with run_sandboxes() as server:
         yield server
+
+
+@pytest.fixture
+def sandbox(sandboxes: Sandboxes) -> SandboxServer:
+    """A sandbox gateway without a rate limit; a test that wants one sets it."""
+    return sandboxes.another()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup
 from typer.main import get_command, get_group
 
 FOLDER = Path(__file__).parent
@@ -77,5 +77,10 @@ def group(places: Mapping[str, str], before: Callable[[], None]) -> type[TyperGr
             """The list of the help."""
             with formatter.section("Commands"):
                 formatter.write_dl([(name, commands.about(name)) for name in commands])
+
+        def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+            """Names of commands that begin so."""
+            found = [name for name in commands if name.startswith(incomplete)]
+            return [CompletionItem(name, help=commands.about(name)) for name in found]
 
     return Group

@@ -38,8 +38,12 @@ COMMANDS = {
 
 
 def _begin() -> None:
-    """What every command begins with."""
-    importlib.import_module("app.cli.begin").begin()
+    """What every command begins with, when this is the program and not a part of another."""
+    if _is_program:
+        importlib.import_module("app.cli.begin").begin()
+
+
+_is_program = False
 
 
 app = typer.Typer(
@@ -69,6 +73,8 @@ def _root(
 
 def main() -> None:
     """Entry point of the console script."""
+    global _is_program
+    _is_program = True
     try:
         app()
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.alerts.watch import watch
@@ -14,6 +15,7 @@ from app.runs.stops import look
 
 log = get_logger(__name__)
 EVERY_S = 30.0
+ENDS_S = 10.0
 
 
 def watching(services: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -26,6 +28,7 @@ def watching(services: Services) -> Callable[[FastAPI], AbstractAsyncContextMana
         thread.start()
         yield
         ending.set()
+        await run_in_threadpool(thread.join, ENDS_S)  # it may hold a connection
         services.close()
 
     return lifespan

@@ -21,6 +21,7 @@ from app.acts import Desk, Who
 from app.clock import monotonic, sleep
 from app.gateway.tally import SandboxTally
 from app.models import Call, Run
+from app.runs import upkeep
 from app.runs.books import audit
 from app.runs.states import OPEN, TERMINAL
 from app.usage import calls
@@ -199,6 +200,9 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(
         assert connection.execute(select(func.count()).select_from(Call)).scalar_one() >= 2 * AGENTS
     with engine.begin() as connection:  # what b had in hand: a minute later rescue would, too
         calls.give_up(connection, timedelta(0))
+    wait_until(
+        engine, lambda _: upkeep.reconcile_limits(services).repaired == 0, 30
+    )  # as beat does
     with closing(SandboxTally(sandbox.url)) as tally:
         books = audit(services, tally)
     assert books.total == 0, books

@@ -629,7 +629,9 @@ def test_two_with_the_same_code_at_once_come_in_once(services, base):
     with services.engine.begin() as connection:
         connection.execute(text("update paceline.accounts set totp_used = 0"))
     for code in (app.now(), codes[0]):
-        with services.engine.begin() as connection:  # three of four are wrong, and would count together
+        with (
+            services.engine.begin() as connection
+        ):  # three of four are wrong, and would count together
             connection.execute(delete(SignInFailure))
 
         def sign_in(_, code=code):
