@@ -54,6 +54,17 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 15.0,
         "options": {"queue": "maintenance", "expires": 15.0},
     },
+    # One round looks again and again until the next one is due, so an event is delivered within a moment.
+    "deliver events": {
+        "task": "integration.deliver",
+        "schedule": 5.0,
+        "options": {"queue": "maintenance", "expires": 5.0},
+    },
+    "forget old events": {
+        "task": "integration.keep",
+        "schedule": 3600.0,
+        "options": {"queue": "maintenance", "expires": 3600.0},
+    },
     # Each account keeps its own interval; this only looks whose time has come.
     "look for mentions": {
         "task": "mentions.scan",

@@ -8,8 +8,9 @@ import socket
 import ssl
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import httpcore2
@@ -31,10 +32,14 @@ def _ssl_context() -> ssl.SSLContext:
 class BoundedTransport(httpx2.HTTPTransport):
     """A transport for clients that are shared between threads. Raises ReadTimeout (or ConnectTimeout) when a
     whole request takes longer than `total_s`, and ReadError when more than `bytes_max` come or the body
-    breaks off. Of an error's body comes what can be read: its status counts.
+    breaks off. Of an error's body comes what can be read: its status counts. `allows`: whether an IP address
+    may be connected to.
     """
 
-    def __init__(self, *, total_s: float, bytes_max: int, connections: int = 10) -> None:
+    def __init__(
+        self, *, total_s: float, bytes_max: int, connections: int = 10,
+        allows: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(trust_env=False)
         self._pool.close()
         self._total_s = total_s
@@ -45,7 +50,7 @@ class BoundedTransport(httpx2.HTTPTransport):
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=30,  # a new connection would make a call late
-            network_backend=_Backend(self._deadline),
+            network_backend=_Backend(self._deadline, allows),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -118,9 +123,10 @@ class _Stream(NetworkStream):
 class _Backend(NetworkBackend):
     """Opens connections that know the deadline."""
 
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, deadline: _Deadline, allows: Callable[[str], bool] | None) -> None:
         self._inner = httpcore2.SyncBackend()
         self._deadline = deadline
+        self._allows = allows
 
     def connect_tcp(
         self,
@@ -138,6 +144,10 @@ class _Backend(NetworkBackend):
             left = until - monotonic()
             if left <= 0:
                 raise httpcore2.ConnectTimeout("no address answered in time")
+            if self._allows is not None and not self._allows(address):
+                # The very address that would be used, so a name that changes meanwhile is no way round.
+                trouble = httpcore2.ConnectError(f"{host} is in a private network")
+                continue
             try:
                 stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
@@ -145,6 +155,14 @@ class _Backend(NetworkBackend):
             else:
                 return _Stream(stream, self._deadline)
         raise trouble
+
+
+def only_public(address: str) -> bool:
+    """Whether an address is out in the world: not this machine, not a private network, not a cloud's own."""
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        found = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, found))[1]
+    return found.is_global and not found.is_multicast
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from app import log, tracing
 from app.db import check_database, make_engine
 from app.errors import PacelineError
+from app.integration.deliver import Receivers
 from app.migrations import check_migrated
 from app.runs.services import Services
 from app.settings import get_settings
@@ -41,7 +42,14 @@ def services() -> Services:
     return build(get_settings(), engine=engine(), needs_gateway=False)
 
 
+@cache
+def receivers() -> Receivers:
+    """What this process needs to deliver events."""
+    return Receivers(engine(), get_settings())
+
+
 def _forget() -> None:
+    receivers.cache_clear()
     services.cache_clear()
     engine.cache_clear()
 
@@ -83,6 +91,8 @@ def _begin_nothing(**_: object) -> None:
 @worker_shutdown.connect
 @worker_process_shutdown.connect
 def _close(**_: object) -> None:
+    if receivers.cache_info().currsize:
+        receivers().close()
     if services.cache_info().currsize:
         services().close()
     _forget()

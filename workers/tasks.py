@@ -19,6 +19,7 @@ from app import tracing
 from app.admission.turnstile import Stopping
 from app.alerts import watch
 from app.clock import utcnow
+from app.integration import deliver
 from app.log import get_logger
 from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.books import audit
@@ -33,9 +34,12 @@ from workers.celery import app
 from workers.dispatch import backlog, publish, publish_runs
 from workers.here import run_here, told
 from workers.names import RUN
-from workers.process import services
+from workers.process import receivers, services
 
 log = get_logger(__name__)
+
+DELIVER_S = 4.5
+"""Beat asks each 5 seconds."""
 
 
 @app.task(name=RUN, base=RunTask, bind=True)
@@ -151,6 +155,23 @@ def keep_ledger() -> str:
     with engine.begin() as connection:
         jobs.done(connection, "ledger.keep", str(done))
     return str(done)
+
+
+@app.task(send_events=False, name="integration.deliver")
+def deliver_events() -> str:
+    """Deliver what agents do into the application and to webhooks, until about the next time."""
+    if not deliver.anybody(services().engine):
+        return "nobody is connected"
+    done = deliver.deliver_for(receivers(), DELIVER_S, services().stopping)
+    with services().engine.begin() as connection:
+        jobs.done(connection, "integration.deliver", str(done))
+    return str(done)
+
+
+@app.task(send_events=False, name="integration.keep")
+def keep_events() -> str:
+    """Forget events that were delivered long ago."""
+    return f"{deliver.keep(services().engine, services().settings.app.keep_days)} forgotten"
 
 
 @app.task(send_events=False, name="books.check")

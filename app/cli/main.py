@@ -29,6 +29,8 @@ COMMANDS = {
     "controls": "controls:app",
     "content": "content:app",
     "style": "style:app",
+    "app": "app_link:app",
+    "webhooks": "webhooks:app",
     "pause": "limits:pause",
     "resume": "limits:resume",
     "db": "db:app",

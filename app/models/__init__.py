@@ -14,6 +14,15 @@ from app.models.agents import Agent, AgentState, Community
 from app.models.alerts import Alert, Incident
 from app.models.calls import Call, CallStatus
 from app.models.content import VISIT_SLOT, Comment, ContentState, Post, PostKind, Vote
+from app.models.integration import (
+    AppLink,
+    Delivery,
+    DeliveryState,
+    LinkState,
+    OutboxEvent,
+    Webhook,
+    WebhookState,
+)
 from app.models.jobs import Job
 from app.models.limits import AuditEntry, Controls, Limits, Links, OverBudget, Review
 from app.models.runs import Run, RunOrigin, RunState
@@ -38,6 +47,7 @@ __all__ = [
     "AgentState",
     "Alert",
     "ApiToken",
+    "AppLink",
     "AuditEntry",
     "Call",
     "CallStatus",
@@ -46,6 +56,8 @@ __all__ = [
     "ContentState",
     "Controls",
     "DailyUsage",
+    "Delivery",
+    "DeliveryState",
     "Denial",
     "Device",
     "FleetHourlyUsage",
@@ -55,9 +67,11 @@ __all__ = [
     "Job",
     "LatencyHourly",
     "Limits",
+    "LinkState",
     "Links",
     "Mention",
     "MentionScan",
+    "OutboxEvent",
     "OverBudget",
     "Post",
     "PostKind",
@@ -76,4 +90,6 @@ __all__ = [
     "UsageDay",
     "UsageState",
     "Vote",
+    "Webhook",
+    "WebhookState",
 ]

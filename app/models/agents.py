@@ -35,6 +35,7 @@ class Community(Base):
     budget_month_micros: Mapped[int] = mapped_column(
         BigInteger, server_default=text("0"), comment="0: none of its own"
     )
+    external_id: Mapped[str | None] = mapped_column(comment="its id in the user's application")
     created_at: Mapped[CreatedAt]
 
 
@@ -70,6 +71,7 @@ class Agent(Base):
     x_handle: Mapped[str | None] = mapped_column(
         index=True, comment="its account on X: mentions of it go to this agent"
     )
+    external_id: Mapped[str | None] = mapped_column(comment="its id in the user's application")
     searched: Mapped[str] = mapped_column(
         Text(collation="C"),
         Computed("lower(handle || ' ' || display_name)", persisted=True),

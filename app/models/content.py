@@ -43,6 +43,7 @@ class _Written:
     body: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=ContentState.PUBLISHED)
     note: Mapped[str | None] = mapped_column(comment="why it is not published")
+    external_id: Mapped[str | None] = mapped_column(comment="its id in the user's application")
     dropped: Mapped[str | None] = mapped_column(
         comment="invisible characters that were taken out of it, by their names"
     )

@@ -30,6 +30,7 @@ from app.settings.env_file import EnvFile, read_env_file
 from app.settings.groups import (
     ActivitySettings,
     AlertSettings,
+    AppSettings,
     ControlSettings,
     CycleSettings,
     GatewaySettings,
@@ -46,6 +47,7 @@ from app.settings.listening import FlowerSettings, ListenSettings, OidcSettings,
 __all__ = [
     "ActivitySettings",
     "AlertSettings",
+    "AppSettings",
     "ControlSettings",
     "CycleSettings",
     "FlowerSettings",
@@ -115,6 +117,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     usage: UsageSettings = UsageSettings()
     alerts: AlertSettings = AlertSettings()
+    app: AppSettings = AppSettings()
     sandbox: SandboxSettings = SandboxSettings()
     web: WebSettings = WebSettings()
     oidc: OidcSettings = OidcSettings()

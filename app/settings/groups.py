@@ -295,6 +295,33 @@ class UsageSettings(BaseModel):
     )
 
 
+class AppSettings(BaseModel):
+    """The way out: the application's tables, and webhooks."""
+
+    database_url: SecretStr | None = Field(
+        None,
+        description="The application's database, where it is not DATABASE_URL: a role of its own there",
+        repr=False,
+    )
+    timeout_s: float = Field(
+        5, gt=0, le=60, description="A statement in the application's database may take so long"
+    )
+    backlog_max: int = Field(
+        0,
+        ge=0,
+        description="No run is started while more events wait for the application; 0: go on whatever waits",
+    )
+    keep_days: int = Field(
+        7,
+        ge=0,
+        le=365,
+        description="Delivered events are kept so long, to be sent again; 0: always",
+    )
+    private_networks: bool = Field(
+        False, description="Webhooks may go to private networks and to this machine, also by http"
+    )
+
+
 class AlertSettings(BaseModel):
     """Who is told when something needs a person."""
 

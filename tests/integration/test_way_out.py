@@ -1,0 +1,443 @@
+"""The way out: what agents write appears in the application, once, in order, whatever its database says."""
+
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import func, select, text, update
+
+from app.community.review import decide
+from app.db import make_engine
+from app.errors import ConfigError, NotFound
+from app.integration import app_link, deliveries
+from app.integration.deliver import Receivers, keep
+from app.integration.deliveries import APP
+from app.integration.mapping import presets, read_mapping, read_preset, title
+from app.models import Agent, Call, Comment, Delivery, LinkState, OutboxEvent, Post
+from app.runs.execute import execute
+from app.wiring import build
+from tests.conftest import make_settings
+from tests.support.factories import make_agents, make_run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TABLES = {
+    "simple": ("comments", "posts"),
+    "subtuna": ("subtuna_comments", "subtuna_posts", "subtuna", "agents"),
+}
+
+
+def make_application(engine, preset):
+    with engine.begin() as connection:
+        connection.execute(text((EXAMPLES / f"app-{preset}.sql").read_text()))
+
+
+def drop_application(engine, preset):
+    with engine.begin() as connection:
+        connection.execute(text("set local session_replication_role = replica"))
+        for table in TABLES[preset]:
+            connection.execute(text(f"drop table if exists public.{table} cascade"))
+        for name in ("set_slug", "count_posts", "count_comments", "refuse"):
+            connection.execute(text(f"drop function if exists public.{name} cascade"))
+
+
+def connect(engine, preset):
+    with engine.begin() as connection:
+        app_link.connect(connection, read_preset(preset), preset, actor="t", reason="")
+
+
+@pytest.fixture(params=sorted(TABLES))
+def preset(request, engine):
+    make_application(engine, request.param)
+    yield request.param
+    drop_application(engine, request.param)
+
+
+@pytest.fixture
+def simple(engine):
+    make_application(engine, "simple")
+    connect(engine, "simple")
+    yield
+    drop_application(engine, "simple")
+
+
+@pytest.fixture
+def talkative(engine, redis, embedded, sandbox, home):
+    """A fleet whose agents comment whenever there is something to comment on."""
+    built = build(
+        make_settings(
+            embedded, sandbox.url, home, activity={"comment_probability": 1, "visit_every_s": 0}
+        )
+    )
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def receivers(talkative):
+    found = Receivers(talkative.engine, talkative.settings)
+    yield found
+    found.close()
+
+
+def write(services, agents=3):
+    """So many agents have a turn; returns their ids."""
+    with services.engine.begin() as connection:
+        ids = make_agents(connection, agents)
+        runs = [make_run(connection, agent) for agent in ids]
+    for run_id in runs:
+        assert execute(services, run_id).state == "completed"
+    return ids
+
+
+def rows(services, query):
+    with services.engine.connect() as connection:
+        return connection.execute(text(query)).all()
+
+
+def ids_of(services, model):
+    with services.engine.connect() as connection:
+        query = select(model.id).where(model.state == "published")
+        return set(connection.execute(query).scalars())
+
+
+def standing(services):
+    with services.engine.connect() as connection:
+        return deliveries.backlog(connection, APP)
+
+
+def at_once(services):
+    """What waits for a later try is due now."""
+    with services.engine.begin() as connection:
+        connection.execute(update(Delivery).values(next_at=func.now()))
+
+
+POSTS = {"simple": "public.posts", "subtuna": "public.subtuna_posts"}
+COMMENTS = {"simple": "public.comments", "subtuna": "public.subtuna_comments"}
+
+
+def test_posts_and_comments_appear_in_the_applications_tables_and_hidden_ones_go(
+    talkative, receivers, preset
+):
+    connect(talkative.engine, preset)
+    write(talkative)
+    assert receivers.deliver_app() > 0
+    posts, comments = ids_of(talkative, Post), ids_of(talkative, Comment)
+    assert len(posts) == 3
+    assert comments
+    assert {row[0] for row in rows(talkative, f"select id from {POSTS[preset]}")} == posts
+    assert {row[0] for row in rows(talkative, f"select id from {COMMENTS[preset]}")} == comments
+    assert receivers.deliver_app() == 0, "nothing twice"
+    hidden = sorted(posts)[0]
+    for verb, shown in (("hide", False), ("approve", True)):
+        with talkative.engine.begin() as connection:
+            assert decide(connection, verb, [hidden], actor="eve", reason="x") == [hidden]
+        receivers.deliver_app()
+        there = {row[0] for row in rows(talkative, f"select id from {POSTS[preset]}")}
+        assert (hidden in there) is shown
+    with talkative.engine.connect() as connection:
+        link = app_link.read(connection)
+        assert app_link.check(connection, link.mapping) == []
+        assert app_link.compare(connection, connection, link.mapping)["posts"] == 0
+        externals = connection.execute(select(Post.external_id)).scalars().all()
+    assert externals == [
+        str(one) for one in [row[0] for row in rows(talkative, "select id from paceline.posts")]
+    ]
+
+
+def test_nothing_is_written_into_the_outbox_while_nobody_is_connected(talkative):
+    write(talkative)
+    assert rows(talkative, "select 1 from paceline.outbox") == []
+
+
+def test_a_trigger_of_the_application_that_raises_costs_no_second_call_and_no_post(
+    talkative, receivers, simple, sandbox
+):
+    refuse = """
+      create function public.refuse() returns trigger language plpgsql as
+      $$ begin raise exception 'not today'; end $$;
+      create trigger refuse before insert on public.posts for each row execute function public.refuse()
+    """
+    with talkative.engine.begin() as connection:
+        connection.execute(text(refuse))
+    write(talkative, 1)
+    calls = len(sandbox.state.seen)
+    for _ in range(3):
+        receivers.deliver_app()
+        at_once(talkative)
+    assert len(sandbox.state.seen) == calls == 1
+    assert ids_of(talkative, Post)
+    assert "not today" in standing(talkative).error
+    assert rows(talkative, "select 1 from public.posts") == []
+    with talkative.engine.begin() as connection:
+        connection.execute(text("drop trigger refuse on public.posts"))
+    at_once(talkative)
+    receivers.deliver_app()
+    assert len(rows(talkative, "select 1 from public.posts")) == 1
+    assert (standing(talkative).pending, standing(talkative).dead) == (0, 0)
+
+
+def test_what_is_refused_again_and_again_is_a_dead_letter_that_can_be_sent_again(
+    talkative, receivers, simple
+):
+    with talkative.engine.begin() as connection:
+        connection.execute(text("alter table public.posts add constraint few check (title = '')"))
+    write(talkative, 1)
+    for _ in range(app_link.TRIES_MAX + 1):
+        receivers.deliver_app()
+        at_once(talkative)
+    with talkative.engine.begin() as connection:
+        (letter,) = deliveries.dead_letters(connection, APP)
+        assert letter["kind"] == "post.published"
+        assert "few" in letter["error"]
+        connection.execute(text("alter table public.posts drop constraint few"))
+        assert deliveries.revive(connection, APP) == 1
+    receivers.deliver_app()
+    assert len(rows(talkative, "select 1 from public.posts")) == 1
+
+
+def test_a_community_that_is_gone_there_is_a_dead_letter_and_its_agent_pauses(
+    talkative, receivers, engine
+):
+    make_application(engine, "subtuna")
+    try:
+        mapping = read_preset("subtuna").model_copy(update={"communities": None})
+        with engine.begin() as connection:
+            app_link.connect(connection, mapping, "mine", actor="t", reason="")
+        (agent,) = write(talkative, 1)
+        receivers.deliver_app()
+        assert standing(talkative).dead == 1
+        with engine.connect() as connection:
+            state = connection.execute(select(Agent.state).where(Agent.id == agent)).scalar_one()
+            assert state == "paused"
+    finally:
+        drop_application(engine, "subtuna")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [("alter table public.posts drop column title", "no column title"),
+     ("alter table public.posts drop constraint posts_pkey cascade", "not unique"),
+     ("alter table public.posts add column must text not null", "must takes no null"),
+     ("drop table public.comments", "no table public.comments")],
+)  # fmt: skip
+def test_what_the_mapping_needs_and_the_application_has_not_pauses_the_link_and_check_names_it(
+    talkative, receivers, simple, breaks, said
+):
+    with talkative.engine.begin() as connection:
+        connection.execute(text(breaks))
+        mapping = app_link.read(connection).mapping
+        assert any(said in finding.what for finding in app_link.check(connection, mapping))
+    write(talkative, 2)
+    receivers.deliver_app()
+    with talkative.engine.connect() as connection:
+        link = app_link.read(connection)
+    if "must" not in said:  # that one is refused row by row
+        assert link.state == LinkState.PAUSED
+        assert "paceline app check" in link.reason
+    assert standing(talkative).pending > 0, "nothing is lost"
+
+
+def test_a_role_with_the_rights_that_are_printed_is_enough_and_without_them_check_says_what_to_grant(
+    talkative, engine, embedded, sandbox, home, simple
+):
+    role = f"app_{uuid4().hex[:8]}"
+    mapping = read_preset("simple")
+    url = make_engine(embedded.database_url).url
+    with engine.begin() as connection:
+        connection.execute(text(f"create role {role} login password 'secret'"))
+    own = url.set(username=role, password="secret", drivername="postgresql")
+    there = make_engine(own.render_as_string(hide_password=False))
+    try:
+        with there.connect() as connection:
+            missing = app_link.check(connection, mapping)
+            assert any("grant insert" in one.mend and role in one.mend for one in missing)
+        statements = app_link.role_sql(mapping, role).splitlines()
+        with engine.begin() as connection:
+            for statement in statements[1:]:
+                connection.execute(text(statement))
+        with there.connect() as connection:
+            assert app_link.check(connection, mapping) == []
+            with pytest.raises(Exception, match="permission denied"):
+                connection.execute(text("select * from paceline.accounts"))
+        write(talkative, 2)
+        settings = talkative.settings.model_copy(deep=True)
+        settings.app.database_url = SecretStr(own.render_as_string(hide_password=False))
+        elsewhere = Receivers(talkative.engine, settings)
+        assert elsewhere.deliver_app() > 0
+        elsewhere.close()
+        assert len(rows(talkative, "select 1 from public.posts")) == 2
+    finally:
+        there.dispose()
+        with engine.begin() as connection:
+            connection.execute(text(f"drop owned by {role}"))
+            connection.execute(text(f"drop role {role}"))
+
+
+@pytest.fixture
+def theirs(engine, embedded):
+    """A database of its own for the application, with a way to break it."""
+    name = f"their_{uuid4().hex[:8]}"
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(
+            text(f"create database {name}")
+        )
+    url = make_engine(embedded.database_url).url.set(database=name, drivername="postgresql")
+    there = make_engine(url.render_as_string(hide_password=False))
+    make_application(there, "simple")
+    yield there, url.render_as_string(hide_password=False)
+    there.dispose()
+    with engine.connect() as connection:
+        quick = connection.execution_options(isolation_level="AUTOCOMMIT")
+        quick.execute(text(f"drop database {name} with (force)"))
+
+
+def test_another_database_gets_every_row_once_though_it_is_cut_off_in_between(
+    talkative, theirs, engine, monkeypatch
+):
+    there, url = theirs
+    connect(engine, "simple")
+    settings = talkative.settings.model_copy(deep=True)
+    settings.app.database_url = SecretStr(url)
+    link = Receivers(talkative.engine, settings)
+    write(talkative, 4)
+    dice, done = Random(7), deliveries.done
+
+    def forgetful(connection, delivery_id, note=None):
+        """The row is written there, and we die before it is marked here."""
+        if dice.random() < 0.5:
+            raise RuntimeError("killed")
+        done(connection, delivery_id, note)
+
+    monkeypatch.setattr(deliveries, "done", forgetful)
+    for _ in range(30):
+        with suppress(RuntimeError):
+            link.deliver_app()
+        if dice.random() < 0.3:
+            with engine.connect() as connection:
+                kill = text(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"
+                )
+                connection.execute(kill, {"name": there.url.database})
+        link._away_until = 0
+        at_once(talkative)
+    monkeypatch.setattr(deliveries, "done", done)
+    for _ in range(5):
+        link.deliver_app()
+        link._away_until = 0
+        at_once(talkative)
+    link.close()
+    assert standing(talkative).pending == standing(talkative).dead == 0
+    there.dispose()
+    with there.connect() as connection:
+        posts = set(connection.execute(text("select id from public.posts")).scalars())
+        comments = set(connection.execute(text("select id from public.comments")).scalars())
+    assert posts == ids_of(talkative, Post)
+    assert comments == ids_of(talkative, Comment)
+
+
+def test_a_hide_that_overtakes_its_publish_wins(talkative, receivers, simple):
+    write(talkative, 2)
+    hidden = sorted(ids_of(talkative, Post))[0]
+    with talkative.engine.begin() as connection:
+        decide(connection, "hide", [hidden], actor="eve", reason="x")
+    receivers.deliver_app()
+    assert {row[0] for row in rows(talkative, "select id from public.posts")} == ids_of(
+        talkative, Post
+    )
+
+
+def test_a_comment_comes_after_its_post_and_threads_do_not_wait_for_each_other(talkative, simple):
+    write(talkative, 3)
+    with talkative.engine.begin() as connection:
+        first = deliveries.take(connection, APP, 100)
+        assert len({due.payload.get("post", due.payload["id"]) for due in first}) == len(first)
+        assert all(due.kind == "post.published" or due.kind == "vote.cast" for due in first)
+        stuck = first[0]
+        deliveries.again(connection, stuck, "not now", wait_s=60)
+        for due in first[1:]:
+            deliveries.done(connection, due.id)
+        second = deliveries.take(connection, APP, 100)
+        assert stuck.payload["id"] not in {due.payload.get("post") for due in second}
+
+
+def test_dry_run_shows_the_rows_and_writes_none(talkative, engine):
+    make_application(engine, "simple")
+    try:
+        write(talkative, 2)
+        with engine.connect() as connection:
+            events = app_link.samples(connection)
+            shown = app_link.try_out(connection, read_preset("simple"), events)
+            connection.rollback()
+        assert shown[0][0] == "public.posts"
+        assert shown[0][1]["is_agent"] is True
+        assert rows(talkative, "select 1 from public.posts") == []
+    finally:
+        drop_application(engine, "simple")
+
+
+def test_paused_waits_disconnected_forgets_and_old_events_go(talkative, receivers, simple):
+    def set_state(state):
+        with talkative.engine.begin() as connection:
+            app_link.set_state(connection, state, actor="t", reason="x")
+
+    set_state(LinkState.PAUSED)
+    write(talkative, 2)
+    assert receivers.deliver_app() == 0
+    assert standing(talkative).pending > 0
+    set_state(LinkState.ACTIVE)
+    assert receivers.deliver_app() > 0
+    with talkative.engine.begin() as connection:
+        connection.execute(update(OutboxEvent).values(created_at=func.now() - timedelta(days=8)))
+    assert keep(talkative.engine, 7) > 0
+    assert rows(talkative, "select 1 from paceline.deliveries") == []
+    set_state(LinkState.DISCONNECTED)
+    with pytest.raises(NotFound):
+        set_state(LinkState.ACTIVE)
+
+
+def test_a_turn_makes_no_call_and_no_commit_more_with_a_link(talkative, simple, sandbox):
+    def commits():
+        query = "select xact_commit from pg_stat_database where datname = current_database()"
+        return rows(talkative, query)[0][0]
+
+    write(talkative, 2)
+    with talkative.engine.connect() as connection:
+        calls = connection.execute(select(func.count()).select_from(Call)).scalar_one()
+        events = connection.execute(select(func.count()).select_from(OutboxEvent)).scalar_one()
+    assert calls == len(sandbox.state.seen)
+    assert events >= 2
+    assert commits() > 0
+
+
+@pytest.mark.parametrize("name", ["simple", "subtuna"])
+def test_presets_are_there_and_name_their_tables(name):
+    assert name in presets()
+    assert read_preset(name).posts.table.startswith("public.")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("[posts", "no TOML"), ("", "posts"), ('[posts]\ntable = "posts"\ncolumns = {}', "table"),
+     ('[posts]\ntable = "public.p"\n[posts.columns]\nid = "$id"\nx = "$nothing"', "there is no \\$nothing"),
+     ('[posts]\ntable = "public.p"\n[posts.columns]\nbody = "$body"', 'needs id = "\\$id"'),
+     ('[posts]\ntable = "public.p; drop table x"\n[posts.columns]\nid = "$id"', "table")],
+)  # fmt: skip
+def test_a_mapping_that_cannot_be_is_refused_with_the_place(tmp_path, written, said):
+    file = tmp_path / "mapping.toml"
+    file.write_text(written)
+    with pytest.raises(ConfigError, match=said):
+        read_mapping(file)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [("A short one.", "A short one."), ("First. Second one here.", "First."),
+     ("word " * 40, ("word " * 15).strip() + "…")],
+)  # fmt: skip
+def test_a_title_is_the_first_sentence_cut_at_a_word(body, shown):
+    assert title(body) == shown
+    assert len(title(body)) <= 80
