@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up tools screenshots test check test-fast mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up demo-app tools screenshots test check test-fast mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ setup: $(READY)  ## Prepare ./.venv, where the program is .venv/bin/paceline
 
 up: $(READY)  ## Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower
 	@$(BIN)/paceline up
+
+demo-app: $(READY)  ## Beside a running `make up`: the reference application's tables, connected, and a page of them
+	@$(BIN)/python -m examples.demo_app
 
 tools: $(READY)  ## Install what the tests need from Debian: Chromium (as root), promtool and PgBouncer (into .venv)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \

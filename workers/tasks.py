@@ -20,12 +20,13 @@ from app.admission.turnstile import Stopping
 from app.alerts import watch
 from app.clock import utcnow
 from app.integration import deliver
+from app.integration.standing import holds_back
 from app.log import get_logger
 from app.runs import adhoc, cycles, jobs, leases, outside, rescue, upkeep
 from app.runs.books import audit
 from app.runs.execute import execute
 from app.runs.report import RunReport
-from app.runs.scheduling import allowance
+from app.runs.scheduling import Allowance, allowance
 from app.runs.stops import look
 from app.settings import Settings
 from app.usage import partitions, ranking, rollups
@@ -38,8 +39,8 @@ from workers.process import receivers, services
 
 log = get_logger(__name__)
 
-DELIVER_S = 4.5
-"""Beat asks each 5 seconds."""
+DELIVER_S = 6.0
+"""Beat asks each 5 seconds, and the next round begins before this one is over: no event waits in between."""
 
 
 @app.task(name=RUN, base=RunTask, bind=True)
@@ -75,6 +76,8 @@ def open_slice() -> str:
 def _open_slice(settings: Settings, span: Span) -> str:
     allowed = allowance(services().admission.state(), settings, utcnow())
     with services().engine.begin() as connection:
+        if held := holds_back(connection, settings.app.backlog_max):
+            allowed = Allowance(0, held)
         opened = cycles.open_slice(
             connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs
         )

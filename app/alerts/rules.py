@@ -11,6 +11,8 @@ from sqlalchemy import Connection, func, select, text
 
 from app.alerts.money import money_messages
 from app.alerts.outbox import Message
+from app.clock import utcnow
+from app.integration.standing import read_standing
 from app.kinds import BY_CODE, KEY_REFUSED, STOPPING, Effect
 from app.models import Alert, AuditEntry, Incident, Role, Run, RunState, SignInFailure
 from app.runs import jobs
@@ -38,6 +40,7 @@ def rules(settings: Settings) -> list[tuple[str, str]]:
         ("books", "ledger, rollups and Redis differ"),
         ("sign-ins", f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
         ("access", "somebody becomes administrator, or gets an API token"),
+        ("receivers", "the application or a webhook is paused, ten minutes late, or lost an event"),
     ]  # fmt: skip
 
 
@@ -52,7 +55,31 @@ def evaluate(connection: Connection, settings: Settings) -> list[Message]:
         *_books(connection),
         *_sign_ins(connection, settings),
         *_access(connection),
+        *_receivers(connection),
     ]
+
+
+def _receivers(connection: Connection) -> list[Message]:
+    """Events that do not arrive: nobody sees what agents write. Told once for each state, and once a day."""
+    found = []
+    for one in read_standing(connection):
+        day = f"{utcnow():%Y-%m-%d}"
+        if one.state != "active" and one.reason:
+            key, title = f"receiver.{one.id}.{one.state}.{day}", f"{one.where} is {one.state}"
+            body = f"{one.reason}. {one.pending} events wait."
+        elif one.dead:
+            key, title = f"receiver.{one.id}.dead.{day}", f"events did not arrive at {one.where}"
+            body = f"{one.dead} are not tried again: {one.error}. "
+            body += "`paceline app replay` or `paceline webhooks replay` sends them again."
+        elif one.is_late:
+            key, title = f"receiver.{one.id}.late.{day}", f"events are late at {one.where}"
+            body = (
+                f"The oldest of {one.pending} waits for {one.lag_s / 60:.0f} minutes: {one.error}."
+            )
+        else:
+            continue
+        found.append(Message(key, "failure", f"Paceline: {title}", body))
+    return found
 
 
 def _sign_ins(connection: Connection, settings: Settings) -> list[Message]:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json
 from app.errors import CameToNothing, ConfigError, NotFound
-from app.integration import app_link, deliveries
+from app.integration import app_link, checking, deliveries
 from app.integration.app_link import Link
 from app.integration.deliver import application
 from app.integration.mapping import Mapping, presets, read_mapping, read_preset
@@ -77,14 +77,15 @@ def connect(
         print_json({"connected": name})
         return
     tables = ", ".join(mapped.table for mapped in found.parts.values())
-    data.print(f"connected: posts, comments and votes from now on go to {tables}", markup=False)
+    data.print(f"connected: what is written from now on goes to {tables}", markup=False)
+    notes.print("what was written before: paceline app sync", style="dim")
     notes.print("a role of its own for PACELINE_APP__DATABASE_URL:", style="dim")
-    notes.print(app_link.role_sql(found), markup=False, style="dim")
+    notes.print(checking.role_sql(found), markup=False, style="dim")
 
 
 def _refuse_what_is_missing(there: Engine, mapping: Mapping) -> None:
     with there.connect() as connection:
-        missing = app_link.check(connection, mapping)
+        missing = checking.check(connection, mapping)
     if missing:
         lines = "\n".join(f"  {one.what}\n    {one.mend}" for one in missing)
         raise ConfigError(f"the application cannot take what the mapping says:\n{lines}")
@@ -92,9 +93,9 @@ def _refuse_what_is_missing(there: Engine, mapping: Mapping) -> None:
 
 def _try_out(here: Engine, there: Engine, mapping: Mapping, as_json: bool) -> None:
     with here.connect() as connection:
-        events = app_link.samples(connection)
+        events = checking.samples(connection)
     with there.connect() as connection:
-        rows = app_link.try_out(connection, mapping, events)
+        rows = checking.try_out(connection, mapping, events)
         connection.rollback()
     if as_json:
         print_json({"rows": [{"table": table, "row": row} for table, row in rows]})
@@ -148,8 +149,8 @@ def check(as_json: AsJson = False) -> None:
     with database(settings) as here, _there(settings, here) as there:
         link = _link(here)
         with there.connect() as theirs, here.connect() as ours:
-            missing = app_link.check(theirs, link.mapping)
-            lost = {} if missing else app_link.compare(ours, theirs, link.mapping)
+            missing = checking.check(theirs, link.mapping)
+            lost = {} if missing else checking.compare(ours, theirs, link.mapping)
     if as_json:
         print_json({"missing": [asdict(one) for one in missing], "not_there": lost})
     for one in missing if not as_json else ():
@@ -187,6 +188,18 @@ def resume(reason: Reason = "") -> None:
 def disconnect(reason: Reason = "") -> None:
     """End the link; what was delivered stays there, what waits is forgotten."""
     _set(LinkState.DISCONNECTED, reason, "disconnected")
+
+
+@app.command("sync")
+def sync() -> None:
+    """Deliver also what was written before the application was connected."""
+    with database(get_settings()) as here:
+        _link(here)
+        with here.begin() as connection:
+            count = app_link.sync(connection)
+    data.print(
+        f"{count} posts and comments are delivered now, in the order in which they were written"
+    )
 
 
 @app.command("replay")

@@ -186,16 +186,22 @@ def backlog(connection: Connection, receiver: str) -> Backlog:
     return Backlog(receiver, row[0], row[1], row[2], None if lag is None else float(lag), error)
 
 
-def dead_letters(connection: Connection, receiver: str, limit: int = 50) -> list[dict[str, Any]]:
-    """What did not arrive and is not tried again, the newest first."""
+def dead_letters(
+    connection: Connection, receiver: str | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
+    """What did not arrive and is not tried again, of one receiver or of all, the newest first."""
     query = (
-        select(Delivery.id, OutboxEvent.kind, OutboxEvent.created_at, Delivery.tries, Delivery.error,
-               OutboxEvent.payload)
+        select(
+            Delivery.id, Delivery.receiver, OutboxEvent.kind, OutboxEvent.created_at, Delivery.tries,
+            Delivery.error, OutboxEvent.payload,
+        )
         .join(OutboxEvent, OutboxEvent.id == Delivery.event_id)
-        .where(Delivery.receiver == receiver, Delivery.state == DeliveryState.DEAD)
+        .where(Delivery.state == DeliveryState.DEAD)
         .order_by(Delivery.id.desc())
         .limit(limit)
     )  # fmt: skip
+    if receiver is not None:
+        query = query.where(Delivery.receiver == receiver)
     return [dict(found._mapping) for found in connection.execute(query)]
 
 

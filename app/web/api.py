@@ -27,6 +27,7 @@ from app.community.budgets import Budget, list_budgets
 from app.community.review import Item, list_content
 from app.controls import Controls, read_controls
 from app.errors import NotFound, NotYet
+from app.integration.standing import Standing, read_standing
 from app.models import AgentState, ContentState, Role
 from app.runs import jobs
 from app.runs.demand import demand_of
@@ -279,6 +280,13 @@ def _add_usage(router: APIRouter, site: Site) -> None:
     def incidents(limit: Limit = 50) -> list[dict[str, Any]]:
         with site.engine.connect() as connection:
             return list_incidents(connection, limit)
+
+    @router.get(
+        "/receivers", summary="The application and webhooks: what waits, what did not arrive"
+    )
+    def receivers() -> list[Standing]:
+        with site.engine.connect() as connection:
+            return read_standing(connection)
 
     @router.get("/alerts", summary="Messages, and whether they arrived")
     def alerts(limit: Limit = 50) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.clock import monotonic, utcnow
+from app.integration.standing import read_standing
 from app.kinds import FLEET_WIDE, KEY_REFUSED
 from app.models import Role, RunState
 from app.runs import jobs
@@ -76,12 +77,35 @@ class Fleet(Collector):
             yield from _calls(connection, site, now, cut)
             yield from _money(connection, site, progress, now, cut)
             yield from _health(connection, site)
+            yield from _receivers(connection)
         yield from _admission(site)
 
 
 def _gauge(name: str, about: str, value: float | None) -> Iterator[Metric]:
     if value is not None:
         yield GaugeMetricFamily(f"paceline_{name}", about, value=value)
+
+
+def _receivers(connection: Connection) -> Iterator[Metric]:
+    standing = read_standing(connection)
+    for name, about, values in (
+        (
+            "events_waiting",
+            "Events that wait for a receiver.",
+            {s.id: float(s.pending) for s in standing},
+        ),
+        (
+            "events_dead",
+            "Events that are not tried again.",
+            {s.id: float(s.dead) for s in standing},
+        ),
+        (
+            "events_lag_seconds",
+            "How long the oldest event waits.",
+            {s.id: s.lag_s for s in standing},
+        ),
+    ):
+        yield _by(name, about, "receiver", values)
 
 
 def _by(name: str, about: str, label: str, values: dict[str, float]) -> GaugeMetricFamily:

@@ -11,15 +11,21 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app.cli.parts import free_port
+from app.db import make_engine
+from app.embedded import running
 from tests.support.program import PACELINE, ROOT, clean_env, get, paceline, processes_of, wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\S+ )*\.venv/bin/paceline (.+?)(?:\s{2,}#.*)?$", README, re.M)
-ELSEWHERE = {"agents take-over --dry-run": "needs the database of another application"}
+ELSEWHERE = {
+    "agents take-over --dry-run": "needs the database of another application",
+    'webhooks add https://example.org/hook --events "post.*,comment.*"': "sends to another machine",
+}
 
 
 class Takes(http.server.BaseHTTPRequestHandler):
@@ -112,6 +118,10 @@ def test_every_command_of_the_readme_works(newcomer):
         for item in json.loads(paceline(*listing, cwd=folder, **env).stdout)["content"]
         if item["state"] == "published"
     )
+    engine = make_engine(running(folder / ".paceline").database_url)
+    with engine.begin() as connection:  # an application to write into
+        connection.execute(text((ROOT / "examples" / "app-simple.sql").read_text()))
+    engine.dispose()
     for command in COMMANDS:
         if command in ELSEWHERE:
             continue

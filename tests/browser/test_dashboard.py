@@ -13,7 +13,8 @@ from app.models import Agent, Alert, AuditEntry, Call, Community, Post, Role, Ru
 
 PLACES = (
     "/", "/usage", "/usage?metric=tokens&by=model&period=30d", "/agents", "/agents/ada", "/runs", "/feed",
-    "/limits", "/incidents", "/alerts", "/audit", "/health", "/account", "/api", "/acts/pause",
+    "/limits", "/incidents", "/application",
+    "/alerts", "/audit", "/health", "/account", "/api", "/acts/pause",
     "/acts/limits", "/acts/controls", "/acts/agents-quota?agents=ada",
 )  # fmt: skip
 HOSTILE = (

@@ -56,7 +56,7 @@ def test_facts_are_those_of_the_pages(api):
     assert api.get("/limits").json()["limits"]["rate"] == 1000
     assert "unknown agent 'nobody'" in api.get("/agents/nobody").json()["detail"]
     assert api.get("/agents/nobody").status_code == 404
-    for path in ("/content", "/incidents", "/alerts", "/audit", "/health"):
+    for path in ("/content", "/incidents", "/receivers", "/alerts", "/audit", "/health"):
         assert isinstance(api.get(path).json(), list)
 
 

@@ -10,18 +10,21 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from app.alerts import rules
 from app.community.review import decide
 from app.db import make_engine
 from app.errors import ConfigError, NotFound
-from app.integration import app_link, deliveries
+from app.integration import app_link, checking, deliveries
 from app.integration.deliver import Receivers, keep
 from app.integration.deliveries import APP
 from app.integration.mapping import presets, read_mapping, read_preset, title
+from app.integration.standing import holds_back
 from app.models import Agent, Call, Comment, Delivery, LinkState, OutboxEvent, Post
 from app.runs.execute import execute
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
+from tests.support.web import Browser, api_token, serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLES = {
@@ -140,8 +143,8 @@ def test_posts_and_comments_appear_in_the_applications_tables_and_hidden_ones_go
         assert (hidden in there) is shown
     with talkative.engine.connect() as connection:
         link = app_link.read(connection)
-        assert app_link.check(connection, link.mapping) == []
-        assert app_link.compare(connection, connection, link.mapping)["posts"] == 0
+        assert checking.check(connection, link.mapping) == []
+        assert checking.compare(connection, connection, link.mapping)["posts"] == 0
         externals = connection.execute(select(Post.external_id)).scalars().all()
     assert externals == [
         str(one) for one in [row[0] for row in rows(talkative, "select id from paceline.posts")]
@@ -230,7 +233,7 @@ def test_what_the_mapping_needs_and_the_application_has_not_pauses_the_link_and_
     with talkative.engine.begin() as connection:
         connection.execute(text(breaks))
         mapping = app_link.read(connection).mapping
-        assert any(said in finding.what for finding in app_link.check(connection, mapping))
+        assert any(said in finding.what for finding in checking.check(connection, mapping))
     write(talkative, 2)
     receivers.deliver_app()
     with talkative.engine.connect() as connection:
@@ -253,14 +256,14 @@ def test_a_role_with_the_rights_that_are_printed_is_enough_and_without_them_chec
     there = make_engine(own.render_as_string(hide_password=False))
     try:
         with there.connect() as connection:
-            missing = app_link.check(connection, mapping)
+            missing = checking.check(connection, mapping)
             assert any("grant insert" in one.mend and role in one.mend for one in missing)
-        statements = app_link.role_sql(mapping, role).splitlines()
+        statements = checking.role_sql(mapping, role).splitlines()
         with engine.begin() as connection:
             for statement in statements[1:]:
                 connection.execute(text(statement))
         with there.connect() as connection:
-            assert app_link.check(connection, mapping) == []
+            assert checking.check(connection, mapping) == []
             with pytest.raises(Exception, match="permission denied"):
                 connection.execute(text("select * from paceline.accounts"))
         write(talkative, 2)
@@ -364,13 +367,42 @@ def test_a_comment_comes_after_its_post_and_threads_do_not_wait_for_each_other(t
         assert stuck.payload["id"] not in {due.payload.get("post") for due in second}
 
 
+def test_a_comment_brings_its_post_along_when_that_was_written_before_anybody_was_connected(
+    talkative, receivers, engine
+):
+    write(talkative, 2)
+    make_application(engine, "simple")
+    try:
+        connect(engine, "simple")
+        with engine.begin() as connection:
+            (agent,) = make_agents(connection, 3)[2:]
+            run = make_run(connection, agent)
+        assert execute(talkative, run).comments > 0
+        receivers.deliver_app()
+        assert standing(talkative).dead == 0
+        theirs = {row[0] for row in rows(talkative, "select id from public.posts")}
+        assert {row[0] for row in rows(talkative, "select post_id from public.comments")} <= theirs
+        assert rows(talkative, "select 1 from paceline.agents where state <> 'active'") == []
+        with engine.begin() as connection:
+            app_link.sync(connection)
+        receivers.deliver_app()
+        theirs = {row[0] for row in rows(talkative, "select id from public.posts")}
+        assert theirs == ids_of(talkative, Post)
+        comments = {row[0] for row in rows(talkative, "select id from public.comments")}
+        assert comments == ids_of(talkative, Comment)
+        with engine.begin() as connection:
+            assert app_link.sync(connection) == 0
+    finally:
+        drop_application(engine, "simple")
+
+
 def test_dry_run_shows_the_rows_and_writes_none(talkative, engine):
     make_application(engine, "simple")
     try:
         write(talkative, 2)
         with engine.connect() as connection:
-            events = app_link.samples(connection)
-            shown = app_link.try_out(connection, read_preset("simple"), events)
+            events = checking.samples(connection)
+            shown = checking.try_out(connection, read_preset("simple"), events)
             connection.rollback()
         assert shown[0][0] == "public.posts"
         assert shown[0][1]["is_agent"] is True
@@ -441,3 +473,77 @@ def test_a_mapping_that_cannot_be_is_refused_with_the_place(tmp_path, written, s
 def test_a_title_is_the_first_sentence_cut_at_a_word(body, shown):
     assert title(body) == shown
     assert len(title(body)) <= 80
+
+
+def test_where_events_go_is_on_a_page_in_the_api_in_metrics_and_an_alert(
+    talkative, receivers, simple
+):
+    write(talkative, 2)
+    with talkative.engine.begin() as connection:
+        connection.execute(text("alter table public.posts drop column title"))
+    receivers.deliver_app()
+    with serving(talkative) as base:
+        browser = Browser(talkative, base)
+        page = browser.get("/application").text
+        assert "paceline app check" in page
+        assert "paused" in page
+        token = {"Authorization": f"Bearer {api_token(talkative)}"}
+        (standing_,) = browser.client.get("/api/v1/receivers", headers=token).json()
+        assert (standing_["id"], standing_["state"]) == ("app", "paused")
+        metrics = browser.client.get("/metrics", headers=token).text
+        assert 'paceline_events_waiting{receiver="app"}' in metrics
+        browser.close()
+    with talkative.engine.begin() as connection:
+        told = [
+            m
+            for m in rules.evaluate(connection, talkative.settings)
+            if m.key.startswith("receiver")
+        ]
+        assert "is paused" in told[0].title
+
+
+def test_no_run_is_started_for_what_nobody_will_see_where_a_setting_says_so(talkative, simple):
+    write(talkative, 2)
+    with talkative.engine.connect() as connection:
+        waiting = deliveries.backlog(connection, APP).pending
+        assert waiting >= 2
+        assert holds_back(connection, 0) is None
+        assert holds_back(connection, waiting) is None
+        assert "PACELINE_APP__BACKLOG_MAX" in holds_back(connection, waiting - 1)
+
+
+def test_a_storm_of_refusals_loses_and_doubles_nothing_and_costs_no_call(
+    talkative, receivers, simple, sandbox
+):
+    """A tenth of the inserts is refused by the application's trigger, connections are cut meanwhile."""
+    storm = """
+      create function public.refuse() returns trigger language plpgsql as
+      $$ begin if random() < 0.1 then raise exception 'a bad day'; end if; return new; end $$;
+      create trigger refuse before insert on public.posts for each row execute function public.refuse();
+      create trigger refuse before insert on public.comments for each row execute function public.refuse()
+    """
+    with talkative.engine.begin() as connection:
+        connection.execute(text(storm))
+        ids = make_agents(connection, 40)
+        runs = [make_run(connection, agent) for agent in ids]
+    dice = Random(5)
+    for number, run_id in enumerate(runs):
+        assert execute(talkative, run_id).state == "completed"
+        if number % 5 == 0:
+            receivers.deliver_app()
+        if dice.random() < 0.1:
+            at_once(talkative)
+    calls = len(sandbox.state.seen)
+    with talkative.engine.connect() as connection:
+        assert connection.execute(select(func.count()).select_from(Call)).scalar_one() == calls
+    for _ in range(12):
+        at_once(talkative)
+        receivers.deliver_app()
+    assert (standing(talkative).pending, standing(talkative).dead) == (0, 0)
+    assert len(sandbox.state.seen) == calls
+    assert {row[0] for row in rows(talkative, "select id from public.posts")} == ids_of(
+        talkative, Post
+    )
+    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(
+        talkative, Comment
+    )

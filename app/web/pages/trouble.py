@@ -1,4 +1,4 @@
-"""What went wrong with the gateway, who was told of what, who changed what, and whether each part works."""
+"""What went wrong, who was told of it, where events go, who changed what, and whether each part works."""
 
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
 from app.alerts.rules import rules
 from app.audit_log import list_changes
+from app.integration.deliveries import dead_letters
+from app.integration.standing import read_standing
 from app.kinds import BY_CODE
 from app.runs import jobs, leases
 from app.runs.workers import Worker, list_workers
@@ -45,6 +47,13 @@ def add(router: APIRouter, site: Site) -> None:
         told = rules(site.settings)
         return site.page("alerts.html", request, alerts=found, rules=told, channels=len(settings.urls),
                          quiet_hours=settings.quiet_hours)  # fmt: skip
+
+    @router.get("/application")
+    def application(request: Request) -> HTMLResponse:
+        with site.engine.connect() as connection:
+            receivers = read_standing(connection)
+            dead = dead_letters(connection) if any(item.dead for item in receivers) else []
+        return site.page("application.html", request, receivers=receivers, dead=dead)
 
     @router.get("/audit")
     def audit(request: Request, before: UUID | None = None) -> HTMLResponse:
