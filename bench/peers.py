@@ -126,13 +126,10 @@ def throttled_gcra_room(url: str, rate: int, threads: int) -> Acquire:
     return _throttled(url, rate, threads, RateLimiterType.GCRA, room(rate))
 
 
-def throttled_token_bucket_room(url: str, rate: int, threads: int) -> Acquire:
-    """throttled-py, token bucket with the burst that the gateway forgives."""
-    return _throttled(url, rate, threads, RateLimiterType.TOKEN_BUCKET, room(rate))
-
-
 def throttled_token_bucket(url: str, rate: int, threads: int) -> Acquire:
-    """throttled-py, token bucket with its default burst."""
+    """throttled-py, token bucket with its default burst. With a burst below the rate this release lets every
+    call through, so that is not among them.
+    """
     return _throttled(url, rate, threads, RateLimiterType.TOKEN_BUCKET, None)
 
 
@@ -173,7 +170,6 @@ LIMITERS: dict[str, Callable[[str, int, int], Acquire]] = {
     "Paceline": paceline,
     "throttled-py GCRA, burst = capacity": throttled_gcra_room,
     "throttled-py GCRA, burst 1": throttled_gcra,
-    "throttled-py token bucket, burst = capacity": throttled_token_bucket_room,
     "throttled-py token bucket as it comes": throttled_token_bucket,
     "redis-rate-limiters token bucket": woken_by_the_server,
     "pyrate-limiter, small window": pyrate_limiter_small,
