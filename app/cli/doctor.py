@@ -26,6 +26,7 @@ from app.cli.output import data, print_json
 from app.clock import utcnow
 from app.db import check_database, make_engine, where
 from app.errors import ConfigError, PacelineError
+from app.integration import standing
 from app.migrations import check_migrated
 from app.redis_client import check_redis, make_redis
 from app.redis_client import where as redis_where
@@ -195,6 +196,7 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
             lines = leases.lines(connection)
             has_admin = people.has_admin(connection)
             is_invited = invitations.is_admin_invited(connection)
+            receivers = standing.read_standing(connection)
         findings.append(
             Finding("agents", "ok", f"{agents} agents")
             if agents
@@ -202,10 +204,23 @@ def _postgres(settings: Settings, addresses: Addresses) -> list[Finding]:
         )
         findings.append(_scheduler(settings, silence, agents))
         findings.append(_accounts(has_admin, is_invited))
+        findings += _receivers(receivers)
         findings.append(_queue(addresses, lines))
         return findings
     finally:
         engine.dispose()
+
+
+def _receivers(receivers: list[standing.Standing]) -> list[Finding]:
+    """The application and webhooks: whether events arrive."""
+    found, mend = [], "paceline app check; paceline app replay, or paceline webhooks replay ID"
+    for one in receivers:
+        said = f"{one.where}: {one.state}, {one.pending} wait, {one.dead} dead"
+        if trouble := one.reason or (one.error if one.dead or one.is_late else None):
+            found.append(Finding("receivers", "warning", f"{said}: {trouble}", mend))
+        else:
+            found.append(Finding("receivers", "ok", said))
+    return found
 
 
 def _pooler(engine: Engine) -> list[Finding]:

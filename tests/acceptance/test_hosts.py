@@ -119,7 +119,7 @@ def fleet(engine, redis, embedded, sandbox, home, tmp_path):
             "?tcp_user_timeout=5000&connect_timeout=3",
             "REDIS_URL": f"redis://:{valkey.password}@{NET}.1:{ports[1]}/0",
             "PACELINE_HOME": str(tmp_path),
-            "PACELINE_GATEWAY__BASE_URL": f"http://{NET}.1:{ports[2]}/v1",
+            "PACELINE_GATEWAY__BASE_URL": f"http://{NET}.1:{ports[2]}{gateway.path}",
             "PACELINE_GATEWAY__CONNECT_TIMEOUT_S": "2",
             "PACELINE_GATEWAY__READ_TIMEOUT_S": "4",
             "PACELINE_GATEWAY__TOTAL_TIMEOUT_S": "6",

@@ -196,7 +196,12 @@ print(app.send_task("agents.run", ["ada"]).get(timeout=60).state)
             assert VERBS[verb] in answer["error"], answer
     names, active, reserved, scheduled, stats, queues = json.loads(said[1])
     assert {name.split("@")[0] for name in names} == {"worker1", "express", "celerybeat"}
-    assert all(work == [] for found in (reserved, scheduled) for work in found.values())
+    assert all(
+        one.get("name") != "agents.run"  # jobs of beat's come and go
+        for found in (reserved, scheduled)
+        for work in found.values()
+        for one in work
+    )
     assert len(active) == 2
     assert {one["pool"]["max-concurrency"] for one in stats.values()} == {8, 16}
     taken = {q["name"] for q in next(v for k, v in queues.items() if k.startswith("worker1"))}
