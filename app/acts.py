@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from uuid_utils.compat import uuid7
 
 from app import controls
@@ -25,7 +25,9 @@ from app.community.budgets import set_budget
 from app.community.review import decide
 from app.controls import Controls
 from app.errors import ConfigError, NotFound, NotYet, Unreachable
-from app.models import AgentState
+from app.integration import app_link, deliveries, webhooks
+from app.integration.deliveries import APP
+from app.models import AgentState, LinkState, WebhookState
 from app.runs import adhoc, leases, stopping
 from app.runs.stops import look
 from app.settings import Settings
@@ -207,6 +209,41 @@ def decide_content(desk: Desk, decision: str, ids: Sequence[UUID], who: Who) -> 
                 "`paceline content list` shows ids and states"
             )
     return len(done)
+
+
+def _hook(connection: Connection, receiver: str) -> webhooks.Hook | None:
+    """The webhook; None for the application."""
+    return None if receiver == APP else webhooks.find(connection, receiver)
+
+
+def set_receivers(desk: Desk, receivers: Sequence[str], *, is_active: bool, who: Who) -> int:
+    """Pause receivers of events, or let them go on; all of them, or none and NotFound."""
+    with desk.engine.begin() as connection:
+        for receiver in receivers:
+            hook = _hook(connection, receiver)
+            if hook is None:
+                link = LinkState.ACTIVE if is_active else LinkState.PAUSED
+                app_link.set_state(connection, link, actor=who.name, reason=who.reason)
+            else:
+                state = WebhookState.ACTIVE if is_active else WebhookState.PAUSED
+                webhooks.set_state(connection, hook, state, actor=who.name, reason=who.reason)
+    return len(receivers)
+
+
+def replay_receivers(desk: Desk, receivers: Sequence[str], who: Who) -> int:
+    """Send again what is dead; returns how many events. All of them, or none and NotFound."""
+    with desk.engine.begin() as connection:
+        count = 0
+        for receiver in receivers:
+            hook = _hook(connection, receiver)
+            count += deliveries.revive(connection, str(hook.id) if hook else APP)
+            if hook:
+                webhooks.wake(connection, hook)
+        note_change(
+            connection, actor=who.name, action="receivers.replay", subject=", ".join(receivers)[:200],
+            before={}, after={"events": count}, reason=who.reason,
+        )  # fmt: skip
+    return count
 
 
 def test_alerts(desk: Desk, who: Who) -> int:

@@ -161,6 +161,9 @@ def upgrade() -> None:
         sa.Column("old_until", TIME),
         sa.Column("state", sa.Text(), server_default="active", nullable=False),
         sa.Column("reason", sa.Text(), comment="why it is paused or disabled"),
+        sa.Column(
+            "rests_until", TIME, comment="it did not take an event, and is asked for none until then"
+        ),
         sa.Column("created_at", TIME, **NOW),
         sa.CheckConstraint("state in ('active', 'paused', 'disabled')", name="ck_webhooks_state"),
         schema="paceline",

@@ -211,5 +211,11 @@ class ChooseRuns(Input):
     runs: Runs
 
 
+class ChooseReceivers(Input):
+    """Where events go: app, or webhooks by id."""
+
+    receivers: Annotated[list[Handle], Field(min_length=1, max_length=100, title="receivers")]
+
+
 class TestAlerts(Input):
     """A test message to every channel."""

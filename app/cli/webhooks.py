@@ -13,7 +13,7 @@ from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
 from app.errors import CameToNothing
-from app.integration import deliveries, webhooks
+from app.integration import deliveries, sending, webhooks
 from app.integration.deliveries import Due
 from app.models import Webhook, WebhookState
 from app.settings import get_settings
@@ -88,9 +88,9 @@ def test(which: Which) -> None:
         secret = connection.execute(
             select(Webhook.secret).where(Webhook.id == hook.id)
         ).scalar_one()
-    due = Due(0, uuid4().int % 10**9, webhooks.TEST, {"said": "It works."}, 0, utcnow())
-    with webhooks.client(allows_private=settings.app.private_networks) as http:
-        answer = webhooks.send(http, hook.url, [secret], due)
+    due = Due(0, uuid4().int % 10**9, sending.TEST, {"said": "It works."}, 0, utcnow())
+    with sending.client(allows_private=settings.app.private_networks) as http:
+        answer = sending.send(http, hook.url, [secret], due)
     if not answer.is_good:
         raise CameToNothing(f"{hook.url} did not take it: {answer.error}")
     data.print(f"{hook.url} took it: HTTP {answer.status}", markup=False)
@@ -126,6 +126,7 @@ def replay(
     with database(get_settings()) as engine, engine.begin() as connection:
         hook = webhooks.find(connection, which)
         count = deliveries.revive(connection, str(hook.id), since)
+        webhooks.wake(connection, hook)
     data.print(f"{count} are sent again")
 
 

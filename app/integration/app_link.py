@@ -217,11 +217,19 @@ def _deliver_elsewhere(
         claimed = deliveries.claim(connection, APP, BATCH, LEASE)
     for number, due in enumerate(claimed):
         try:
-            with there.begin() as theirs, here.begin() as ours:
+            # The inner one is committed first: a mark without its row would be a loss.
+            with here.begin() as ours, there.begin() as theirs:
                 _limit(theirs, timeout_s)
                 if not _deliver_one(ours, theirs, mapping, due, found):
                     break
-        except SQLAlchemyError as error:  # the application's server is away: all that is left waits
+        except SQLAlchemyError as error:
+            if (
+                not is_passing(error) and sqlstate(error) is not None
+            ):  # refused when it was committed
+                with here.begin() as ours:
+                    _refused(ours, due, error, found)
+                continue
+            # The application's server is away: all that is left waits.
             found.errors.append(describe(error))
             with here.begin() as ours:
                 for left in claimed[number:]:
@@ -242,6 +250,8 @@ def _deliver_one(
             if parent is not None:
                 apply(there, mapping, "post.published", parent)
             apply(there, mapping, due.kind, due.payload)
+            # What their database would say at the commit, it says now, of this row alone.
+            there.execute(text("set constraints all immediate"))
     except SQLAlchemyError as error:
         if is_passing(error) or sqlstate(error) is None:
             raise

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import monotonic, sleep
 from app.db import make_engine
-from app.integration import app_link, deliveries, webhooks
+from app.integration import app_link, deliveries, sending
 from app.log import get_logger
 from app.models import AppLink, Delivery, DeliveryState, LinkState, Webhook, WebhookState
 from app.settings import Settings
@@ -50,7 +50,7 @@ class Receivers:
         self.settings = settings
         url = settings.app.database_url
         self.there = None if url is None else application(url.get_secret_value())
-        self.http = webhooks.client(allows_private=settings.app.private_networks)
+        self.http = sending.client(allows_private=settings.app.private_networks)
         self._busy: set[UUID] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(8, "webhooks")
@@ -84,6 +84,7 @@ class Receivers:
             due = connection.execute(
                 select(Webhook.id).where(
                     Webhook.state == WebhookState.ACTIVE,
+                    func.coalesce(Webhook.rests_until, func.now()) <= func.now(),
                     select(Delivery.id)
                     .where(
                         Delivery.receiver == func.cast(Webhook.id, Delivery.receiver.type),
@@ -106,7 +107,7 @@ class Receivers:
 
     def _deliver_webhook(self, hook_id: UUID) -> None:
         try:
-            while webhooks.deliver(self.engine, self.http, hook_id):
+            while sending.deliver(self.engine, self.http, hook_id):
                 pass
         except (SQLAlchemyError, httpx2.HTTPError) as error:
             log.warning(

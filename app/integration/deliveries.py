@@ -102,6 +102,11 @@ def done(connection: Connection, delivery_id: int, note: str | None = None) -> N
     )
 
 
+def waiting_s(tries: int) -> float:
+    """How long to wait after so many tries, with some chance in it: who failed together tries apart."""
+    return WAITS_S[min(max(tries, 1), len(WAITS_S)) - 1] * (0.8 + 0.4 * random())
+
+
 def again(
     connection: Connection, delivery: Due, error: str, *, tries_max: int = len(WAITS_S),
     wait_s: float | None = None,
@@ -109,11 +114,7 @@ def again(
     """It did not arrive: later again, with some chance in when; dead after so many tries."""
     tries = delivery.tries + 1
     is_over = tries > tries_max
-    wait = (
-        wait_s
-        if wait_s is not None
-        else WAITS_S[min(tries, len(WAITS_S)) - 1] * (0.8 + 0.4 * random())
-    )
+    wait = waiting_s(tries) if wait_s is None else wait_s
     own = update(Delivery).where(Delivery.id == delivery.id)
     connection.execute(
         own.values(

@@ -78,6 +78,9 @@ class Webhook(Base):
     old_until: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(server_default=WebhookState.ACTIVE)
     reason: Mapped[str | None] = mapped_column(comment="why it is paused or disabled")
+    rests_until: Mapped[datetime | None] = mapped_column(
+        comment="it did not take an event, and is asked for none until then"
+    )
     created_at: Mapped[CreatedAt]
 
 

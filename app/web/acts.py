@@ -17,6 +17,7 @@ from app.admission.limits import read_limits
 from app.agents import roster
 from app.controls import read_controls
 from app.errors import ConfigError
+from app.integration.standing import read_standing
 from app.models import Agent, AgentState, Comment, Community, Post, Role, Run
 from app.money import short_dollars
 from app.runs.states import OPEN
@@ -105,6 +106,13 @@ def _runs(_: Desk, connection: Connection, given: Given) -> str:
         return "nothing: no run has such an id."
     query = select(func.count()).where(Run.id.in_(ids), Run.state.in_(OPEN))
     return f"{connection.execute(query).scalar_one():,} open of {len(set(ids)):,} runs."
+
+
+def _receivers(_: Desk, connection: Connection, given: Given) -> str:
+    wanted = set(given.get("receivers", ()))
+    found = [one for one in read_standing(connection) if one.id in wanted]
+    shown = "; ".join(f"{one.where}: {one.pending} wait, {one.dead} dead" for one in found[:SHOWN])
+    return f"{shown}." if found else "nothing: there is no such receiver."
 
 
 def _channels(desk: Desk, _: Connection, __: Given) -> str:
@@ -218,6 +226,15 @@ DEEDS = (
          **_CONTENT),
     Deed("content-hide", "Hide", Role.OPERATOR, do=_decide("hide"), cli="paceline content hide ID",
          **_CONTENT),
+    Deed("receivers-pause", "Pause receivers", Role.OPERATOR, inputs.ChooseReceivers, _receivers,
+         lambda desk, ask, who: acts.set_receivers(desk, ask.receivers, is_active=False, who=who),
+         "/application", "paceline app pause; paceline webhooks pause ID", hidden=("receivers",)),
+    Deed("receivers-resume", "Let receivers go on", Role.OPERATOR, inputs.ChooseReceivers, _receivers,
+         lambda desk, ask, who: acts.set_receivers(desk, ask.receivers, is_active=True, who=who),
+         "/application", "paceline app resume; paceline webhooks resume ID", hidden=("receivers",)),
+    Deed("receivers-replay", "Send dead letters again", Role.OPERATOR, inputs.ChooseReceivers, _receivers,
+         lambda desk, ask, who: acts.replay_receivers(desk, ask.receivers, who),
+         "/application", "paceline app replay; paceline webhooks replay ID", hidden=("receivers",)),
     Deed("alerts-test", "Send a test message", Role.OPERATOR, inputs.TestAlerts, _channels,
          lambda desk, _, who: acts.test_alerts(desk, who), "/alerts", "paceline alerts test"),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from app.clock import monotonic, sleep
 from app.db import make_engine
 from app.embedded import running
 from app.models import Run
+from app.runs import jobs
 from tests.support.program import PACELINE, clean_env, paceline, processes_of, wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
@@ -83,16 +84,18 @@ def test_a_beat_that_hangs_is_replaced_and_slices_are_opened_again(tmp_path):
     up = begin(folder, "--workers", "1", "--json")
 
     def silence_s():
-        said = paceline("status", "--json", cwd=folder).stdout
-        return json.loads(said)["scheduler_silence_s"]
+        with engine.connect() as connection:
+            return connection.execute(select(jobs.silence_s())).scalar_one()
 
     try:
         wait_for(lambda: processes_named(folder, "beat"), 60, "beat")
+        engine = make_engine(running(folder / ".paceline").database_url)
         wait_for(lambda: silence_s() is not None, 60, "a slice")
         (hung,) = processes_named(folder, "beat")
         os.kill(hung, signal.SIGSTOP)
         wait_for(lambda: processes_named(folder, "beat") not in ([], [hung]), 90, "another beat")
         wait_for(lambda: silence_s() < 5, 60, "a slice that the other beat opens")
+        engine.dispose()
         up.send_signal(signal.SIGINT)
         _, err = up.communicate(timeout=150)
     finally:

@@ -77,8 +77,12 @@ def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
     fleet.stop_shell()
     fleet.patiently(lambda: close_breaker(fleet))
 
+    sent = [0.0]
+
     def is_quiet() -> bool:
-        fleet.send("runs.wake", "runs.rescue", "limits.reconcile")
+        if monotonic() - sent[0] > 1.0:
+            sent[0] = monotonic()
+            fleet.send("runs.wake", "runs.rescue", "limits.reconcile")
         fleet.patiently(lambda: recovery.look(fleet))
         with fleet.engine.connect() as connection:
             return leases.count_open(connection) == 0 and count_in_flight(connection) == 0

@@ -488,6 +488,7 @@ LEAST = {
     "agents-pause": "operator", "agents-resume": "operator", "agents-quota": "operator",
     "agents-run": "operator", "runs-cancel": "operator", "content-approve": "operator",
     "content-reject": "operator", "content-hide": "operator", "alerts-test": "operator",
+    "receivers-pause": "operator", "receivers-resume": "operator", "receivers-replay": "operator",
 }  # fmt: skip
 """Who may do what, said once more: a role that changes by mistake is seen."""
 

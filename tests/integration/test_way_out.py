@@ -342,6 +342,52 @@ def test_another_database_gets_every_row_once_though_it_is_cut_off_in_between(
     assert comments == ids_of(talkative, Comment)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_their_database_refuses_at_the_commit_holds_back_no_other_row_and_is_not_lost(
+    talkative, theirs, engine, elsewhere
+):
+    there = theirs[0] if elsewhere else engine
+    if not elsewhere:
+        make_application(engine, "simple")
+    connect(engine, "simple")
+    settings = talkative.settings.model_copy(deep=True)
+    if elsewhere:
+        settings.app.database_url = SecretStr(theirs[1])
+    late = """
+      create function public.refuse() returns trigger language plpgsql as
+      $$ begin if new.title like '%Q%' then raise exception 'at the commit'; end if; return null; end $$;
+      create constraint trigger late after insert on public.posts deferrable initially deferred
+      for each row execute function public.refuse()
+    """
+    with there.begin() as connection:
+        connection.execute(text(late))
+    link = Receivers(talkative.engine, settings)
+    write(talkative, 3)
+    with engine.begin() as connection:
+        bad = connection.execute(select(Post.id).order_by(Post.created_at).limit(1)).scalar_one()
+        connection.execute(
+            text("update paceline.outbox set payload = jsonb_set(payload, '{body}', '\"Q.\"') "
+                 "where payload ->> 'id' = :id"), {"id": str(bad)},
+        )  # fmt: skip
+    for _ in range(3):
+        link.deliver_app()
+        link._away_until = 0
+    with there.connect() as connection:
+        posts = set(connection.execute(text("select id from public.posts")).scalars())
+    assert posts == ids_of(talkative, Post) - {bad}
+    with there.begin() as connection:
+        connection.execute(text("drop trigger late on public.posts"))
+    at_once(talkative)
+    link.deliver_app()
+    with there.connect() as connection:
+        posts = set(connection.execute(text("select id from public.posts")).scalars())
+    assert posts == ids_of(talkative, Post)
+    link.close()
+    there.dispose()
+    if not elsewhere:
+        drop_application(engine, "simple")
+
+
 def test_a_hide_that_overtakes_its_publish_wins(talkative, receivers, simple):
     write(talkative, 2)
     hidden = sorted(ids_of(talkative, Post))[0]

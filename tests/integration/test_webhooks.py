@@ -5,15 +5,16 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
+from app.alerts import outbox
 from app.clock import utcnow
 from app.community.review import decide
 from app.errors import ConfigError
-from app.integration import EVENTS, deliveries, webhooks
+from app.integration import EVENTS, deliveries, sending, webhooks
 from app.integration.deliver import Receivers
 from app.integration.deliveries import Due
-from app.models import Agent, Delivery, Post, Webhook, WebhookState
+from app.models import Agent, Delivery, Incident, Post, Webhook, WebhookState
 from app.runs.execute import execute
 from app.wiring import build
 from tests.conftest import make_settings
@@ -76,11 +77,12 @@ def standing(fleet, hook_id):
 def at_once(fleet):
     with fleet.engine.begin() as connection:
         connection.execute(update(Delivery).values(next_at=func.now()))
+        connection.execute(update(Webhook).values(rests_until=None))
 
 
 def deliver(fleet, receivers, hook_id):
     """Until nothing is due."""
-    while webhooks.deliver(fleet.engine, receivers.http, hook_id):
+    while sending.deliver(fleet.engine, receivers.http, hook_id):
         pass
 
 
@@ -161,6 +163,41 @@ def test_what_is_not_taken_is_tried_again_later_and_not_lost(fleet, receivers, r
     assert standing(fleet, hook).pending == 0
 
 
+def test_a_receiver_in_trouble_rests_and_is_not_asked_for_other_events_meanwhile(
+    fleet, receivers, receiver
+):
+    hook = add(fleet, receiver)
+    write(fleet, 4)
+    receiver.answers = [(500, {})] * 20
+    for _ in range(5):
+        deliver(fleet, receivers, hook)
+    assert receiver.requests == 1, "one of many events found out for all"
+    receiver.answers = []
+    at_once(fleet)
+    deliver(fleet, receivers, hook)
+    assert standing(fleet, hook).pending == 0
+
+
+def test_incidents_and_budgets_are_events_too(fleet, receivers, receiver):
+    hook = add(fleet, receiver, "incident.*,budget.crossed")
+    with fleet.engine.begin() as connection:
+        at = {
+            "opened_at": utcnow(),
+            "last_at": utcnow(),
+            "calls": 1,
+            "agents": 1,
+            "peak_per_minute": 1,
+        }
+        connection.execute(insert(Incident).values(kind="credits_exhausted", **at))
+        connection.execute(update(Incident).values(closed_at=func.now()))
+        outbox.post(connection, [outbox.Message("budget.day.1.80", "warning", "80 %", "of it")])
+        outbox.post(connection, [outbox.Message("sign_in.x", "warning", "other", "thing")])
+    deliver(fleet, receivers, hook)
+    kinds = [event["type"] for event in receiver.events]
+    assert sorted(kinds) == ["budget.crossed", "incident.closed", "incident.opened"]
+    assert kinds.index("incident.opened") < kinds.index("incident.closed")
+
+
 def test_retry_after_is_kept_and_410_disables(fleet, receivers, receiver):
     hook = add(fleet, receiver)
     write(fleet, 1)
@@ -223,8 +260,8 @@ def test_bodies_are_small_and_what_they_hold_is_whole(fleet, receivers, receiver
     write(fleet, 1)
     deliver(fleet, receivers, hook)
     due = Due(1, 1, "post.published", receiver.events[0]["data"], 0, utcnow())
-    body = webhooks.body_of(due)
-    assert len(body) < webhooks.BODY_MAX
+    body = sending.body_of(due)
+    assert len(body) < sending.BODY_MAX
     assert json.loads(body)["data"] == receiver.events[0]["data"]
 
 
@@ -237,9 +274,9 @@ def test_bodies_are_small_and_what_they_hold_is_whole(fleet, receivers, receiver
 )  # fmt: skip
 def test_no_request_goes_into_a_private_network_unless_a_setting_says_so(receiver, address):
     port = receiver.url.rpartition(":")[2].partition("/")[0]
-    due = Due(1, 1, webhooks.TEST, {}, 0, utcnow())
-    with webhooks.client(allows_private=False) as http:
-        answer = webhooks.send(http, address.format(port=port), [webhooks.new_secret()], due)
+    due = Due(1, 1, sending.TEST, {}, 0, utcnow())
+    with sending.client(allows_private=False) as http:
+        answer = sending.send(http, address.format(port=port), [webhooks.new_secret()], due)
     assert not answer.is_good
     assert receiver.requests == 0
     assert "private network" in answer.error or "Connect" in answer.error

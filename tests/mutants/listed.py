@@ -14,6 +14,7 @@ MONEY = ("tests/integration/test_usage.py", "tests/integration/test_money.py")
 PAGES = ("tests/unit/test_small_pure_things.py", "tests/integration/test_web.py")
 PEOPLE = ("tests/integration/test_access.py", "tests/integration/test_who_tried.py")
 CONTENT = ("tests/integration/test_content.py",)
+WAY_OUT = ("tests/integration/test_way_out.py", "tests/integration/test_webhooks.py")
 COMPANY = ("tests/integration/test_company_login.py",)
 CHAIN = ("tests/integration/test_whole_chain.py",)
 
@@ -425,5 +426,40 @@ MUTANTS = (
         "insert(Run).on_conflict_do_nothing().returning(Run.id, Run.agent_id), rows",
         "insert(Run).returning(Run.id, Run.agent_id), rows",
         CYCLES,
+    ),
+    Mutant(
+        "a row is written there before it is marked here",
+        "app/integration/app_link.py",
+        "with here.begin() as ours, there.begin() as theirs:",
+        "with there.begin() as theirs, here.begin() as ours:",
+        WAY_OUT,
+    ),
+    Mutant(
+        "a comment never comes before its post",
+        "app/integration/deliveries.py",
+        "            is_first,\n",
+        "",
+        WAY_OUT,
+    ),
+    Mutant(
+        "a hide that overtakes its publish wins",
+        "app/integration/app_link.py",
+        "if not _is_still_shown(here, due):",
+        "if False:",
+        WAY_OUT,
+    ),
+    Mutant(
+        "no webhook goes into a private network",
+        "app/bounded_http.py",
+        "return found.is_global and not found.is_multicast",
+        "return True",
+        WAY_OUT,
+    ),
+    Mutant(
+        "both secrets sign while one rotates",
+        "app/integration/sending.py",
+        "keys = [row.secret, row.old_secret] if is_rotating else [row.secret]",
+        "keys = [row.secret]",
+        WAY_OUT,
     ),
 )

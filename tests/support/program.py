@@ -57,7 +57,7 @@ def sandbox_process(*arguments: str, cwd: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: get(f"{url}/health") is not None, 30, "the sandbox")
+        wait_for(lambda: get(f"{url}/health") is not None, 90, "the sandbox")
         yield url
     finally:
         process.terminate()
