@@ -19,7 +19,7 @@ $(READY): requirements.lock requirements.uv.lock pyproject.toml
 	  echo "The venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once, about ten seconds) ..." >&2
 	@$(PIP) install $(QUIETLY) --require-hashes -r requirements.uv.lock && \
-	  UV_PYTHON=$(BIN)/python $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock || { \
+	  UV_PYTHON=$(BIN)/python $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock || { \
 	  echo "uv could not install it: now with pip, which takes half a minute ..." >&2; \
 	  $(PIP) install $(QUIETLY) --require-hashes -r requirements.lock; }
 	@$(PIP) install $(QUIETLY) --no-deps --no-build-isolation -e .

@@ -10,6 +10,9 @@ from app.agents.roster_file import read_roster
 from app.alerts.outbox import Message, post
 from app.audit_log import note_change
 from app.clock import utcnow
+from app.integration import app_link, deliveries, webhooks
+from app.integration.deliveries import APP
+from app.integration.mapping import read_preset
 from app.models import Agent, Incident, RunOrigin
 from app.runs import jobs
 from app.runs.execute import execute
@@ -76,4 +79,14 @@ def give_history(
         post(
             connection,
             [Message("day.50", "info", "Paceline: half of today's budget", "$2.50 of $5.00")],
+        )
+        app_link.connect(connection, read_preset("simple"), "simple", actor="admin", reason="shown")
+        webhooks.add(
+            connection, "https://example.org/hook", ["post.*"], actor="admin", reason="shown"
+        )
+        lost = deliveries.add(
+            connection, APP, "post.published", found[0].id, {"id": str(found[0].id)}
+        )
+        deliveries.die(
+            connection, lost, '23503: insert or update on table "posts" violates "fk_place"'
         )
