@@ -344,7 +344,7 @@ def _drain(
     beat = [part for part in parts if part.name == "beat"]
     killed: list[str] = []
     try:
-        killed += stop_all(beat, 20)
+        killed += stop_all(beat, 45)
         if finish:
             deadline = monotonic() + 2 * settings.cycle.slice_length_s + grace
             while monotonic() < deadline and not stopping.is_set() and _count_open(engine):
