@@ -6,13 +6,15 @@ them at once when Redis is away. The age of a file says the same: the loop goes 
 
 import os
 import socket
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from celery import beat, bootsteps
+from celery import beat, bootsteps, platforms
+from celery.signals import beat_init
 from celery.worker import state
 from redis.exceptions import RedisError
 
@@ -72,6 +74,19 @@ class Alive(bootsteps.StartStopStep):
             workers.leave(services().redis, worker.hostname)
 
 
+_told_to_end = threading.Event()
+
+
+@beat_init.connect
+def _end_between_two_turns(**_: object) -> None:
+    """Celery's handler raises SystemExit wherever beat is, and what it was calling may swallow it: then beat
+    goes on asleep. Ours is raised between two turns, a second later at most.
+    """
+    if threading.current_thread() is threading.main_thread():  # else it is a part of a worker
+        end = lambda *_: _told_to_end.set()  # noqa: E731
+        platforms.signals.update(SIGTERM=end, SIGINT=end)
+
+
 class Scheduler(beat.Scheduler):
     """Celery's own, which keeps nothing on disk. It touches the file at every turn of its loop, notices a
     clock that went back, and sends no job whose predecessor still waits.
@@ -81,6 +96,8 @@ class Scheduler(beat.Scheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """One turn, a second at most."""
+        if _told_to_end.is_set():
+            raise SystemExit
         touch()
         now = utcnow()
         if now < self._seen - timedelta(seconds=CLOCK_SLACK_S):

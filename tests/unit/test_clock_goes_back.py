@@ -1,5 +1,8 @@
 """A clock that goes back silences nothing, and what is in the future is not taken for fresh."""
 
+import os
+import signal
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -49,3 +52,26 @@ def test_beat_forgets_moments_of_the_clock_as_it_was(monkeypatch):
 def test_a_slice_from_the_future_is_no_sign_of_life(age_s, is_silent):
     assert jobs.is_silent(age_s, Settings()) == is_silent
     assert "-" not in jobs.say_age(age_s), "nobody reads a negative age"
+
+
+def test_beat_ends_between_two_turns_though_what_it_calls_swallows_everything(monkeypatch):
+    """A signal that came while a job was sent was lost, and beat slept on until it was killed."""
+
+    def swallows(_):
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0
+
+    scheduler = object.__new__(alive.Scheduler)
+    monkeypatch.setattr(alive.beat.Scheduler, "tick", swallows)
+    monkeypatch.setattr(alive, "touch", lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        alive.beat_init.send(sender=None)
+        assert scheduler.tick() == 1.0
+        with pytest.raises(SystemExit):
+            scheduler.tick()
+    finally:
+        alive._told_to_end.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
