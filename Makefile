@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo-app tools screenshots test check test-fast mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up demo-app tools screenshots test check test-fast test-long mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,18 +54,21 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 	@for name in overview usage agents-ada; do for scheme in light dark; do \
 	  cp .screenshots/$$name-$$scheme.png docs/images/; done; done
 
-test: $(READY) tools  ## Run all tests; they start their own servers
+test: $(READY) tools  ## Run what every change must pass (five minutes); the tests start their own servers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest -m "not acceptance or side_by_side" --numprocesses 3 --dist loadfile --no-loadscope-reorder
-	@$(BIN)/python -m pytest -m "acceptance and not side_by_side and not alone" --numprocesses 2 --dist loadfile
-	@$(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -m "not long" --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-long: $(READY) tools  ## Run the tests that take longer: whole fleets and their faults (ten minutes); writes docs/long-tests.json
+	@rm -f docs/long-tests.json
+	@$(BIN)/python -m pytest -m "long and not alone" --numprocesses 2 --dist loadfile --record docs/long-tests.json
+	@$(BIN)/python -m pytest -m alone --record docs/long-tests.json
 
 check: $(READY)  ## The inner loop, under a minute: style, types, imports, and the tests of single parts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -q --numprocesses 2 tests/unit tests/property tests/house
 
 test-fast: $(READY)  ## Run the tests that start no processes of the program
-	@$(BIN)/python -m pytest -m "not acceptance"
+	@$(BIN)/python -m pytest -m "not acceptance and not long" --numprocesses 3 --dist loadfile
 
 mutants: $(READY)  ## Break each promise once and see that a test notices (40 minutes); writes docs/mutants.json
 	@$(BIN)/python -m tests.mutants --out docs/mutants.json

@@ -25,6 +25,8 @@ from app.wiring import build
 from tests.support import reaper
 from tests.support.sandbox import Sandboxes, SandboxServer, run_sandboxes
 
+pytest_plugins = ["tests.support.record"]
+
 for name in list(os.environ):
     if name.startswith("PACELINE_") or name in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY"):
         del os.environ[name]

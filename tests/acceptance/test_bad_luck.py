@@ -23,7 +23,7 @@ from tests.support.program import (
     wait_for,
 )
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
@@ -149,6 +149,7 @@ def test_dispatch_of_an_unknown_agent(folder, engine, embedded):
     says(paceline("dispatch", "nobody", cwd=folder, **env), 4, "unknown agent 'nobody'")
 
 
+@pytest.mark.long
 def test_ctrl_c_drains_and_a_second_start_is_clean(folder):
     """SIGINT in the middle of work: nothing is left in flight, no process stays, the next start goes on."""
     with sandbox_process("--latency", "1", cwd=folder) as gateway:

@@ -30,7 +30,7 @@ from tests.chaos.proxy import Proxy
 from tests.conftest import make_settings
 from tests.support.factories import make_agents
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 AGENTS, LEASE_S = 30, 5
 NET = "10.77.77"

@@ -17,7 +17,7 @@ from app.models import Run
 from app.runs import jobs
 from tests.support.program import PACELINE, clean_env, paceline, processes_of, wait_for
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 QUIET = ("--no-web", "--no-flower")
 FAST = {"PACELINE_CYCLE__PERIOD_S": "10", "PACELINE_CYCLE__SLICE_S": "1"}
 

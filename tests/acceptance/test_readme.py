@@ -18,7 +18,7 @@ from app.db import make_engine
 from app.embedded import running
 from tests.support.program import PACELINE, ROOT, clean_env, get, paceline, processes_of, wait_for
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = pytest.mark.acceptance
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\S+ )*\.venv/bin/paceline (.+?)(?:\s{2,}#.*)?$", README, re.M)

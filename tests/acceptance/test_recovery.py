@@ -191,6 +191,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_all_workers_consume_within_10_seconds_after_a_fault_of_a_server(fault, sandbox, tmp_path):
     """The server is away, or answers with errors, for 5 s; then every worker must begin runs soon, and none

@@ -13,7 +13,7 @@ import pytest
 from app.cli.parts import free_port
 from tests.support.program import PACELINE, ROOT, clean_env, paceline, processes_of, wait_for
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 PAGE = (ROOT / "docs" / "shell.md").read_text()
 EXAMPLES = "\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S))

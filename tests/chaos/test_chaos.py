@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.__main__ import storm
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.side_by_side]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 
 @pytest.mark.plan(15, 55)

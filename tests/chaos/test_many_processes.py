@@ -20,7 +20,7 @@ from app.gateway.sandbox.state import StrictLimit
 from tests.chaos.fleet import wait_until
 from tests.chaos.proxy import Proxy
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.alone]
 
 RATE, CAPACITY, PROCESSES, SECONDS = 20, 6, 64, 25
 

@@ -46,6 +46,7 @@ def sign_in(url, name, password):
         return client.post("/login", data=form, headers={"Origin": url}).status_code
 
 
+@pytest.mark.long
 def test_two_hundred_sign_ins_at_once_leave_readiness_and_everybody_gets_an_answer(dashboard):
     with ThreadPoolExecutor(SIGN_INS) as pool:
         flood = [pool.submit(sign_in, dashboard, f"nobody-{n}", "x") for n in range(SIGN_INS)]
@@ -60,6 +61,7 @@ def test_two_hundred_sign_ins_at_once_leave_readiness_and_everybody_gets_an_answ
     assert get(f"{dashboard}/login").status_code == 200
 
 
+@pytest.mark.long
 def test_eleven_hundred_half_requests_do_not_stop_the_dashboard(dashboard):
     address = ("127.0.0.1", int(dashboard.rpartition(":")[2]))
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)

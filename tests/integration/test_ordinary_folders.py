@@ -111,6 +111,7 @@ def test_an_ipv6_address_is_a_link_that_works(monkeypatch) -> None:
     assert socket.getaddrinfo("::1", 8000)
 
 
+@pytest.mark.long
 def test_wheel_holds_all_that_the_program_needs(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     built = subprocess.run(
