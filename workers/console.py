@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app.acts import Desk, Who, start_runs
+from app.actions import ACTIONS, Desk, Done, Who, find
+from app.actions.agents import start_runs
+from app.actions.inputs import given
 from app.admission.limits import Limits, read_limits
 from app.admission.state import State
 from app.agents import roster
@@ -29,6 +31,7 @@ Paceline shell. Runs need workers: `make up` in another terminal.
   dispatch("ada", wait=True)  the same in one
   agents("ada")               agents whose handle or name holds that text
   explain("ada")              why it has not run
+  act("pause", minutes=10)    what the dashboard's buttons do; act() lists them
   status()                    the fleet over the last hour
   usage()                     requests, tokens, cost: today, this week, this month; usage("agent") by agent
   limits()                    what is in force, and admission as it stands
@@ -38,16 +41,29 @@ Paceline shell. Runs need workers: `make up` in another terminal.
 
 def namespace() -> tuple[dict[str, Any], str]:
     """The names of the shell, and the text it opens with."""
-    functions = (dispatch, agents, explain, status, usage, limits, services)
+    functions = (dispatch, agents, explain, act, status, usage, limits, services)
     return {"run_agent": run_agent} | {f.__name__: f for f in functions}, HELP
 
 
 def dispatch(agent: str, *, wait: bool = False, timeout_s: float = 120) -> UUID | RunReport:
     """Start an agent now; the run's id or, with `wait`, the run when it has ended."""
+    (run_id,) = start_runs(_desk(), [agent], Who(getpass.getuser(), "from a shell"))
+    return wait_for_run(services().engine, run_id, timeout_s) if wait else run_id
+
+
+def act(name: str = "", reason: str = "from a shell", **fields: Any) -> Done | list[str]:
+    """Do an action of the dashboard, audited: act("agents-pause", agents=["ada"]). Without a name: which
+    there are.
+    """
+    if not name:
+        return [one.name for one in ACTIONS]
+    action = find(name)
+    return action.run(_desk(), given(action.ask, reason, **fields), Who(getpass.getuser(), reason))
+
+
+def _desk() -> Desk:
     held = services()
-    who = Who(getpass.getuser(), "from a shell")
-    (run_id,) = start_runs(Desk(held.settings, held.engine, held.admission), [agent], who)
-    return wait_for_run(held.engine, run_id, timeout_s) if wait else run_id
+    return Desk(held.settings, held.engine, held.admission)
 
 
 def agents(search: str = "") -> list[roster.Listed]:

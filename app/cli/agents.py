@@ -1,7 +1,6 @@
 """`paceline agents`: the fleet's roster."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from app import acts
-from app.actions import inputs
+from app.actions import agents
 from app.actions.inputs import given
 from app.agents import roster
 from app.agents.roster_file import read_roster
+from app.cli.acting import Told, act
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json, progress, shorten
 from app.cli.take_over import take_over
@@ -198,15 +197,12 @@ def quota(
     if tokens != "default" and not tokens.isdigit():
         raise ConfigError(f"{tokens!r} is neither a number of tokens nor `default`")
     value = None if tokens == "default" else int(tokens)
-    value = given(inputs.SetQuota, reason, agents=[handle], tokens=value).tokens
-    least = 0
-
-    def set_one(at: acts.Desk, who: acts.Who) -> int:
-        nonlocal least
-        least = look(at.admission, at.settings, at.engine).asked.call_tokens
-        return acts.set_quota(at, [handle], value, who)
-
-    _act(set_one, reason)
+    ask = given(agents.SetQuota, reason, agents=[handle], tokens=value)
+    settings = get_settings()
+    with database(settings) as engine:
+        at = desk(settings, engine)
+        least = look(at.admission, settings, engine).asked.call_tokens
+        agents.set_quota(at, ask, me(reason))
     said = {None: "the fleet's quota", 0: "no limit"}.get(
         value, f"{value:,} LLM tokens a day" if value else ""
     )
@@ -218,30 +214,10 @@ def quota(
         )  # fmt: skip
 
 
-@app.command("pause")
-def pause(
-    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
-    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
-) -> None:
-    """Let an agent sit out until it is resumed."""
-    _act(lambda at, who: acts.pause_agents(at, [handle], who), reason)
-    data.print(f"{handle}: paused", markup=False)
+def _now(state: str) -> Told:
+    return lambda ask, _: "\n".join(f"{handle}: {state}" for handle in ask.agents)
 
 
-@app.command("resume")
-def resume(
-    handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
-    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
-) -> None:
-    """Let an agent take part again."""
-    _act(lambda at, who: acts.resume_agents(at, [handle], who), reason)
-    data.print(f"{handle}: active", markup=False)
-
-
-def _act(act: Callable[[acts.Desk, acts.Who], int], reason: str) -> None:
-    settings = get_settings()
-    with database(settings) as engine:
-        act(desk(settings, engine), me(reason))
-
-
+for verb, state in (("pause", "paused"), ("resume", "active")):
+    app.command(verb)(act(f"agents-{verb}", _now(state)))
 app.command("take-over")(take_over)

@@ -1,7 +1,5 @@
 """`paceline app`: what agents write appears in the tables of your application."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +7,15 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
+from app.cli.acting import act
 from app.cli.connect import database, user
 from app.cli.output import data, notes, print_json
-from app.errors import CameToNothing, ConfigError, NotFound
+from app.errors import CameToNothing, ConfigError
 from app.integration import app_link, checking, deliveries
 from app.integration.app_link import Link
 from app.integration.deliver import application
 from app.integration.mapping import Mapping, presets, read_mapping, read_preset
-from app.models import LinkState
-from app.settings import Settings, get_settings
+from app.settings import get_settings
 
 app = typer.Typer(
     help="Your application: what agents write appears in its tables.", no_args_is_help=True
@@ -27,26 +25,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 
 
-@contextmanager
-def _there(settings: Settings, here: Engine) -> Iterator[Engine]:
-    """The application's database: of its own, or the same."""
-    url = settings.app.database_url
-    if url is None:
-        yield here
-        return
-    engine = application(url.get_secret_value())
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
 def _link(here: Engine) -> Link:
     with here.connect() as connection:
-        link = app_link.read(connection)
-    if link is None or link.state == LinkState.DISCONNECTED:
-        raise NotFound("no application is connected: `paceline app connect --preset NAME`")
-    return link
+        return app_link.read_connected(connection)
 
 
 @app.command("connect")
@@ -66,7 +47,7 @@ def connect(
         raise ConfigError(f"give --preset {'|'.join(presets())}, or --mapping FILE")
     found = read_preset(preset) if preset else read_mapping(Path(str(mapping)))
     name, settings = preset or str(mapping), get_settings()
-    with database(settings) as here, _there(settings, here) as there:
+    with database(settings) as here, application(settings, here) as there:
         _refuse_what_is_missing(there, found)
         if dry_run:
             _try_out(here, there, found, as_json)
@@ -146,7 +127,7 @@ def show(as_json: AsJson = False) -> None:
 def check(as_json: AsJson = False) -> None:
     """Say what the application lacks for the mapping, and how it compares with what was delivered; exit 3."""
     settings = get_settings()
-    with database(settings) as here, _there(settings, here) as there:
+    with database(settings) as here, application(settings, here) as there:
         link = _link(here)
         with there.connect() as theirs, here.connect() as ours:
             missing = checking.check(theirs, link.mapping)
@@ -157,54 +138,18 @@ def check(as_json: AsJson = False) -> None:
         data.print(one.what, markup=False)
         notes.print(f"  {one.mend}", style="dim", markup=False)
     for what, count in lost.items() if not as_json else ():
-        data.print(
-            f"{what}: {count} delivered and not there"
-            if count
-            else f"{what}: all that was delivered is there"
-        )
+        data.print(f"{count:>6}  {what.replace('_', ' ')}", markup=False)
     if missing or any(lost.values()):
         raise CameToNothing("something is missing")
 
 
-def _set(state: LinkState, reason: str, said: str) -> None:
-    with database(get_settings()) as here, here.begin() as connection:
-        app_link.set_state(connection, state, actor=user(), reason=reason)
-    data.print(said)
-
-
-@app.command("pause")
-def pause(reason: Reason = "") -> None:
-    """Deliver nothing for now; events wait."""
-    _set(LinkState.PAUSED, reason, "paused: events wait")
-
-
-@app.command("resume")
-def resume(reason: Reason = "") -> None:
-    """Go on delivering."""
-    _set(LinkState.ACTIVE, reason, "goes on")
-
-
-@app.command("disconnect")
-def disconnect(reason: Reason = "") -> None:
-    """End the link; what was delivered stays there, what waits is forgotten."""
-    _set(LinkState.DISCONNECTED, reason, "disconnected")
-
-
-@app.command("sync")
-def sync() -> None:
-    """Deliver also what was written before the application was connected."""
-    with database(get_settings()) as here:
-        _link(here)
-        with here.begin() as connection:
-            count = app_link.sync(connection)
-    data.print(
-        f"{count} posts and comments are delivered now, in the order in which they were written"
-    )
-
-
-@app.command("replay")
-def replay() -> None:
-    """Send again what did not arrive."""
-    with database(get_settings()) as here, here.begin() as connection:
-        count = deliveries.revive(connection, deliveries.APP)
-    data.print(f"{count} are sent again")
+THIS = {"receivers": [deliveries.APP]}
+app.command("pause")(act("receivers-pause", lambda *_: "paused: events wait", fixed=THIS))
+app.command("resume")(act("receivers-resume", lambda *_: "goes on", fixed=THIS))
+app.command("replay")(
+    act("receivers-replay", lambda _, done: f"{done.count} are sent again", fixed=THIS)
+)
+app.command("disconnect")(act("app-disconnect", lambda *_: "disconnected"))
+app.command("sync")(
+    act("app-sync", lambda _, done: f"{done.count} posts and comments are delivered now, in order")
+)

@@ -6,15 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import acts
-from app.actions import inputs
-from app.actions.inputs import given
+from app.actions import Done
+from app.actions.fleet import SetBudget
 from app.alerts.money import NAMES
-from app.cli.connect import database, desk, me
+from app.cli.acting import act
+from app.cli.connect import database, desk
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
 from app.controls import read_controls
-from app.errors import ConfigError
 from app.money import dollars
 from app.runs.budgets import read_budgets
 from app.runs.demand import planned_demand
@@ -23,8 +22,6 @@ from app.settings import get_settings
 from app.usage.forecast import Forecast, forecast
 
 app = typer.Typer(help="Money: budgets, what is spent of them, forecast.", no_args_is_help=True)
-
-Dollars = Annotated[float | None, typer.Option(help="Dollars; 0: no limit")]
 
 
 @app.command("show")
@@ -76,26 +73,15 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
     )
 
 
-@app.command("set")
-def set_(
-    day: Dollars = None,
-    month: Dollars = None,
-    community: Annotated[
-        str | None, typer.Option(help="Of one community; default: the fleet")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
-) -> None:
-    """Set budgets; every worker's next call sees them."""
-    changes = given(inputs.SetBudget, reason, day_usd=day, month_usd=month).in_micros
-    if not changes:
-        raise ConfigError("nothing to change: give --day or --month, in dollars")
-    settings = get_settings()
-    with database(settings) as engine:
-        acts.set_budgets(desk(settings, engine), community, changes, me(reason))
-    whose = community or "fleet"
-    for name, micros in changes.items():
-        period = "day" if "day" in name else "month"
-        data.print(f"{whose}, {period}: {dollars(micros) if micros else 'no limit'}", markup=False)
+def _told(ask: SetBudget, _: Done) -> str:
+    whose = ask.community or "fleet"
+    return "\n".join(
+        f"{whose}, {'day' if 'day' in name else 'month'}: {dollars(micros) if micros else 'no limit'}"
+        for name, micros in ask.in_micros.items()
+    )
+
+
+app.command("set")(act("budget", _told, options={"day_usd": "--day", "month_usd": "--month"}))
 
 
 def forecast_lines(found: Forecast) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Opening the database for a command that needs nothing else, and what acts need beside it."""
+"""Opening the database for a command that needs nothing else, and what actions need beside it."""
 
 import getpass
 import os
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from app.acts import Desk, Who
+from app.actions import Desk, Who
 from app.db import check_database, make_engine
 from app.migrations import check_migrated
 from app.redis_client import make_redis
@@ -28,7 +28,7 @@ def database(settings: Settings) -> Iterator[Engine]:
 
 
 def desk(settings: Settings, engine: Engine) -> Desk:
-    """What acts work with; Redis is asked only by acts that need it."""
+    """What actions work with; Redis is asked only by those that need it."""
     addresses = find_addresses(settings)
     redis = make_redis(addresses.redis_url)
     return Desk(settings, engine, build_admission(settings, engine, redis, addresses.gateway_url))

@@ -1,12 +1,11 @@
 """`paceline content`: what agents wrote, and a person's word about it."""
 
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
-from app import acts
-from app.cli.connect import database, desk, me
+from app.cli.acting import act
+from app.cli.connect import database
 from app.cli.output import data, notes, print_json
 from app.community.review import count_by_state, list_content
 from app.models import ContentState
@@ -14,8 +13,6 @@ from app.settings import get_settings
 
 app = typer.Typer(help="What agents wrote: look, approve, reject, hide.", no_args_is_help=True)
 
-Ids = Annotated[list[UUID], typer.Argument(help="Ids, as `content list` shows them")]
-Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -45,26 +42,5 @@ def show(
         notes.print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
 
 
-@app.command("approve")
-def approve(ids: Ids, reason: Reason = "") -> None:
-    """Publish what waits, or what was refused, rejected or hidden."""
-    _decide("approve", ids, reason)
-
-
-@app.command("reject")
-def reject(ids: Ids, reason: Reason = "") -> None:
-    """Never publish what waits."""
-    _decide("reject", ids, reason)
-
-
-@app.command("hide")
-def hide(ids: Ids, reason: Reason = "") -> None:
-    """Take back what is published."""
-    _decide("hide", ids, reason)
-
-
-def _decide(decision: str, ids: list[UUID], reason: str) -> None:
-    settings = get_settings()
-    with database(settings) as engine:
-        done = acts.decide_content(desk(settings, engine), decision, ids, me(reason))
-    data.print(f"{done} done")
+for verb in ("approve", "reject", "hide"):
+    app.command(verb)(act(f"content-{verb}"))

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import acts
-from app.actions import inputs
+from app.actions import fleet
 from app.actions.inputs import given
 from app.cli.connect import database, desk, me
 from app.cli.output import data, print_json
@@ -84,8 +83,8 @@ def set_controls(
         changes["banned_words"] = _with(before.banned_words, ban, unban)
         if changes == {name: getattr(before, name) for name in changes}:
             raise ConfigError("nothing to change: give --dry-run, --review, --pause, --ban, ...")
-        changes = given(inputs.SetControls, reason, **changes).changes
-        after = acts.set_controls(desk(settings, engine), changes, me(reason))
+        ask = given(fleet.SetControls, reason, **changes)
+        after = fleet.set_controls(desk(settings, engine), ask, me(reason))
     _print(after, as_json=as_json)
 
 

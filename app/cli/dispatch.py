@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 from sqlalchemy import Engine
 
-from app import acts
+from app.actions.agents import start_runs
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import CameToNothing, PacelineError, Unreachable
@@ -28,7 +28,7 @@ def dispatch(
     settings = get_settings()
     with database(settings) as engine:
         at = desk(settings, engine)
-        (run_id,) = acts.start_runs(at, [handle], me(""))
+        (run_id,) = start_runs(at, [handle], me(""))
         report = _wait_for(engine, run_id, timeout) if wait else _report(engine, run_id)
         why = None
         if report.state not in TERMINAL:

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from app import acts
+from app.actions import Done
+from app.actions.alerts import SendTest
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
-from app.cli.connect import database, desk, me
+from app.cli.acting import act
+from app.cli.connect import database
 from app.cli.output import data, notes, print_json
 from app.runs import jobs
 from app.settings import get_settings
@@ -67,10 +69,8 @@ def list_all(
         )
 
 
-@alerts.command("test")
-def test() -> None:
-    """Send a test message to every channel."""
-    settings = get_settings()
-    with database(settings) as engine:
-        sent = acts.test_alerts(desk(settings, engine), me("a test"))
-    data.print("sent to 1 channel" if sent == 1 else f"sent to {sent} channels")
+def _sent(_: SendTest, done: Done) -> str:
+    return f"sent to {done.count} channel{'' if done.count == 1 else 's'}"
+
+
+alerts.command("test")(act("alerts-test", _sent))

@@ -1,24 +1,21 @@
 """`paceline limits`, `pause`, `resume`: what may be called and spent, changed while the fleet runs."""
 
-from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.table import Table
-from sqlalchemy import Engine
 
-from app import acts
-from app.actions import inputs
+from app.actions import Desk, fleet
 from app.actions.inputs import given
 from app.admission.limits import Limits, read_limits
+from app.cli.acting import act
 from app.cli.connect import database, desk, me
 from app.cli.output import data, notes, print_json
 from app.errors import ConfigError
 from app.money import dollars, with_held
 from app.runs.stops import Look, Stop, find_stops, look, name_who_paused
-from app.settings import Settings, get_settings
+from app.settings import get_settings
 
 app = typer.Typer(help="Rate, quotas and budgets.", no_args_is_help=True)
 
@@ -26,11 +23,11 @@ Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
-def _look(settings: Settings, engine: Engine) -> tuple[Look, list[Stop]]:
-    seen = look(desk(settings, engine).admission, settings, engine)
+def _look(at: Desk) -> tuple[Look, list[Stop]]:
+    seen = look(at.admission, at.settings, at.engine)
     if seen.state is None:
         notes.print("Redis does not answer: calls wait, and its state is not shown", style="yellow")
-    with engine.connect() as connection:
+    with at.engine.connect() as connection:
         return seen, name_who_paused(connection, find_stops(seen))
 
 
@@ -39,10 +36,7 @@ def show(as_json: AsJson = False) -> None:
     """Show the limits in force, the effective rate, pauses and the breaker."""
     settings = get_settings()
     with database(settings) as engine:
-        with engine.begin() as connection:
-            limits = read_limits(connection, settings.limits)
-        seen, stops = _look(settings, engine)
-    _print(limits, seen, stops, as_json=as_json)
+        _after(desk(settings, engine), as_json)
 
 
 @app.command("set")
@@ -59,53 +53,37 @@ def set_limits(
 ) -> None:
     """Change limits; every worker's next call sees them, without a restart."""
     limits = given(
-        inputs.SetLimits, reason, rate=rate, burst=burst, max_wait_s=max_wait,
+        fleet.SetLimits, reason, rate=rate, burst=burst, max_wait_s=max_wait,
         tokens_per_minute=tokens_per_minute, agent_daily_tokens=agent_daily_tokens,
     )  # fmt: skip
-    budget = given(inputs.SetBudget, reason, day_usd=budget_day, month_usd=budget_month)
+    budget = given(fleet.SetBudget, reason, day_usd=budget_day, month_usd=budget_month)
     changes = limits.changes | budget.in_micros
     if not changes:
         raise ConfigError(
             "nothing to change: give at least one of --rate, --burst, --budget-day, ..."
         )
-    _act(lambda at, who: acts.set_limits(at, changes, who), reason, as_json=as_json)
-
-
-def pause(
-    minutes: Annotated[
-        float | None, typer.Option("--for", help="Minutes; default: until resume")
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"],
-            help="Until that moment, of the business time zone unless it names one",
-        ),
-    ] = None,
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Stop all gateway calls and all new runs; calls under way finish."""
-    pause_ = given(inputs.Pause, reason, minutes=minutes, until=until)
-    _act(
-        lambda at, who: acts.pause(at, pause_.minutes, who, until=pause_.until),
-        reason,
-        as_json=as_json,
-    )
-
-
-def resume(reason: Reason = "", as_json: AsJson = False) -> None:
-    """End a pause, a stop by the gateway (credits, key, quota) and the wait after a 429."""
-    _act(acts.resume, reason, as_json=as_json)
-
-
-def _act(act: Callable[[acts.Desk, acts.Who], Limits], reason: str, *, as_json: bool) -> None:
     settings = get_settings()
     with database(settings) as engine:
         at = desk(settings, engine)
-        limits = act(at, me(reason))
-        seen, stops = _look(settings, engine)
+        fleet.set_limits(at, changes, me(reason))
+        _after(at, as_json)
+
+
+def _after(at: Desk, as_json: bool) -> None:
+    with at.engine.begin() as connection:
+        limits = read_limits(connection, at.settings.limits)
+    seen, stops = _look(at)
     _print(limits, seen, stops, as_json=as_json)
+
+
+pause = act(
+    "pause", after=_after, options={"minutes": "--for"},
+    help="Stop all gateway calls and all new runs; calls under way finish.",
+)  # fmt: skip
+resume = act(
+    "resume", after=_after,
+    help="End a pause, a stop by the gateway (credits, key, quota) and the wait after a 429.",
+)  # fmt: skip
 
 
 def _print(limits: Limits, seen: Look, stops: list[Stop], *, as_json: bool) -> None:

@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app import acts
-from app.actions import inputs
-from app.actions.inputs import given
-from app.cli.connect import database, desk, me
+from app.actions import Done
+from app.actions.agents import CancelRuns
+from app.cli.acting import act
+from app.cli.connect import database
 from app.cli.dispatch import show_report
 from app.cli.output import data, notes, print_json
 from app.models import RunState
@@ -66,19 +66,13 @@ def show(
         show_report(report)
 
 
-@app.command("cancel")
-def cancel(
-    run_ids: Annotated[list[UUID], typer.Argument(help="Ids, as `runs list` shows them")],
-    reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
-) -> None:
-    """Cancel runs that wait or go on. One that goes on stops before its next call."""
-    chosen = given(inputs.ChooseRuns, reason, runs=run_ids)
-    settings = get_settings()
-    with database(settings) as engine:
-        done = acts.cancel_runs(desk(settings, engine), chosen.runs, me(reason))
-    wanted = len(set(run_ids))
-    others = "" if done == wanted else "; the others had ended"
-    data.print(f"{done} of {wanted} runs cancelled{others}; a call under way is still paid for")
+def _cancelled(ask: CancelRuns, done: Done) -> str:
+    wanted = len(set(ask.runs))
+    others = "" if done.count == wanted else "; the others had ended"
+    return f"{done.count} of {wanted} runs cancelled{others}; a call under way is still paid for"
+
+
+app.command("cancel")(act("runs-cancel", _cancelled))
 
 
 def _moment(at: datetime) -> str:

@@ -96,6 +96,7 @@ def _welcome(connection: Connection, post_ids: Sequence[UUID]) -> None:
     query = select(Post.id, Post.agent_id, Post.state).where(
         Post.id.in_(post_ids), Post.kind == PostKind.WELCOME
     )
+    welcomed = set()
     for post_id, agent_id, state in connection.execute(query.order_by(Post.created_at)).all():
         other = select(Post.id).where(
             Post.agent_id == agent_id,
@@ -103,14 +104,12 @@ def _welcome(connection: Connection, post_ids: Sequence[UUID]) -> None:
             Post.id != post_id,
             Post.state.in_(VISIBLE),
         )
-        if state != ContentState.PENDING and connection.execute(other).first():
+        is_second = agent_id in welcomed or connection.execute(other).first()
+        if state != ContentState.PENDING and is_second:
             regular = update(Post).where(Post.id == post_id).values(kind=PostKind.REGULAR)
             connection.execute(regular)
             continue
-        if state != ContentState.PENDING:  # so that the next of the same agent sees this one
-            connection.execute(
-                update(Post).where(Post.id == post_id).values(state=ContentState.PENDING)
-            )
+        welcomed.add(agent_id)
         is_new = (Agent.id == agent_id) & Agent.welcomed_at.is_(None)
         connection.execute(update(Agent).where(is_new).values(welcomed_at=func.now()))
 

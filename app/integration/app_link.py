@@ -80,6 +80,14 @@ def read(connection: Connection) -> Link | None:
     return Link(found.name, found.state, found.reason, Mapping.model_validate(found.mapping))
 
 
+def read_connected(connection: Connection) -> Link:
+    """The link; raises NotFound when nothing is connected."""
+    link = read(connection)
+    if link is None or link.state == LinkState.DISCONNECTED:
+        raise NotFound("no application is connected: `paceline app connect --preset NAME`")
+    return link
+
+
 def connect(
     connection: Connection, mapping: Mapping, name: str, *, actor: str, reason: str
 ) -> None:
@@ -101,9 +109,7 @@ def set_state(
     connection: Connection, state: LinkState, *, actor: str, reason: str, why: str | None = None
 ) -> None:
     """Pause, go on or end; `why` is shown with the link. Raises NotFound when nothing is connected."""
-    link = read(connection)
-    if link is None or link.state == LinkState.DISCONNECTED:
-        raise NotFound("no application is connected: `paceline app connect --preset NAME`")
+    link = read_connected(connection)
     connection.execute(update(AppLink).values(state=state, reason=why))
     if state is LinkState.DISCONNECTED:
         deliveries.drop(connection, APP)
@@ -126,9 +132,11 @@ def _has_key(clause: TableClause, mapped: TableMapping, key: str) -> ColumnEleme
     return clause.c[mapped.key] == bindparam("our_key", key, type_=NullType())
 
 
-def _write(there: Connection, mapped: TableMapping, payload: dict[str, Any]) -> None:
+def _write(there: Connection, mapped: TableMapping, payload: dict[str, Any]) -> bool:
+    """Insert a row; False when it was there already."""
     statement = insert(_clause(mapped)).values(row(mapped, payload))
-    there.execute(statement.on_conflict_do_nothing(index_elements=[mapped.key]))
+    done = there.execute(statement.on_conflict_do_nothing(index_elements=[mapped.key]))
+    return done.rowcount > 0
 
 
 def _change(there: Connection, mapped: TableMapping, key: str, values: dict[str, Any]) -> None:
@@ -170,8 +178,7 @@ def apply(there: Connection, mapping: Mapping, kind: str, payload: dict[str, Any
         if base is not None and isinstance(payload.get(field_name), dict):
             about = payload[field_name]
             _write(there, base, payload | {"id": about.get("external_id") or about["id"]})
-    _write(there, mapped, payload)
-    if verb == "restored" and mapped.hidden != "delete":
+    if not _write(there, mapped, payload) and mapped.hidden != "delete":
         _change(there, mapped, key, dict(mapped.shown))
 
 
@@ -181,6 +188,10 @@ def _is_still_shown(here: Connection, due: Due) -> bool:
     if model is None or due.kind.endswith((".hidden", ".updated")):
         return True
     query = select(model.state).where(model.id == due.payload["id"])
+    if model is Comment:  # with a hidden post nobody sees it; it comes along when that is restored
+        query = query.join(Post, Post.id == Comment.post_id).where(
+            Post.state == ContentState.PUBLISHED
+        )
     return here.execute(query).scalar_one_or_none() == ContentState.PUBLISHED
 
 
@@ -245,11 +256,10 @@ def _deliver_one(
         if not _is_still_shown(here, due):
             deliveries.done(here, due.id, "hidden before it was delivered")
             return True
-        parent = _parent_that_is_not_there(here, due)
+        steps = _steps(here, mapping, due)
         with there.begin_nested():
-            if parent is not None:
-                apply(there, mapping, "post.published", parent)
-            apply(there, mapping, due.kind, due.payload)
+            for kind, payload in steps:
+                apply(there, mapping, kind, payload)
             # What their database would say at the commit, it says now, of this row alone.
             there.execute(text("set constraints all immediate"))
     except SQLAlchemyError as error:
@@ -257,26 +267,43 @@ def _deliver_one(
             raise
         return _refused(here, due, error, found)
     deliveries.done(here, due.id)
-    for model, one in ((_WRITTEN.get(due.kind.partition(".")[0]), due.payload), (Post, parent)):
-        if model is not None and one is not None:
-            own = update(model).where(model.id == one["id"])
-            here.execute(own.values(external_id=str(one["id"])))
+    for kind, payload in steps:
+        if model := _WRITTEN.get(kind.partition(".")[0]):
+            own = update(model).where(model.id == payload["id"])
+            here.execute(own.values(external_id=str(payload["id"])))
     found.delivered += 1
     return True
 
 
-def _parent_that_is_not_there(here: Connection, due: Due) -> dict[str, Any] | None:
-    """The post of a comment, when it was written before the application was connected: it comes along."""
-    if not due.kind.startswith("comment."):
-        return None
-    query = """
-      select paceline.about_post(p) from paceline.posts p
-      where id = :id and state = 'published' and external_id is null
+def _steps(here: Connection, mapping: Mapping, due: Due) -> list[tuple[str, dict[str, Any]]]:
+    """The event with what must go along, in order. The post of a comment comes along when it was written
+    before the application was connected. Where a hidden post is deleted there, its comments go first, as a
+    foreign key may demand, and come back with it.
     """
-    found: dict[str, Any] | None = here.execute(
-        text(query), {"id": due.payload["post"]}
-    ).scalar_one_or_none()
-    return found
+    own = (due.kind, due.payload)
+    is_deleted = mapping.posts.hidden == "delete"
+    if due.kind.startswith("comment."):
+        post = _about(here, "post", "id = :id and state = 'published' and external_id is null",
+                      due.payload["post"])  # fmt: skip
+        return [*(("post.published", one) for one in post), own]
+    if due.kind == "post.hidden" and is_deleted:
+        there = _about(
+            here, "comment", "post_id = :id and external_id is not null", due.payload["id"]
+        )
+        return [*(("comment.hidden", one) for one in there), own]
+    if due.kind in ("post.published", "post.restored") and is_deleted:
+        theirs = _about(here, "comment", "post_id = :id and state = 'published'", due.payload["id"])
+        return [own, *(("comment.published", one) for one in theirs)]
+    return [own]
+
+
+def _about(here: Connection, what: str, which: str, key: object) -> list[dict[str, Any]]:
+    """Posts or comments as events tell of them, the oldest first."""
+    query = f"""
+      select paceline.about_{what}(t) from paceline.{what}s t where {which}
+      order by created_at, id
+    """
+    return list(here.execute(text(query), {"id": key}).scalars())
 
 
 def _refused(here: Connection, due: Due, error: SQLAlchemyError, found: Round) -> bool:

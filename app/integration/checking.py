@@ -1,14 +1,20 @@
 """Looking at the application: what it lacks for a mapping, what would be written, what is there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, exists, select, text
+from sqlalchemy.orm import aliased
 
 from app.errors import ConfigError
 from app.integration.app_link import apply
+from app.integration.deliveries import APP
 from app.integration.mapping import Mapping, TableMapping
-from app.models import Comment, ContentState, Post
+from app.models import Comment, ContentState, Delivery, DeliveryState, Post
+
+BATCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,8 @@ def rights_of(mapped: TableMapping) -> dict[str, set[str]]:
     """The columns that are read, inserted and updated."""
     changed = {*mapped.shown, *(mapped.hidden if isinstance(mapped.hidden, dict) else ())}
     changed |= {one for one, value in mapped.columns.items() if value in ("$body", "$title")}
-    return {"select": {mapped.key}, "insert": set(mapped.columns), "update": changed}
+    seen = {mapped.key, *(mapped.hidden if isinstance(mapped.hidden, dict) else ())}
+    return {"select": seen, "insert": set(mapped.columns), "update": changed}
 
 
 def _may(there: Connection, about: dict[str, str], one: str | None, right: str, me: str) -> bool:
@@ -163,23 +170,64 @@ def samples(here: Connection) -> list[tuple[str, dict[str, Any]]]:
 
 
 def compare(here: Connection, there: Connection, mapping: Mapping) -> dict[str, int]:
-    """What is delivered here and missing there, by table."""
-    missing = {}
+    """What differs between both sides, by name; all zero is what must be. What still waits is left out."""
+    found: dict[str, int] = {}
     for what, model in (("posts", Post), ("comments", Comment)):
         mapped = mapping.part(what)
         if mapped is None:
             continue
-        query = select(model.external_id).where(
-            model.external_id.is_not(None), model.state == ContentState.PUBLISHED
+        not_there = still_there = 0
+        goes = mapping.posts.hidden == "delete"
+        for ours in _batches(here, model, goes_with_post=goes):
+            theirs = _shown_there(there, mapped, list(ours))
+            for key, is_shown in ours.items():
+                not_there += is_shown and key not in theirs
+                still_there += not is_shown and key in theirs
+        found |= {f"{what}_not_there": not_there, f"{what}_still_there": still_there}
+    return found
+
+
+def _batches(
+    here: Connection, model: type[Post] | type[Comment], *, goes_with_post: bool
+) -> Iterator[dict[str, bool]]:
+    """What was delivered: its key there, and whether it is shown here, some at a time by id."""
+    post = aliased(Post)
+    thread = model.id if model is Post else Comment.post_id
+    waits = exists().where(
+        Delivery.receiver == APP,
+        Delivery.state == DeliveryState.PENDING,
+        Delivery.thread == thread,
+    )
+    last = UUID(int=0)
+    while True:
+        query = (
+            select(model.id, model.external_id, model.state, post.state.label("posts_state"))
+            .join(post, post.id == thread)
+            .where(model.external_id.is_not(None), ~waits, model.id > last)
+            .order_by(model.id)
+            .limit(BATCH)
         )
-        ours = set(here.execute(query).scalars())
-        theirs = set(
-            there.execute(
-                text(
-                    f'select "{mapped.key}"::text from {mapped.table} where "{mapped.key}"::text = any(:ids)'
-                ),
-                {"ids": list(ours)},
-            ).scalars()
-        )
-        missing[what] = len(ours - theirs)
-    return missing
+        rows = here.execute(query).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        yield {
+            row.external_id: row.state == ContentState.PUBLISHED
+            and (not goes_with_post or row.posts_state == ContentState.PUBLISHED)
+            for row in rows
+        }
+
+
+def _shown_there(there: Connection, mapped: TableMapping, keys: list[str]) -> set[str]:
+    """Which of these a person of the application sees."""
+    key = f'"{mapped.key}"::text'
+    given: dict[str, Any] = {"ids": keys}
+    query = f"select {key} from {mapped.table} where {key} = any(:ids)"
+    if isinstance(mapped.hidden, dict):
+        marks = [
+            f'"{name}" is not distinct from :hidden_{number}'
+            for number, name in enumerate(mapped.hidden)
+        ]
+        query += f" and not ({' and '.join(marks)})"
+        given |= {f"hidden_{number}": value for number, value in enumerate(mapped.hidden.values())}
+    return set(there.execute(text(query), given).scalars())

@@ -3,7 +3,9 @@ receiver that hangs holds back nobody.
 """
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -14,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import monotonic, sleep
 from app.db import make_engine
-from app.integration import app_link, deliveries, sending
+from app.integration import app_link, checking, deliveries, sending
 from app.log import get_logger
 from app.models import AppLink, Delivery, DeliveryState, LinkState, Webhook, WebhookState
 from app.settings import Settings
@@ -37,9 +39,32 @@ class Delivered:
         return f"{self.app} into the application, {self.webhooks} to webhooks"
 
 
-def application(url: str) -> Engine:
-    """The application's database."""
+def _engine(url: str) -> Engine:
     return make_engine(url, pool_size=2, setting="PACELINE_APP__DATABASE_URL")
+
+
+@contextmanager
+def application(settings: Settings, here: Engine) -> Iterator[Engine]:
+    """The application's database: of its own, or the same."""
+    url = settings.app.database_url
+    if url is None:
+        yield here
+        return
+    engine = _engine(url.get_secret_value())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def compare(settings: Settings, here: Engine) -> dict[str, int] | None:
+    """What differs between here and the application, by name; None when nothing is connected."""
+    with here.connect() as ours:
+        link = app_link.read(ours)
+        if link is None or link.state == LinkState.DISCONNECTED:
+            return None
+        with application(settings, here) as engine, engine.connect() as theirs:
+            return checking.compare(ours, theirs, link.mapping)
 
 
 class Receivers:
@@ -49,7 +74,7 @@ class Receivers:
         self.engine = engine
         self.settings = settings
         url = settings.app.database_url
-        self.there = None if url is None else application(url.get_secret_value())
+        self.there = None if url is None else _engine(url.get_secret_value())
         self.http = sending.client(allows_private=settings.app.private_networks)
         self._busy: set[UUID] = set()
         self._lock = threading.Lock()

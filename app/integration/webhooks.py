@@ -41,7 +41,8 @@ def new_secret() -> str:
 
 def patterns(events: Sequence[str]) -> list[str]:
     """Names of events, with a star for many, as patterns of LIKE; raises ConfigError for unknown ones."""
-    wanted = [event.strip() for event in events if event.strip()] or ["*"]
+    given = (one.strip() for event in events for one in event.split(","))
+    wanted = [event for event in given if event] or ["*"]
     for event in wanted:
         begin = event.removesuffix("*")
         is_known = (
@@ -102,6 +103,11 @@ def find(connection: Connection, which: str) -> Hook:
         said = "no webhook" if not found else "several webhooks are"
         raise NotFound(f"{said} {which!r}: `paceline webhooks list` shows their ids")
     return found[0]
+
+
+def secret_of(connection: Connection, hook: Hook) -> str:
+    """What signs now."""
+    return connection.execute(select(Webhook.secret).where(Webhook.id == hook.id)).scalar_one()
 
 
 def set_state(

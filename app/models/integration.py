@@ -88,7 +88,13 @@ class OutboxEvent(Base):
     """Something that happened, as receivers are told. Written by triggers, in the statement that did it."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_outbox_created_at", "created_at"),
+        Index(
+            "ix_outbox_run", text("(payload ->> 'run')"),
+            postgresql_where=text("payload ->> 'run' is not null"),
+        ),
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     kind: Mapped[str] = mapped_column(comment="post.published and its like")

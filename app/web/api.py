@@ -14,8 +14,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from app.actions import inputs
-from app.acts import Who
+from app.actions import ACTIONS, Action, Who
+from app.actions.inputs import Input
 from app.admission.limits import Limits, read_limits
 from app.admission.state import State
 from app.agents import roster
@@ -27,6 +27,7 @@ from app.community.budgets import Budget, list_budgets
 from app.community.review import Item, list_content
 from app.controls import Controls, read_controls
 from app.errors import NotFound, NotYet
+from app.integration.history import Step, of_run
 from app.integration.standing import Standing, read_standing
 from app.models import AgentState, ContentState, Role
 from app.runs import jobs
@@ -39,7 +40,6 @@ from app.usage.periods import Span
 from app.usage.projection import workers_for
 from app.usage.reports import Group, Metric, Usage
 from app.web.access import api_guard, guard, require
-from app.web.acts import DEEDS, Deed
 from app.web.pages.overview import Overview, read_overview
 from app.web.pages.runs import STATES, Which, cursor_of, parse_cursor
 from app.web.pages.usage import explore
@@ -130,6 +130,8 @@ class Done(BaseModel):
     done: int
     note: str | None = None
     """When it takes effect, if that is not now; there is nothing to repeat."""
+    shown: dict[str, str] | None = None
+    """What is shown this once: the secret of a new webhook."""
 
 
 def add(app: FastAPI, site: Site) -> None:
@@ -140,8 +142,8 @@ def add(app: FastAPI, site: Site) -> None:
     _add_fleet(router, site)
     _add_usage(router, site)
     app.include_router(router)
-    for deed in DEEDS:
-        app.include_router(_act(site, deed), prefix=PREFIX)
+    for action in ACTIONS:
+        app.include_router(_act(site, action), prefix=PREFIX)
 
     @app.get(f"{PREFIX}/openapi.json", include_in_schema=False,
              dependencies=[api_guard(site, Role.VIEWER)])  # fmt: skip
@@ -244,6 +246,13 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
             raise NotFound("no such run")
         return found
 
+    @router.get("/runs/{run_id}/deliveries", summary="Where what a run made went, and how soon")
+    def steps(run_id: UUID) -> list[Step]:
+        with site.engine.connect() as connection:
+            if find_run(connection, run_id) is None:
+                raise NotFound("no such run")
+            return of_run(connection, run_id)
+
     @router.get("/content", summary="Posts and comments, the newest first")
     def content(
         state: ContentState | None = None, before: UUID | None = None, limit: Limit = 50
@@ -304,20 +313,22 @@ def _add_usage(router: APIRouter, site: Site) -> None:
             return jobs.last_rounds(connection)
 
 
-def _act(site: Site, deed: Deed) -> APIRouter:
-    router = APIRouter(dependencies=[api_guard(site, deed.role)], responses=REFUSED, tags=["act"])
+def _act(site: Site, action: Action) -> APIRouter:
+    router = APIRouter(dependencies=[api_guard(site, action.role)], responses=REFUSED, tags=["act"])
 
-    def do(request: Request, ask: inputs.Input) -> Done:
-        require(site, request, request.state.person, deed.role_for(site.desk, ask))
+    def do(request: Request, ask: Input) -> Done:
+        require(site, request, request.state.person, action.role_for(site.desk, ask))
         try:
-            return Done(done=deed.do(site.desk, ask, Who(request.state.person.name, ask.reason)))
+            done = action.run(site.desk, ask, Who(request.state.person.name, ask.reason))
+            return Done(done=done.count, shown=dict(done.shown) or None)
         except NotYet as why:
             return Done(done=why.done, note=str(why))
 
-    do.__annotations__["ask"] = deed.ask
-    summary = f"{deed.title} (role {deed.role})"
+    do.__annotations__["ask"] = action.ask
+    summary = f"{action.title} (role {action.role})"
     router.post(
-        f"/acts/{deed.name}", summary=summary, description=deed.ask.__doc__ or "",
+        f"/acts/{action.name}", summary=summary, description=action.about,
+        operation_id=action.name.replace("-", "_"),
         response_model_exclude_none=True,
     )(do)  # fmt: skip
     return router

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.actions.inputs import explain_problems
+from app.actions.inputs import explain_problems, plain_type
 
 YES_NO = {"true": "yes", "false": "no"}
 
@@ -92,7 +91,7 @@ def plain(value: object) -> list[str]:
 
 
 def _kind(field: FieldInfo) -> tuple[str, tuple[tuple[str, str], ...]]:
-    kind = _without_none(field.annotation)
+    kind = plain_type(field.annotation)
     if get_origin(kind) is list:
         (item,) = get_args(kind)
         if get_origin(item) is Literal:
@@ -103,15 +102,3 @@ def _kind(field: FieldInfo) -> tuple[str, tuple[tuple[str, str], ...]]:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return "select", tuple((str(name), str(name).replace("_", " ")) for name in kind)
     return ("number" if kind in (int, float) else "text"), ()
-
-
-def _without_none(annotation: Any) -> Any:
-    """The type behind `| None` and `Annotated`."""
-    while True:
-        origin = get_origin(annotation)
-        if origin is Annotated:
-            annotation = get_args(annotation)[0]
-        elif origin in (Union, UnionType):
-            (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
-        else:
-            return annotation

@@ -1,7 +1,7 @@
 """What every page needs: the services, the templates, and who is looking."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -15,9 +15,8 @@ from sqlalchemy import Engine
 
 from app.accounts import Person
 from app.accounts.oidc import Provider
-from app.acts import Desk
+from app.actions import ACTIONS, Desk
 from app.clock import utcnow
-from app.models import Role
 from app.money import short_dollars
 from app.runs.services import Services
 from app.runs.stops import Look, find_stops, look
@@ -28,21 +27,10 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """An act as pages know it: where its form is, and the least role that may do it."""
-
-    name: str
-    title: str
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
 class Site:
     """The dashboard of one process."""
 
     services: Services
-    acts: dict[str, Act] = field(default_factory=dict)
-    """Filled where acts are added; pages ask it which links to show."""
     oidc: Provider | None = None
     """The company's sign-in, when one is set."""
 
@@ -58,7 +46,7 @@ class Site:
 
     @property
     def desk(self) -> Desk:
-        """What acts work with."""
+        """What actions work with."""
         return Desk(self.services.settings, self.services.engine, self.services.admission)
 
     def look(self) -> Look:
@@ -80,7 +68,7 @@ class Site:
             zone=self.settings.timezone,
             me=person,
             csrf=getattr(request.state, "csrf", ""),
-            allowed={a.name for a in self.acts.values() if person and person.may(a.role)},
+            allowed={one.name for one in ACTIONS if person and person.may(one.role)},
             done=self._done(request),
             **{"stops": stops, "state": seen and seen.state} | facts,
         )  # fmt: skip
@@ -96,7 +84,8 @@ class Site:
 
     def _done(self, request: Request) -> str | None:
         """What was just done, said on the page that one comes back to."""
-        act = self.acts.get(request.query_params.get("done", ""))
+        name = request.query_params.get("done", "")
+        act = next((one for one in ACTIONS if one.name == name), None)
         if act is None or getattr(request.state, "person", None) is None:
             return None
         count = request.query_params.get("of", "")

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import func, select, update
 
-from app import acts
-from app.acts import Desk, Who
+from app.actions import Desk, Who, agents
+from app.actions.agents import start_runs
 from app.clock import monotonic, sleep
 from app.gateway.tally import SandboxTally
 from app.models import Call, Run
@@ -161,7 +161,7 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(
         command = [sys.executable, "-c", code, *map(str, run_ids)]
         subprocess.run(command, env=here, check=True, timeout=60)
 
-    monkeypatch.setattr(acts, "publish", publish)  # that of this process knows no servers
+    monkeypatch.setattr(agents, "publish", publish)  # that of this process knows no servers
     desk = Desk(services.settings, services.engine, services.admission)
     handles = [f"a{n}" for n in range(AGENTS)]
     beat = [
@@ -179,16 +179,16 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(
         worker_on(spaces["b"][0], "b", env, tmp_path / "b.log"),
         process(beat, here, tmp_path / "beat.log"),
     ):
-        acts.start_runs(desk, handles, Who("t", "first"))
+        start_runs(desk, handles, Who("t", "first"))
         wait_until(engine, lambda c: workers_of(c) == {"a@a", "b@b"}, 60)
         ip("link", "set", spaces["b"][1], "down")
-        acts.start_runs(desk, handles, Who("t", "while b is cut off"))
+        start_runs(desk, handles, Who("t", "while b is cut off"))
         wait_until(engine, lambda c: count(c, Run.state.in_(OPEN)) == 0, 90)
         ip("link", "set", spaces["b"][1], "up")
         for _ in range(12):  # until b takes runs again
             with engine.begin() as connection:
                 connection.execute(update(Run).values(worker=None))
-            acts.start_runs(desk, handles[:8], Who("t", "b is back"))
+            start_runs(desk, handles[:8], Who("t", "b is back"))
             wait_until(engine, lambda c: count(c, Run.state.in_(OPEN)) == 0, 60)
             with engine.connect() as connection:
                 if "b@b" in workers_of(connection):

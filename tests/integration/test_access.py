@@ -10,11 +10,11 @@ from fastapi.routing import APIRoute
 from sqlalchemy import delete, func, insert, select, update
 
 from app.accounts import invitations, people
+from app.actions import ACTIONS
 from app.errors import ConfigError, NotFound, Unreachable
 from app.models import Account, Agent, AuditEntry, Invitation, Role, Run, Session, SignInFailure
 from app.settings import WebSettings
 from app.web.access import COOKIE, form_token
-from app.web.acts import DEEDS
 from app.web.main import create_app
 from app.wiring import build
 from tests.conftest import make_settings
@@ -205,7 +205,7 @@ def test_what_is_done_is_said_so_though_redis_does_not_answer_and_not_done_twice
     def away(_):
         raise Unreachable("Redis did not take the message")
 
-    monkeypatch.setattr("app.acts.publish", away)
+    monkeypatch.setattr("app.actions.agents.publish", away)
     first = operator.post("/acts/agents-run", agents=["a0"], reason="a look")
     assert first.status_code == 303
     assert "in force when Redis answers again" in operator.get(first.headers["location"]).text
@@ -489,12 +489,14 @@ LEAST = {
     "agents-run": "operator", "runs-cancel": "operator", "content-approve": "operator",
     "content-reject": "operator", "content-hide": "operator", "alerts-test": "operator",
     "receivers-pause": "operator", "receivers-resume": "operator", "receivers-replay": "operator",
+    "webhooks-add": "admin", "webhooks-test": "operator", "webhooks-rotate": "admin",
+    "webhooks-remove": "admin", "app-sync": "operator", "app-disconnect": "admin",
 }  # fmt: skip
 """Who may do what, said once more: a role that changes by mistake is seen."""
 
 
 def test_each_action_takes_the_role_that_is_meant_and_no_lower_one(services, base, signed_in):
-    assert {deed.name: str(deed.role) for deed in DEEDS} == LEAST
+    assert {one.name: str(one.role) for one in ACTIONS} == LEAST
     below = {"operator": signed_in(Role.VIEWER), "admin": signed_in(Role.OPERATOR)}
     token = {name: api_token(services, Role(name)) for name in ("viewer", "operator")}
     for name, least in LEAST.items():
@@ -598,7 +600,7 @@ def test_acts_at_the_same_time_and_on_the_same_agent(services, base, signed_in, 
         found = list(pool.map(change, range(2, 8)))
     assert sorted(found) == [200] + [422] * 5
     started = []
-    monkeypatch.setattr("app.acts.publish", started.extend)
+    monkeypatch.setattr("app.actions.agents.publish", started.extend)
     with services.engine.connect() as connection:
         agent_id = connection.execute(select(Agent.id).where(Agent.handle == "a1")).scalar_one()
     who = {"agents": ["a1", "@A1", str(agent_id), "a1"], "reason": "once"}

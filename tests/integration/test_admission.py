@@ -12,8 +12,7 @@ from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import delete, func, insert, select, update
 
-from app import acts
-from app.acts import Desk, Who
+from app.actions import Desk, Who, fleet
 from app.admission import controller, drift
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
@@ -273,8 +272,8 @@ def test_a_model_is_dropped_for_all_when_a_second_run_finds_it_gone(services):
 def test_resume_and_a_change_of_limits_end_a_long_pause_and_wake_what_snoozes(services):
     desk = Desk(services.settings, services.engine, services.admission)
     for act in (
-        lambda: acts.resume(desk, Who("eve", "")),
-        lambda: acts.set_limits(desk, {"rate": 900.0}, Who("eve", "")),
+        lambda: fleet.resume(desk, None, Who("eve", "")),
+        lambda: fleet.set_limits(desk, {"rate": 900.0}, Who("eve", "")),
     ):
         settle(services, LONG_PAUSE)
         assert allowance(services.admission.state(), services.settings, utcnow()).runs == 0

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
-from app import acts, controls, kinds
-from app.acts import Desk, Who
+from app import controls, kinds
+from app.actions import Desk, Who, agents, fleet
 from app.admission.scripts import FLEET
 from app.alerts import incidents, rules
 from app.clock import monotonic, utcnow
@@ -196,14 +196,14 @@ def test_nobody_sleeps_an_hour_for_somebody_elses_wait(services, sandbox, ada):
     assert wake_at - utcnow() <= timedelta(minutes=1), "never longer without a look"
     (stop,) = stops_of(services)
     assert stop.about == "rate_limited"
-    acts.resume(desk(services), Who("eve", "asked the gateway"))
+    fleet.resume(desk(services), None, Who("eve", "asked the gateway"))
     with services.engine.begin() as connection:
         (woken,) = leases.wake(connection)
     assert execute(services, woken).state == "completed"
 
 
 def test_a_run_in_an_open_ended_pause_looks_again_within_a_minute(services, ada):
-    acts.pause(desk(services), None, Who("eve", "a drill"))
+    fleet.pause(desk(services), fleet.Pause(minutes=None, reason="x"), Who("eve", "a drill"))
     assert run(services, ada).state == "snoozed"
     ((wake_at,),) = rows(services, Run.wake_at)
     assert wake_at - utcnow() <= timedelta(minutes=1)
@@ -319,7 +319,7 @@ ODD = [
 
 @pytest.mark.parametrize("body", ODD)
 def test_a_budget_holds_when_nobody_knows_the_cost(services, sandbox, ada, body):
-    acts.set_limits(desk(services), {"budget_day_micros": 10_000}, Who("eve", ""))
+    fleet.set_limits(desk(services), {"budget_day_micros": 10_000}, Who("eve", ""))
     set_no_duplicates(services)
     answer(sandbox, 200, body, count=100)
     outcomes = [run(services, ada) for _ in range(12)]
@@ -335,9 +335,9 @@ def test_a_budget_holds_when_nobody_knows_the_cost(services, sandbox, ada, body)
     found = audit(services, sandbox)
     assert found.total == 0
     with services.engine.begin() as connection:
-        fleet = read_budgets(connection, services.settings, utcnow())[0]
-    assert (fleet.is_used_up, services.admission.state().budgets[0].is_used_up) == (True, True)
-    assert fleet.spent == services.admission.state().budgets[0].used
+        of_fleet = read_budgets(connection, services.settings, utcnow())[0]
+    assert (of_fleet.is_used_up, services.admission.state().budgets[0].is_used_up) == (True, True)
+    assert of_fleet.spent == services.admission.state().budgets[0].used
 
 
 def set_no_duplicates(services):
@@ -362,7 +362,7 @@ def test_a_call_that_broke_off_counts_its_estimate_in_both_stores(services, sand
 
 def test_one_rule_says_when_a_budget_is_used_up(services, sandbox, ada):
     """Whoever refuses, warns, explains and draws: at every moment they say the same."""
-    acts.set_limits(desk(services), {"budget_day_micros": 400}, Who("eve", ""))
+    fleet.set_limits(desk(services), {"budget_day_micros": 400}, Who("eve", ""))
     said = set()
     for _ in range(12):
         outcome = run(services, ada)
@@ -411,13 +411,13 @@ def test_a_budget_of_a_model_without_a_price_is_refused_or_warned_about(
         )
         with own.engine.begin() as connection:
             connection.execute(delete(Run).where(Run.state == "queued"))
-        acts.set_limits(desk(services), {"budget_day_micros": 10_000}, Who("eve", ""))
+        fleet.set_limits(desk(services), {"budget_day_micros": 10_000}, Who("eve", ""))
         outcome = run(own, ada)
         assert outcome.state == state
         if policy == "refuse":
             assert "PACELINE_USAGE__PRICES" in outcome.reason
             with pytest.raises(Exception, match="PACELINE_USAGE__PRICES"):
-                acts.set_limits(desk(own), {"budget_day_micros": 20_000}, Who("eve", ""))
+                fleet.set_limits(desk(own), {"budget_day_micros": 20_000}, Who("eve", ""))
         (stop,) = stops_of(own)
         assert "PACELINE_USAGE__PRICES" in stop.says
         with own.engine.begin() as connection:
@@ -504,12 +504,19 @@ def test_a_person_cancels_runs_that_wait_or_go_on(services, sandbox, ada):
     complete = services.gateway.complete
 
     def cancelled_meanwhile(prompt):
-        acts.cancel_runs(desk(services), [running], Who("eve", "wrong agent"))
+        agents.cancel_runs(
+            desk(services), agents.CancelRuns(runs=[running], reason="x"), Who("eve", "wrong agent")
+        )
         return complete(prompt)
 
     services.gateway.complete = cancelled_meanwhile
     assert execute(services, running) is None
-    assert acts.cancel_runs(desk(services), [waiting, snoozed], Who("eve", "")) == 2
+    assert (
+        agents.cancel_runs(
+            desk(services), agents.CancelRuns(runs=[waiting, snoozed], reason="x"), Who("eve", "")
+        )
+        == 2
+    )
     found = {row[0]: row[1:] for row in rows(services, Run.id, Run.state, Run.reason)}
     assert found[running] == ("skipped", "cancelled by eve: wrong agent")
     assert found[waiting] == found[snoozed] == ("skipped", "cancelled by eve")
@@ -517,4 +524,6 @@ def test_a_person_cancels_runs_that_wait_or_go_on(services, sandbox, ada):
     assert rows(services, Post.id) == []
     assert {row[0] for row in rows(services, AuditEntry.action)} == {"runs.cancel"}
     with pytest.raises(NotFound):
-        acts.cancel_runs(desk(services), [waiting], Who("eve", ""))
+        agents.cancel_runs(
+            desk(services), agents.CancelRuns(runs=[waiting], reason="x"), Who("eve", "")
+        )

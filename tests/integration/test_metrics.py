@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 
-from app import acts, tracing
-from app.acts import Desk, Who
+from app import tracing
+from app.actions import Desk, Who, fleet
 from app.models import Call, Role
 from app.runs import jobs
 from app.runs.execute import execute
@@ -38,8 +38,8 @@ def scraped(services):
     with services.engine.begin() as connection:
         make_agents(connection, 3)
     desk = Desk(services.settings, services.engine, services.admission)
-    acts.set_budgets(desk, None, {"budget_day_micros": 5_000_000}, Who("t", "a budget"))
-    acts.pause(desk, 30, Who("t", "a drill"))
+    fleet.set_limits(desk, {"budget_day_micros": 5_000_000}, Who("t", "a budget"))
+    fleet.pause(desk, fleet.Pause(minutes=30, reason="x"), Who("t", "a drill"))
     headers = {"Authorization": f"Bearer {api_token(services, Role.VIEWER)}"}
     with (
         serving(services) as base,

@@ -15,9 +15,10 @@ from app.community.review import decide
 from app.db import make_engine
 from app.errors import ConfigError, NotFound
 from app.integration import app_link, checking, deliveries
-from app.integration.deliver import Receivers, keep
+from app.integration.deliver import Receivers, compare, keep
 from app.integration.deliveries import APP
-from app.integration.mapping import presets, read_mapping, read_preset, title
+from app.integration.history import of_run
+from app.integration.mapping import Mapping, presets, read_mapping, read_preset, title
 from app.integration.standing import holds_back
 from app.models import Agent, Call, Comment, Delivery, LinkState, OutboxEvent, Post
 from app.runs.execute import execute
@@ -118,6 +119,18 @@ def at_once(services):
         connection.execute(update(Delivery).values(next_at=func.now()))
 
 
+NO_CASCADE = """
+do $$ declare one record; begin
+  for one in select conname, conrelid::regclass as t, pg_get_constraintdef(oid) as def from pg_constraint
+    where contype = 'f' and pg_get_constraintdef(oid) ilike '%on delete cascade%'
+      and connamespace = 'public'::regnamespace
+  loop
+    execute format('alter table %s drop constraint %I, add constraint %I %s', one.t, one.conname, one.conname,
+      replace(one.def, ' ON DELETE CASCADE', ''));
+  end loop;
+end $$
+"""
+
 POSTS = {"simple": "public.posts", "subtuna": "public.subtuna_posts"}
 COMMENTS = {"simple": "public.comments", "subtuna": "public.subtuna_comments"}
 
@@ -144,7 +157,7 @@ def test_posts_and_comments_appear_in_the_applications_tables_and_hidden_ones_go
     with talkative.engine.connect() as connection:
         link = app_link.read(connection)
         assert checking.check(connection, link.mapping) == []
-        assert checking.compare(connection, connection, link.mapping)["posts"] == 0
+        assert set(checking.compare(connection, connection, link.mapping).values()) == {0}
         externals = connection.execute(select(Post.external_id)).scalars().all()
     assert externals == [
         str(one) for one in [row[0] for row in rows(talkative, "select id from paceline.posts")]
@@ -440,6 +453,113 @@ def test_a_comment_brings_its_post_along_when_that_was_written_before_anybody_wa
             assert app_link.sync(connection) == 0
     finally:
         drop_application(engine, "simple")
+
+
+def test_audit_names_what_is_gone_there_and_what_is_shown_there_though_hidden(
+    talkative, receivers, preset
+):
+    connect(talkative.engine, preset)
+    write(talkative)
+    receivers.deliver_app()
+    settings, (gone, hidden, _) = talkative.settings, sorted(ids_of(talkative, Post))
+    assert set(compare(settings, talkative.engine).values()) == {0}
+    with talkative.engine.begin() as connection:
+        connection.execute(text("set local session_replication_role = replica"))
+        connection.execute(text(f"delete from {POSTS[preset]} where id = '{gone}'"))
+    with talkative.engine.begin() as connection:
+        assert decide(connection, "hide", [hidden], actor="eve", reason="x") == [hidden]
+    found = compare(settings, talkative.engine)
+    assert (found["posts_not_there"], found["posts_still_there"]) == (1, 0), "its hiding waits"
+    with talkative.engine.begin() as connection:
+        connection.execute(update(Delivery).values(state="done"))  # told, and the row stayed
+    found = compare(settings, talkative.engine)
+    assert (found["posts_not_there"], found["posts_still_there"]) == (1, 1)
+
+
+def test_audit_sees_a_row_that_is_only_marked_as_hidden(talkative, receivers, engine):
+    make_application(engine, "simple")
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("alter table public.posts add state text default 'shown'"))
+            mapping = read_preset("simple").model_dump()
+            mapping["posts"] |= {"hidden": {"state": "hidden"}, "shown": {"state": "shown"}}
+            app_link.connect(
+                connection, Mapping.model_validate(mapping), "mine", actor="t", reason=""
+            )
+        write(talkative)
+        receivers.deliver_app()
+        post = sorted(ids_of(talkative, Post))[0]
+        with engine.begin() as connection:
+            decide(connection, "hide", [post], actor="eve", reason="x")
+        receivers.deliver_app()
+        assert set(compare(talkative.settings, engine).values()) == {0}
+        with engine.begin() as connection:
+            connection.execute(text("update public.posts set state = 'shown'"))
+        assert compare(talkative.settings, engine)["posts_still_there"] == 1
+    finally:
+        drop_application(engine, "simple")
+
+
+def test_the_comments_of_a_hidden_post_go_with_it_and_come_back(talkative, receivers, preset):
+    """Also where their foreign key lets no post go that has comments."""
+    with talkative.engine.begin() as connection:
+        connection.execute(text(NO_CASCADE))
+    connect(talkative.engine, preset)
+    write(talkative, 4)
+    receivers.deliver_app()
+    with talkative.engine.connect() as connection:
+        post = connection.execute(select(Comment.post_id).limit(1)).scalar_one()
+        own = select(Comment.id).where(Comment.post_id == post)
+        comments = set(connection.execute(own).scalars())
+    theirs = f"select id from {COMMENTS[preset]} where post_id = '{post}'"
+    assert {row[0] for row in rows(talkative, theirs)} == comments
+    for verb, there in (("hide", set()), ("approve", comments), ("hide", set())):
+        with talkative.engine.begin() as connection:
+            decide(connection, verb, [post], actor="eve", reason="x")
+        receivers.deliver_app()
+        assert {row[0] for row in rows(talkative, theirs)} == there
+        assert standing(talkative).dead == 0
+        assert set(compare(talkative.settings, talkative.engine).values()) == {0}
+    told = f"select kind from paceline.outbox where thread = '{post}' and kind like 'post.%' order by id"
+    assert [row[0].partition(".")[2] for row in rows(talkative, told)] == [
+        "published", "hidden", "restored", "hidden",
+    ]  # fmt: skip
+
+
+def test_a_comment_on_a_post_that_is_hidden_meanwhile_comes_when_that_is_restored(
+    talkative, receivers, simple
+):
+    write(talkative, 4)
+    with talkative.engine.connect() as connection:
+        post = connection.execute(select(Comment.post_id).limit(1)).scalar_one()
+    for verb in ("hide", "approve"):
+        with talkative.engine.begin() as connection:
+            decide(connection, verb, [post], actor="eve", reason="x")
+        receivers.deliver_app()
+        assert standing(talkative).dead == 0
+    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(
+        talkative, Comment
+    )
+
+
+def test_a_runs_page_says_where_each_of_its_texts_went_and_how_soon(talkative, receivers, simple):
+    write(talkative, 2)
+    with talkative.engine.connect() as connection:
+        run_id, post = connection.execute(select(Post.run_id, Post.body).limit(1)).one()
+        assert {step.state for step in of_run(connection, run_id)} == {"pending"}
+    receivers.deliver_app()
+    with talkative.engine.connect() as connection:
+        step = next(one for one in of_run(connection, run_id) if one.event == "post.published")
+        assert (step.text, step.where, step.state) == (post, "the app", "done")
+        assert 0 <= step.took_s < 60
+        assert of_run(connection, uuid4()) == []
+    with serving(talkative) as base:
+        browser = Browser(talkative, base)
+        assert "s after it was written" in browser.get(f"/runs/{run_id}").text
+        token = {"Authorization": f"Bearer {api_token(talkative)}"}
+        found = browser.client.get(f"/api/v1/runs/{run_id}/deliveries", headers=token).json()
+        assert found[0]["where"] == "the app"
+        browser.close()
 
 
 def test_dry_run_shows_the_rows_and_writes_none(talkative, engine):

@@ -7,8 +7,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import event, func, insert, select, update
 
-from app import acts
-from app.acts import Desk, Who
+from app.actions import Desk, Who, fleet
 from app.clock import utcnow
 from app.models import (
     Agent,
@@ -96,8 +95,8 @@ def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
         }
         connection.execute(insert(Incident).values(kind="rate_limited", **facts))
     desk, who = Desk(services.settings, services.engine, services.admission), Who("eve", "a drill")
-    acts.set_limits(desk, {"budget_day_micros": 1}, who)
-    acts.pause(desk, None, who)
+    fleet.set_limits(desk, {"budget_day_micros": 1}, who)
+    fleet.pause(desk, fleet.Pause(minutes=None, reason="x"), who)
 
     def count(*args):
         queries.append(args[2])

@@ -9,9 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, text, update
 
-from app import acts
-from app.actions import inputs
-from app.acts import Desk, Who
+from app.actions import Desk, Who, agents, fleet
 from app.admission.controller import Request
 from app.admission.scripts import FLEET
 from app.admission.values import Verdict
@@ -74,7 +72,7 @@ def test_reconciling_the_limits_ends_no_pause_of_the_gateway(services):
         reconcile_limits(services)
     assert services.admission.state().rate_limited_until == until
     assert permit(services).reason == "rate_limited"
-    acts.resume(desk(services), ME)
+    fleet.resume(desk(services), None, ME)
     assert services.admission.state().rate_limited_until is None
 
 
@@ -83,26 +81,26 @@ def test_a_shell_with_other_settings_sees_what_the_workers_see(
 ):
     """The key is refused, and the model of comments has no price: the shell has another key and model."""
     keyed = {"base_url": sandbox.url, "api_key": "sk-wrong", "comment_model": "z-ai/unheard-of"}
-    fleet = build(make_settings(embedded, sandbox.url, home, gateway=keyed))
-    asked = asked_by(fleet.settings, fleet.admission.key, utcnow())
+    other = build(make_settings(embedded, sandbox.url, home, gateway=keyed))
+    asked = asked_by(other.settings, other.admission.key, utcnow())
     now = utcnow()
     mine = Worker("w1@host", "host", os.getpid(), "1", now, now, 0, 0, asked)
     workers.report(redis, mine)
-    fleet.admission.settle(permit(fleet), KEY, tokens=0, cost_micros=0)
+    other.admission.settle(permit(other), KEY, tokens=0, cost_micros=0)
     (stop,) = stops_of(services)
     assert (stop.standing, stop.about) == (Standing.STOPPED, "key_refused")
     assert "PACELINE_GATEWAY__API_KEY" in stop.mend
     with pytest.raises(
         Exception, match="the budget was not set: no price is known for z-ai/unheard-of"
     ):
-        acts.set_budgets(desk(services), None, {"budget_day_micros": 1_000_000}, ME)
+        fleet.set_limits(desk(services), {"budget_day_micros": 1_000_000}, ME)
     # Workers with another key go on; the old one's stop is nobody's any more.
     workers.report(redis, replace(mine, asked=replace(asked, key="another")))
     assert stops_of(services) == []
     # Nobody works: then this shell's own settings are all there is.
     workers.leave(redis, mine.name)
     assert stops_of(services) == []
-    fleet.close()
+    other.close()
 
 
 def test_a_worker_that_died_and_began_anew_is_counted(redis):
@@ -120,15 +118,15 @@ def test_a_worker_that_died_and_began_anew_is_counted(redis):
 
 
 def test_calls_under_way_use_no_budget_up(services, sandbox, ada):
-    acts.set_budgets(desk(services), None, {"budget_day_micros": 2_000}, ME)
+    fleet.set_limits(desk(services), {"budget_day_micros": 2_000}, ME)
     with services.engine.begin() as connection:
         run_id = make_run(connection, ada)
         values = {"id": uuid4(), "run_id": run_id, "agent_id": ada, "step": "post", "attempt": 9,
                   "request_type": "post", "model": "m", "tokens_reserved": 9, "cost_reserved": 2_600,
                   "created_at": func.now()}  # fmt: skip
         connection.execute(Call.__table__.insert().values(values))
-        fleet = read_budgets(connection, services.settings, utcnow())[0]
-        assert (fleet.spent, fleet.held, fleet.is_used_up) == (0, 2_600, False)
+        of_fleet = read_budgets(connection, services.settings, utcnow())[0]
+        assert (of_fleet.spent, of_fleet.held, of_fleet.is_used_up) == (0, 2_600, False)
         assert not [m for m in rules.evaluate(connection, services.settings) if "budget" in m.key]
     held = permit(services, cost_micros=2_600)
     refusal = permit(services, cost_micros=2_600)
@@ -142,8 +140,8 @@ def test_calls_under_way_use_no_budget_up(services, sandbox, ada):
 
 def test_a_tiny_budget_is_not_none():
     for usd in (4e-7, 1e-7, 1e-300):
-        assert inputs.SetBudget(reason="x", day_usd=usd).in_micros == {"budget_day_micros": 1}
-    assert inputs.SetBudget(reason="x", day_usd=0).in_micros == {"budget_day_micros": 0}
+        assert fleet.SetBudget(reason="x", day_usd=usd).in_micros == {"budget_day_micros": 1}
+    assert fleet.SetBudget(reason="x", day_usd=0).in_micros == {"budget_day_micros": 0}
 
 
 REFUSE = """
@@ -206,7 +204,7 @@ def test_an_incident_ends_when_somebody_resumes_and_the_next_stop_is_another(ser
             messages = [m.key for m in rules.evaluate(connection, services.settings)]
             assert len([key for key in messages if key.startswith("incident.")]) == number
         before = utcnow()
-        acts.resume(desk(services), ME)
+        fleet.resume(desk(services), None, ME)
         with services.engine.begin() as connection:
             closed = connection.execute(select(func.max(Incident.closed_at))).scalar_one()
             assert closed >= before - timedelta(seconds=1)
@@ -214,18 +212,20 @@ def test_an_incident_ends_when_somebody_resumes_and_the_next_stop_is_another(ser
 
 
 def test_limits_smaller_than_one_call_are_told_as_what_they_do(services, ada):
-    acts.set_limits(desk(services), {"agent_daily_tokens": 1}, ME)
+    fleet.set_limits(desk(services), {"agent_daily_tokens": 1}, ME)
     (stop,) = stops_of(services)
     assert (stop.standing, stop.about) == (Standing.DEGRADED, "quota")
     assert "a call reserves at least 1,024, so agents without a quota of their own" in stop.says
-    acts.set_quota(desk(services), [str(ada)], 50_000, ME)
+    agents.set_quota(
+        desk(services), agents.SetQuota(agents=[str(ada)], tokens=50_000, reason="x"), ME
+    )
     assert allowance(services.admission.state(), services.settings, utcnow()).runs > 0
     assert run(services, ada).state == "completed", "its own quota is large enough"
-    acts.set_limits(desk(services), {"agent_daily_tokens": 0, "tokens_per_minute": 2}, ME)
+    fleet.set_limits(desk(services), {"agent_daily_tokens": 0, "tokens_per_minute": 2}, ME)
     (stop,) = stops_of(services)
     assert "so one call goes in about 512 minutes" in stop.says
-    acts.set_quota(desk(services), [str(ada)], 100, ME)
-    acts.set_limits(desk(services), {"tokens_per_minute": 0}, ME)
+    agents.set_quota(desk(services), agents.SetQuota(agents=[str(ada)], tokens=100, reason="x"), ME)
+    fleet.set_limits(desk(services), {"tokens_per_minute": 0}, ME)
     assert "so it never calls" in explain(services, ada, utcnow()).answer
 
 
@@ -252,18 +252,18 @@ def test_an_absurd_bill_is_named_and_not_believed(services, sandbox, ada):
 
 
 def test_a_short_pause_costs_no_run_its_turn(services, ada):
-    acts.pause(desk(services), 10, ME)
+    fleet.pause(desk(services), fleet.Pause(minutes=10, reason="x"), ME)
     ends = utcnow() + timedelta(seconds=45)
     outcome = run(services, ada, expires_at=ends)
     assert (outcome.state, outcome.reason) == ("snoozed", "paused")
     with services.engine.begin() as connection:
         wake_at = connection.execute(select(Run.wake_at)).scalar_one()
     assert ends - LAST_LOOK < wake_at < ends, "it looks once more before its cycle ends"
-    acts.resume(desk(services), ME)
+    fleet.resume(desk(services), None, ME)
     with services.engine.begin() as connection:
         (woken,) = leases.wake(connection)
     assert execute(services, woken).state == "completed"
-    acts.pause(desk(services), 10, ME)
+    fleet.pause(desk(services), fleet.Pause(minutes=10, reason="x"), ME)
     of_a_cycle = {"cycle_at": NOON, "origin": RunOrigin.CYCLE}
     for more, within in ((of_a_cycle, "within the cycle"), ({}, "before it expired")):
         late = run(services, ada, expires_at=utcnow() + timedelta(seconds=3), **more)
@@ -292,7 +292,9 @@ def test_the_main_cause_is_counted_whole_though_its_text_varies(services, ada):
 
 
 def test_a_reason_is_one_line_without_commands_for_a_terminal(services):
-    acts.pause(desk(services), 1, Who("eve", "\x1b[31mred\nnew line\x07"))
+    fleet.pause(
+        desk(services), fleet.Pause(minutes=1, reason="x"), Who("eve", "\x1b[31mred\nnew line\x07")
+    )
     with services.engine.connect() as connection:
         reason = connection.execute(
             select(AuditEntry.reason).where(AuditEntry.actor == "eve")

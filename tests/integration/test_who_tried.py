@@ -24,7 +24,7 @@ from app import log
 from app.accounts import Visitor, invitations, passwords, people, second_factor, sessions, tokens
 from app.accounts.passwords import check_new
 from app.accounts.throttle import Throttled
-from app.acts import Desk, Who, pause
+from app.actions import Desk, Who, fleet
 from app.alerts import rules
 from app.alerts.outbox import Message, UnreadableChannel, apprise_channel, unreadable
 from app.audit_log import Actor, ActorKind, acting
@@ -324,7 +324,11 @@ def test_each_change_says_of_what_kind_its_actor_was_and_from_where(services, ba
     body = {"agents": ["a0"], "reason": "x"}
     httpx2.post(f"{base}/api/v1/acts/agents-resume", json=body, headers=token, trust_env=False)
     with acting(Actor(ActorKind.COMMAND)):
-        pause(Desk(services.settings, services.engine, services.admission), 1, Who("admin", "x"))
+        fleet.pause(
+            Desk(services.settings, services.engine, services.admission),
+            fleet.Pause(minutes=1, reason="x"),
+            Who("admin", "x"),
+        )
     admin = person(services)
     kinds = [
         (row.actor, row.actor_kind, row.account_id, row.address)

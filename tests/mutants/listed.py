@@ -352,9 +352,9 @@ MUTANTS = (
     ),
     Mutant(
         "an operator sets no budget",
-        "app/web/acts.py",
-        'Deed("budget", "Set a budget", Role.ADMIN',
-        'Deed("budget", "Set a budget", Role.OPERATOR',
+        "app/actions/fleet.py",
+        '"Set a budget", Role.ADMIN',
+        '"Set a budget", Role.OPERATOR',
         PEOPLE,
     ),
     Mutant(
@@ -445,6 +445,20 @@ MUTANTS = (
         "a hide that overtakes its publish wins",
         "app/integration/app_link.py",
         "if not _is_still_shown(here, due):",
+        "if False:",
+        WAY_OUT,
+    ),
+    Mutant(
+        "comments of a hidden post go before it",
+        "app/integration/app_link.py",
+        'if due.kind == "post.hidden" and is_deleted:',
+        "if False:",
+        WAY_OUT,
+    ),
+    Mutant(
+        "comments of a post come back with it",
+        "app/integration/app_link.py",
+        'if due.kind in ("post.published", "post.restored") and is_deleted:',
         "if False:",
         WAY_OUT,
     ),

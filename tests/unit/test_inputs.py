@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from app.actions import inputs
+from app.actions import agents, fleet
 from app.actions.inputs import given
 from app.cli.main import app
 from app.errors import ConfigError
@@ -34,8 +34,8 @@ def test_a_value_out_of_bounds_is_one_line_that_says_what_is_allowed(arguments, 
 
 def test_controls_name_the_field():
     with pytest.raises(ConfigError, match="posts of an agent per hour: 0 to 2,147,483,647"):
-        given(inputs.SetControls, "", posts_per_hour=99_999_999_999)
+        given(fleet.SetControls, "", posts_per_hour=99_999_999_999)
     with pytest.raises(ConfigError, match="what waits for approval"):
-        given(inputs.SetControls, "", review="everything")
+        given(fleet.SetControls, "", review="everything")
     with pytest.raises(ConfigError, match="runs"):
-        given(inputs.ChooseRuns, "", runs=["x"])
+        given(agents.CancelRuns, "", runs=["x"])

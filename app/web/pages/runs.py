@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.errors import ConfigError
+from app.integration.history import of_run
 from app.models import RunState
 from app.runs.report import CAME_TO_NOTHING, ListedRun, find_run, list_runs
 from app.runs.states import OPEN
@@ -69,7 +70,10 @@ def add(router: APIRouter, site: Site) -> None:
     def run(request: Request, run_id: UUID) -> HTMLResponse:
         with site.engine.connect() as connection:
             found = find_run(connection, run_id)
+            steps = of_run(connection, run_id)
         if found is None:
             return site.page("error.html", request, 404, said="There is no such run.",
                              mend="The list of runs has the latest ones.")  # fmt: skip
-        return site.page("run.html", request, run=found, flower=site.settings.flower.url)
+        return site.page(
+            "run.html", request, run=found, steps=steps, flower=site.settings.flower.url
+        )
