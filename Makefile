@@ -60,8 +60,8 @@ test: $(READY) tools  ## Run what every change must pass (five minutes); the tes
 
 test-long: $(READY) tools  ## Run the tests that take longer: whole fleets and their faults (ten minutes); writes docs/long-tests.json
 	@rm -f docs/long-tests.json
-	@$(BIN)/python -m pytest -m "long and not alone" --numprocesses 2 --dist loadfile --record docs/long-tests.json
-	@$(BIN)/python -m pytest -m alone --record docs/long-tests.json
+	@$(BIN)/python -m pytest -m "long and not alone" --numprocesses 2 --dist loadfile --record=docs/long-tests.json
+	@$(BIN)/python -m pytest -m alone --record=docs/long-tests.json
 
 check: $(READY)  ## The inner loop, under a minute: style, types, imports, and the tests of single parts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

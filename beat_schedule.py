@@ -44,6 +44,12 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 3600.0,
         "options": {"queue": "maintenance", "expires": 3600.0},
     },
+    # A round lasts half a minute at most, so a backlog of a year goes within days and nobody feels it.
+    "let go what is old": {
+        "task": "history.forget",
+        "schedule": 600.0,
+        "options": {"queue": "maintenance", "expires": 600.0},
+    },
     "check the books": {
         "task": "books.check",
         "schedule": 900.0,

@@ -15,7 +15,7 @@ from uuid import UUID
 from celery.exceptions import Reject
 from opentelemetry.trace import Span
 
-from app import tracing
+from app import retention, tracing
 from app.admission.turnstile import Stopping
 from app.alerts import watch
 from app.clock import utcnow
@@ -154,10 +154,20 @@ def keep_ledger() -> str:
     """Make the ledger's partitions of the days to come, drop those that are old and accounted for."""
     settings = services().settings
     engine = services().engine
-    done = partitions.keep(engine, utcnow(), settings.zone, settings.usage.keep_days)
+    done = partitions.keep(engine, utcnow(), settings.zone, settings.kept.calls_days)
     with engine.begin() as connection:
         jobs.done(connection, "ledger.keep", str(done))
     return str(done)
+
+
+@app.task(send_events=False, name="history.forget")
+def forget_history() -> str:
+    """Let go what is older than it is kept: runs, votes, comments, posts."""
+    gone = retention.forget(services().engine, services().settings.kept)
+    said = ", ".join(f"{count} {name}" for name, count in gone.items()) or "nothing is old enough"
+    with services().engine.begin() as connection:
+        jobs.done(connection, "history.forget", said)
+    return said
 
 
 @app.task(send_events=False, name="integration.deliver")

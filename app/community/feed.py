@@ -27,6 +27,7 @@ IS_PUBLISHED = Post.state == ContentState.PUBLISHED
 VISIBLE = (ContentState.PUBLISHED, ContentState.PENDING)
 WINDOW = timedelta(hours=24)
 CANDIDATES = 10
+LOOKED_THROUGH = 500
 RECENT = 5
 
 
@@ -109,12 +110,17 @@ def _uncommented(where: ColumnElement[bool], agent: Column) -> Select[UUID, str,
     )
 
 
-_ELSEWHERE = Statement(
-    _uncommented(
-        Post.community_id != bindparam("community_id", type_=Uuid()),
-        bindparam("agent_id", type_=Uuid()),
-    )
-)
+def _elsewhere() -> Select[UUID, str, str]:
+    """Of the newest posts of all, those in other communities: what is looked through is bounded, however
+    many there are of a day.
+    """
+    agent = bindparam("agent_id", type_=Uuid())
+    newest = select(Post.id).where(*_of_others(agent)).order_by(Post.created_at.desc())
+    is_elsewhere = Post.community_id != bindparam("community_id", type_=Uuid())
+    return _uncommented(is_elsewhere & Post.id.in_(newest.limit(LOOKED_THROUGH)), agent)
+
+
+_ELSEWHERE = Statement(_elsewhere())
 
 
 def posts_elsewhere(

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 from app.models.agents import Agent
 from app.models.columns import CreatedAt, one_of
-from app.models.runs import Run
 
 
 class CallStatus(StrEnum):
@@ -44,7 +43,7 @@ class Call(Base):
     )
 
     id: Mapped[UUID]
-    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
+    run_id: Mapped[UUID]
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
     step: Mapped[str] = mapped_column(comment="which of the run's activities: post, comment.0, ...")
     attempt: Mapped[int] = mapped_column(comment="1 for the first try of the step")

@@ -9,12 +9,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 from app.models.agents import Agent, Community
 from app.models.columns import CreatedAt, Id, one_of
-from app.models.runs import Run
 
 BODY_MAX = 280
 VISIT_SLOT = -1
 """The comment slot of a visit to another community; the others count from 0."""
 
+
+OF_RUN = "the run that made it; it may be gone, because runs are kept for less time"
 
 _UNPUBLISHED = text("state <> 'published'")
 
@@ -70,13 +71,14 @@ class Post(_Written, Base):
         Index("ix_posts_fingerprint", "fingerprint"),
         Index("ix_posts_unpublished", "state", "id", postgresql_where=_UNPUBLISHED),
         Index("ix_posts_community_id_created_at", "community_id", "created_at"),
+        Index("ix_posts_created_at", "created_at"),
         Index("ix_posts_agent_id_created_at", "agent_id", "created_at"),
     )
 
     id: Mapped[Id]
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
     community_id: Mapped[UUID] = mapped_column(ForeignKey(Community.id))
-    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id), unique=True)
+    run_id: Mapped[UUID] = mapped_column(unique=True, comment=OF_RUN)
     kind: Mapped[str]
     theme: Mapped[str | None] = mapped_column(comment="what kind of regular post it is")
 
@@ -91,6 +93,7 @@ class Comment(_Written, Base):
         one_of("state", ContentState),
         CheckConstraint(f"char_length(body) between 1 and {BODY_MAX}", name="body"),
         Index("ix_comments_post_id_created_at", "post_id", "created_at"),
+        Index("ix_comments_created_at", "created_at"),
         Index("ix_comments_agent_id_created_at", "agent_id", "created_at"),
         Index("ix_comments_fingerprint", "fingerprint"),
         Index("ix_comments_unpublished", "state", "id", postgresql_where=_UNPUBLISHED),
@@ -99,7 +102,7 @@ class Comment(_Written, Base):
     id: Mapped[Id]
     post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id))
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
-    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
+    run_id: Mapped[UUID] = mapped_column(comment=OF_RUN)
     slot: Mapped[int]
 
 
@@ -114,8 +117,8 @@ class Vote(Base):
 
     id: Mapped[Id]
     agent_id: Mapped[UUID] = mapped_column(ForeignKey(Agent.id))
-    post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id), index=True)
-    run_id: Mapped[UUID] = mapped_column(ForeignKey(Run.id))
+    post_id: Mapped[UUID] = mapped_column(ForeignKey(Post.id, ondelete="cascade"), index=True)
+    run_id: Mapped[UUID] = mapped_column(comment=OF_RUN)
     value: Mapped[int]
     reaction: Mapped[str | None]
     created_at: Mapped[CreatedAt]

@@ -60,6 +60,8 @@ class Run(Base):
             postgresql_where=text("state in ('failed', 'skipped', 'quarantined')"),
         ),
         Index("ix_runs_group_id", "group_id", postgresql_where=text("group_id is not null")),
+        Index("ix_runs_agent_id_created_at", "agent_id", "created_at"),
+        Index("ix_runs_finished_at", "finished_at"),
         Index("ix_runs_to_continue", "finished_at", postgresql_where=text("not is_continued")),
     )
 

@@ -5,13 +5,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
 from app.models.columns import CreatedAt, Id, one_of
-from app.models.runs import Run
 
 
 class StyleState(StrEnum):
@@ -58,7 +57,7 @@ class Mention(Base):
     posted_at: Mapped[datetime]
     source: Mapped[str] = mapped_column(comment="who told of it first")
     run_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(Run.id), comment="the run whose post took it up"
+        comment="the run whose post took it up; it may be gone"
     )
     created_at: Mapped[CreatedAt]
 

@@ -65,7 +65,7 @@ def to_continue(connection: Connection) -> list[UUID]:
     due = (
         select(Run.id)
         .where(
-            Run.is_continued.is_(False),
+            ~Run.is_continued,  # as the index says it: `is false` would read the whole table
             Run.finished_at < func.now() - OWN_TIME,
             Run.published_at < func.now() - OWN_TIME,
         )
@@ -80,7 +80,5 @@ def to_continue(connection: Connection) -> list[UUID]:
 def note_continued(connection: Connection, run_ids: Sequence[UUID]) -> None:
     """Note that what follows these runs was begun, or never will be."""
     connection.execute(
-        update(Run)
-        .where(Run.id.in_(run_ids), Run.is_continued.is_(False))
-        .values(is_continued=True)
+        update(Run).where(Run.id.in_(run_ids), ~Run.is_continued).values(is_continued=True)
     )

@@ -34,6 +34,7 @@ from app.settings.groups import (
     ControlSettings,
     CycleSettings,
     GatewaySettings,
+    KeepSettings,
     LimitSettings,
     LogSettings,
     SandboxSettings,
@@ -52,6 +53,7 @@ __all__ = [
     "CycleSettings",
     "FlowerSettings",
     "GatewaySettings",
+    "KeepSettings",
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     usage: UsageSettings = UsageSettings()
     alerts: AlertSettings = AlertSettings()
+    keep: KeepSettings = KeepSettings()
     app: AppSettings = AppSettings()
     sandbox: SandboxSettings = SandboxSettings()
     web: WebSettings = WebSettings()
@@ -161,6 +164,13 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The business time zone."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def kept(self) -> KeepSettings:
+        """How long things are kept, with the name of before for calls."""
+        if self.usage.keep_days is None or "calls_days" in self.keep.model_fields_set:
+            return self.keep
+        return self.keep.model_copy(update={"calls_days": self.usage.keep_days})
 
     @property
     def gateway_url(self) -> str | None:

@@ -282,16 +282,36 @@ class UsageSettings(BaseModel):
         description="A budget cannot hold calls of a model without a known price: refuse them while a budget "
         "is set, or only warn and count them as free",
     )
-    keep_days: int = Field(
-        90,
-        ge=0,
-        description="Days of single calls kept; older ones are dropped once their sums are proved; 0: all",
+    keep_days: int | None = Field(
+        None, ge=0, description="The name of before of PACELINE_KEEP__CALLS_DAYS"
     )
     credits_usd: float = Field(
         0, ge=0, description="Dollars you have bought at the gateway, for the forecast; 0: unknown"
     )
     credits_since: AwareDatetime | None = Field(
         None, description="When that was the balance; default: the start of the ledger"
+    )
+
+
+class KeepSettings(BaseModel):
+    """How long what grows is kept. What a person hid and the change log stay."""
+
+    runs_days: float = Field(
+        30, ge=0, description="Days that a run is kept after its end; 0: for ever"
+    )
+    votes_days: float = Field(30, ge=0, description="Days that a vote is kept; 0: for ever")
+    content_days: float = Field(
+        365, ge=0, description="Days that a post or a comment is kept; 0: for ever"
+    )
+    calls_days: int = Field(
+        90,
+        ge=0,
+        description="Days of single calls kept; older ones are dropped once their sums are proved; 0: all",
+    )
+    disk_gb: float = Field(
+        0,
+        ge=0,
+        description="Gigabytes that the database may take, for the forecast of doctor; 0: unknown",
     )
 
 

@@ -18,6 +18,7 @@ from app.accounts.oidc import Provider
 from app.actions import ACTIONS, Desk
 from app.clock import utcnow
 from app.money import short_dollars
+from app.retention import say_bytes
 from app.runs.services import Services
 from app.runs.stops import Look, find_stops, look
 from app.settings import Settings
@@ -111,6 +112,7 @@ def _templates() -> Environment:
         "money": short_dollars,
         "age": age,
         "number": number,
+        "size": say_bytes,
         "words": words,
         "cost": say_cost,
     }

@@ -90,7 +90,8 @@ def page() -> str:
     head = [
         "# What the plan asks for, and the tests that prove it",
         "",
-        "Every test that names a number of the plan (`@pytest.mark.plan`); they run in `make test` or `make test-long`.",
+        "Every test that names a number of the plan (`@pytest.mark.plan`). "
+        "They run in `make test` or `make test-long`.",
         "Written by `make docs`.",
         "",
         "| # | requirement | tests, below tests/ |",

@@ -213,7 +213,7 @@ def test_partitions_give_way_to_whoever_uses_the_ledger(engine, ada, monkeypatch
     monkeypatch.setattr(partitions, "PAUSE_S", 0)
     far = utcnow() + timedelta(days=60)
     with engine.begin() as connection:
-        connection.execute(text("lock table paceline.runs in row exclusive mode"))
+        connection.execute(text("lock table paceline.agents in row exclusive mode"))
         add_call(connection, *ada, utcnow())
         assert partitions.keep(engine, far, ZoneInfo("UTC"), 90).made == 0
     assert partitions.keep(engine, far, ZoneInfo("UTC"), 90).made == 8

@@ -245,8 +245,8 @@ MUTANTS = (
     Mutant(
         "a visit goes to another community",
         "app/community/feed.py",
-        'Post.community_id != bindparam("community_id", type_=Uuid()),',
-        'Post.community_id == bindparam("community_id", type_=Uuid()),',
+        "is_elsewhere = Post.community_id != bindparam",
+        "is_elsewhere = Post.community_id == bindparam",
         RUNS,
     ),
     Mutant(
@@ -461,6 +461,27 @@ MUTANTS = (
         'if due.kind in ("post.published", "post.restored") and is_deleted:',
         "if False:",
         WAY_OUT,
+    ),
+    Mutant(
+        "what a person hid is kept",
+        "app/retention.py",
+        "(Comment.state != ContentState.HIDDEN,)",
+        "()",
+        ("tests/integration/test_retention.py",),
+    ),
+    Mutant(
+        "an open run is never let go, nor one that something follows",
+        "app/retention.py",
+        "(func.coalesce(Run.is_continued, True),)",
+        "()",
+        ("tests/integration/test_retention.py",),
+    ),
+    Mutant(
+        "what follows a run is found by its index",
+        "app/runs/groups.py",
+        "~Run.is_continued,  # as",
+        "Run.is_continued.is_(False),  # as",
+        ("tests/integration/test_a_year_of_history.py",),
     ),
     Mutant(
         "no webhook goes into a private network",

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from redis.exceptions import RedisError
 
+from app import retention
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
@@ -71,6 +72,7 @@ def add(router: APIRouter, site: Site) -> None:
             rounds = jobs.last_rounds(connection)
             lines = leases.lines(connection)
             limits = read_limits(connection, settings.limits)
+            sizes = retention.sizes(connection, settings.kept)
         by_name = {job.name: job for job in rounds}
         slice_job = by_name.get(jobs.OPEN_SLICE)
         return site.page(
@@ -79,5 +81,5 @@ def add(router: APIRouter, site: Site) -> None:
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
             drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),
-            flower=settings.flower.url,
+            flower=settings.flower.url, sizes=sizes, disk=retention.forecast(sizes, settings.kept),
         )  # fmt: skip
