@@ -201,3 +201,28 @@ def test_every_row_of_the_readmes_failure_table_has_tests():
         name for proofs in promises.FAILURES.values() for name in proofs if name not in tests
     ]
     assert missing == []
+
+
+def test_every_long_test_passed_when_it_last_ran():
+    """`make test-long` writes docs/long-tests.json; a test that is marked `long` and not in it was never run."""
+    told = json.loads((ROOT / "docs" / "long-tests.json").read_text())["tests"]
+    ran = {name.split("[")[0] for name in told}
+    assert {name for name in told if told[name]["outcome"] != "passed"} == set()
+    assert set(long_tests()) == ran
+
+
+def long_tests():
+    """Tests that are marked so, alone or with their whole file."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        is_all = any(
+            isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == "pytestmark"
+            and "mark.long" in ast.unparse(node.value)
+            for node in tree.body
+        )
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                is_marked = any("mark.long" in ast.unparse(mark) for mark in node.decorator_list)
+                if is_all or is_marked:
+                    yield f"{path.relative_to(ROOT)}::{node.name}"

@@ -26,20 +26,23 @@ def main() -> int:
     """Run them all, two at a time."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("--only", default="", help="those whose promise or file has this text")
-    parser.add_argument("--again", type=Path, help="those that nobody noticed in this report")
+    parser.add_argument(
+        "--again", type=Path, help="leave out what this report knows as noticed, and keep it"
+    )
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     chosen = [m for m in MUTANTS if given.only in m.promise or given.only in m.path]
-    if given.again:
-        before = {one["promise"] for one in json.loads(given.again.read_text())["each"]
-                  if one["came"] != "noticed"}  # fmt: skip
-        chosen = [m for m in chosen if m.promise in before]
+    before = json.loads(given.again.read_text())["each"] if given.again else []
+    known = {one["promise"]: one for one in before if one["came"] == "noticed"}
+    chosen = [m for m in chosen if m.promise not in known]
     with ThreadPoolExecutor(given.at_once) as pool:
         found = list(pool.map(try_one, chosen))
     survived = [one for one in found if one["came"] != "noticed"]
     if given.out:
-        told = {"changes": len(found), "survived": len(survived), "each": found}
+        listed = {one["promise"]: one for one in (*known.values(), *found)}
+        each = [listed[m.promise] for m in MUTANTS if m.promise in listed]
+        told = {"changes": len(each), "survived": len(survived), "each": each}
         given.out.write_text(json.dumps(told, indent=1) + "\n")
     print(f"{len(found)} changes, {len(found) - len(survived)} noticed")  # noqa: T201
     for one in survived:
