@@ -1,6 +1,7 @@
 """What keeps the house in order, as tests: so that nobody has to remember it."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_every_row_of_the_readmes_failure_table_has_tests():
 
 
 def test_every_long_test_passed_when_it_last_ran():
-    """`make test-long` writes docs/long-tests.json; a test that is marked `long` and not in it was never run."""
+    """`make test-long` writes docs/long-tests.json; a test that is marked `long` and not in it never ran."""
     told = json.loads((ROOT / "docs" / "long-tests.json").read_text())["tests"]
     ran = {name.split("[")[0] for name in told}
     assert {name for name in told if told[name]["outcome"] != "passed"} == set()
