@@ -73,19 +73,25 @@ def _let_it_calm_down(fleet: Fleet, recovery: Recovery) -> None:
     fleet.http.request("DELETE", "/sandbox/faults")
     fleet.redis.heal()
     fleet.postgres.heal()
+    fleet.patiently(fleet.application.heal)
     fleet.stop_beats()
     fleet.stop_shell()
     fleet.patiently(lambda: close_breaker(fleet))
 
-    sent = [0.0]
+    sent, delivering = [0.0], [0.0]
 
     def is_quiet() -> bool:
         if monotonic() - sent[0] > 1.0:
             sent[0] = monotonic()
             fleet.send("runs.wake", "runs.rescue", "limits.reconcile")
+        if monotonic() - delivering[0] > 5.0:
+            delivering[0] = monotonic()
+            fleet.patiently(fleet.application.heal)
+            fleet.send("integration.deliver")
         fleet.patiently(lambda: recovery.look(fleet))
         with fleet.engine.connect() as connection:
-            return leases.count_open(connection) == 0 and count_in_flight(connection) == 0
+            is_over = leases.count_open(connection) == 0 and count_in_flight(connection) == 0
+        return is_over and fleet.patiently(fleet.application.is_quiet)
 
     # A call of a dead worker is given up a minute after the longest call.
     wait_until(lambda: fleet.patiently(is_quiet), 180)

@@ -257,12 +257,37 @@ def hanging(storm: Storm) -> str:
     return f"gateway: {count} x silence"
 
 
+def cut_application(storm: Storm) -> str:
+    return f"cut {storm.fleet.application.proxy.cut()} connections to the application"
+
+
+def freeze_application(storm: Storm) -> str:
+    seconds = storm.rng.uniform(0.5, 6)
+    storm.fleet.application.proxy.frozen_until = monotonic() + seconds
+    return f"application silent for {seconds:.1f} s"
+
+
+def receiver_in_trouble(storm: Storm) -> str:
+    return storm.fleet.application.trouble_of_the_receiver(storm.rng)
+
+
+def receiver_hangs(storm: Storm) -> str:
+    application = storm.fleet.application
+    storm.later(storm.rng.uniform(2, 6), lambda: application.hang_up(0.0))
+    return application.hang_up(storm.rng.uniform(0.5, 12))
+
+
+def hide_or_show(storm: Storm) -> str:
+    return storm.fleet.application.hide_or_show(storm.rng)
+
+
 FAULTS: dict[Callable[[Storm], str], int] = {
     kill_worker: 8, stop_worker: 5, drain_worker: 3, kill_beat: 3, stop_beat: 3, kill_web: 1,
     flush_redis: 3, kill_valkey: 3, kill_postgres: 3, cut_redis: 4, cut_postgres: 4,
     slow_redis: 2, slow_postgres: 2, freeze_redis: 2, freeze_postgres: 2, publish_again: 5,
     redis_out_of_memory: 2, redis_a_replica: 2, postgres_read_only: 2, revoke_run: 3, hang_up_worker: 2,
     ask_by_hand: 4, too_many_requests: 4, no_credits: 2, server_errors: 4, bad_answers: 4, hanging: 3,
+    cut_application: 3, freeze_application: 2, receiver_in_trouble: 4, receiver_hangs: 2, hide_or_show: 5,
 }  # fmt: skip
 """Each kind of fault, by its weight."""
 

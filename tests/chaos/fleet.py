@@ -35,6 +35,7 @@ from app.embedded.postgres import admin_url
 from app.runs.cycles import queued_runs
 from app.settings import Settings
 from app.wiring import build
+from tests.chaos.application import Application
 from tests.chaos.proxy import Proxy
 from tests.support.factories import make_agents
 
@@ -90,6 +91,7 @@ class Fleet:
         self.engine: Engine = make_engine(admin, pool_size=4)
         with self.engine.begin() as connection:
             make_agents(connection, AGENTS)
+        self.application = Application(self.engine, address)
         port = _free_port()
         self.gateway = f"http://127.0.0.1:{port}"
         self.env = {
@@ -107,6 +109,7 @@ class Fleet:
             "PACELINE_LIMITS__AGENT_DAILY_TOKENS": str(QUOTA),
             "PACELINE_WORKER__LEASE_S": str(LEASE_S),
             "PACELINE_WORKER__THREADS": "16",
+            **self.application.env(),
         }
         direct = {
             "DATABASE_URL": self.servers.database_url,
@@ -248,6 +251,7 @@ class Fleet:
                 process.popen.wait()
         self.services.close()
         self.http.close()
+        self.application.close()
         self.engine.dispose()
         self.redis.close()
         self.postgres.close()

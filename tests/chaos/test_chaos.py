@@ -20,3 +20,4 @@ def test_nothing_is_lost_and_nothing_done_twice_over_thirty_faults():
     assert verdict.gets >= 5
     assert verdict.recoveries >= 1
     assert verdict.slowest_recovery_s <= 45
+    assert min(verdict.way_out.rows, verdict.way_out.events) > 20

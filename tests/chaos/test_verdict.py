@@ -7,11 +7,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, insert, text
 
-from app.clock import monotonic
+from app.clock import monotonic, sleep
+from app.integration.deliver import Receivers
 from app.models import Agent, Call, Comment, Post, RunState
 from app.refusals import EXPIRED
 from app.runs import leases
+from app.runs.execute import execute
 from app.usage.calls import call_id
+from app.wiring import build
+from tests.chaos.application import Application, WayOut
 from tests.chaos.fleet import CAPACITY, RATE
 from tests.chaos.verdict import (
     Recovery,
@@ -22,6 +26,7 @@ from tests.chaos.verdict import (
     truth_of,
     violations,
 )
+from tests.conftest import make_settings
 from tests.support.factories import NOON, make_agents, make_run
 
 GOOD = Verdict(
@@ -29,6 +34,8 @@ GOOD = Verdict(
     violations=0, violations_strict=1, books_differ=0, over_quota=0, over_quota_as_reserved=0, gets=9,
     gets_untrue=0, calls_unknown=4, paid_twice=1, recoveries=2, slowest_recovery_s=12.0, states={},
     differences={},
+    way_out=WayOut(rows=9, not_there=0, still_there=0, waiting=0, dead=0, events=9, events_lost=0,
+                   out_of_order=0, forged=0),
 )  # fmt: skip
 
 
@@ -66,6 +73,13 @@ def a_post(connection, agent, run, body, **values):
 def test_each_fault_makes_the_verdict_bad(fault):
     assert GOOD.is_good
     assert not replace(GOOD, **fault).is_good
+
+
+@pytest.mark.parametrize(
+    "fault", [f.name for f in fields(WayOut) if f.name not in ("rows", "events")]
+)
+def test_each_fault_of_the_way_out_makes_it_bad(fault):
+    assert not replace(GOOD, way_out=replace(GOOD.way_out, **{fault: 1})).is_good
 
 
 def test_every_number_is_written_down():
@@ -158,3 +172,43 @@ def test_what_get_says_is_compared_with_the_row():
     assert truth_of("completed", None) == "completed"
     assert truth_of("failed", None) == "RunFailed"
     assert truth_of("skipped", "root") == "TaskRevokedError"
+
+
+@pytest.fixture
+def connected(engine, redis, embedded, sandbox, home):
+    """The storm's application, and a fleet whose agents wrote something."""
+    application = Application(engine, f"{home}/servers/postgres/data/.s.PGSQL.5432")
+    settings = make_settings(
+        embedded, sandbox.url, home, activity={"comment_probability": 1.0, "visit_every_s": 0},
+        app={"private_networks": True, "database_url": application.env()["PACELINE_APP__DATABASE_URL"]},
+    )  # fmt: skip
+    services = build(settings)
+    receivers = Receivers(services.engine, services.settings)
+    with services.engine.begin() as connection:
+        runs = [make_run(connection, one) for one in make_agents(connection, 4)]
+    for run_id in runs:
+        assert execute(services, run_id).state == "completed"
+    until = monotonic() + 30
+    while not application.is_quiet() and monotonic() < until:
+        application.heal()
+        receivers.deliver_app()
+        receivers.begin_webhooks()
+        sleep(0.1)
+    yield application
+    receivers.close()
+    services.close()
+    application.close()
+
+
+def test_what_the_application_lost_or_got_out_of_order_is_counted(connected):
+    good = connected.judge()
+    assert good.is_good, good
+    assert min(good.rows, good.events) > 4
+    with connected.there.begin() as connection:
+        connection.execute(text("delete from public.comments"))
+    assert connected.judge().not_there > 0
+    ids = connected.receiver.ids
+    last = ids.pop()
+    assert connected.judge().events_lost == 1
+    ids.insert(0, last)  # a comment or a vote, told before its post
+    assert connected.judge().out_of_order == 1

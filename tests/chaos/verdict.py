@@ -17,6 +17,7 @@ from app.refusals import EXPIRED, EXPIRED_ADHOC
 from app.runs.books import audit
 from app.runs.states import OPEN
 from app.usage import calls
+from tests.chaos.application import WayOut
 from tests.chaos.fleet import CAPACITY, QUOTA, RATE, Fleet
 
 NEVER_TAKEN_MAX, LATE_MAX = 0.5, 0.1
@@ -95,6 +96,7 @@ class Verdict:
     slowest_recovery_s: float
     states: dict[str, int]
     differences: dict[str, int]
+    way_out: WayOut
 
     @property
     def is_good(self) -> bool:
@@ -107,6 +109,7 @@ class Verdict:
             or self.books_differ
             or self.over_quota
             or self.gets_untrue
+            or not self.way_out.is_good
             or self.never_taken > self.runs * NEVER_TAKEN_MAX
             or self.violations_strict > self.calls * LATE_MAX
         )
@@ -162,6 +165,7 @@ def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> V
         slowest_recovery_s=round(recovery.slowest_s, 1),
         states=states,
         differences=found,
+        way_out=fleet.application.judge(),
     )
 
 

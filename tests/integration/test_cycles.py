@@ -156,6 +156,16 @@ def test_beats_at_the_same_moment_open_a_slice_once(engine):
     assert max(Counter(opened).values()) == 1
 
 
+def test_an_agent_that_has_its_run_of_the_cycle_gets_no_other_and_holds_back_nobody(engine):
+    """A beat of another release may have made it."""
+    with engine.begin() as connection:
+        first, *_ = make_agents(connection, 3)
+        make_run(connection, first, cycle_at=NOON, due_at=NOON, origin="cycle")
+    with engine.begin() as connection:
+        result = open_slice(connection, now=NOON + SLICE * 9, cycle=CYCLE, capacity=150)
+    assert sorted(run.handle for run in result.runs) == ["a1", "a2"]
+
+
 def test_capacity_follows_from_cap_and_slice():
     assert runs_per_slice(4, CYCLE, 1.8) == 84
     assert runs_per_slice(0.001, CYCLE, 1.8) == 1

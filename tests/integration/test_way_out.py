@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from app.alerts import rules
 from app.community.review import decide
@@ -401,15 +402,53 @@ def test_what_their_database_refuses_at_the_commit_holds_back_no_other_row_and_i
         drop_application(engine, "simple")
 
 
+def test_a_commit_that_fails_there_marks_nothing_here(talkative, theirs, engine):
+    """Marked first and then not written: that row would be lost."""
+    there, url = theirs
+    connect(engine, "simple")
+    settings = talkative.settings.model_copy(deep=True)
+    settings.app.database_url = SecretStr(url)
+    link = Receivers(talkative.engine, settings)
+    write(talkative, 3)
+    left = [2]
+
+    def die(_):
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("commit", None, Exception("the server is gone"))
+
+    event.listen(link.there, "commit", die)
+    for _ in range(6):
+        link.deliver_app()
+        link._away_until = 0
+        at_once(talkative)
+    assert left == [0], "it died"
+    link.close()
+    with there.connect() as connection:
+        posts = set(connection.execute(text("select id from public.posts")).scalars())
+    assert posts == ids_of(talkative, Post)
+    there.dispose()
+
+
 def test_a_hide_that_overtakes_its_publish_wins(talkative, receivers, simple):
+    """Nobody there sees it, not for a moment."""
+    with talkative.engine.begin() as connection:
+        connection.execute(text("""
+          create table public.seen (id uuid);
+          create function public.refuse() returns trigger language plpgsql as
+            $$ begin insert into public.seen values (new.id); return new; end $$;
+          create trigger seen after insert on public.posts for each row execute function public.refuse()
+        """))  # fmt: skip
     write(talkative, 2)
     hidden = sorted(ids_of(talkative, Post))[0]
     with talkative.engine.begin() as connection:
         decide(connection, "hide", [hidden], actor="eve", reason="x")
     receivers.deliver_app()
-    assert {row[0] for row in rows(talkative, "select id from public.posts")} == ids_of(
+    assert {row[0] for row in rows(talkative, "select id from public.seen")} == ids_of(
         talkative, Post
     )
+    with talkative.engine.begin() as connection:
+        connection.execute(text("drop table public.seen"))
 
 
 def test_a_comment_comes_after_its_post_and_threads_do_not_wait_for_each_other(talkative, simple):

@@ -421,13 +421,6 @@ MUTANTS = (
         PEOPLE,
     ),
     Mutant(
-        "a run is published once it is stored",
-        "app/runs/cycles.py",
-        "insert(Run).on_conflict_do_nothing().returning(Run.id, Run.agent_id), rows",
-        "insert(Run).returning(Run.id, Run.agent_id), rows",
-        CYCLES,
-    ),
-    Mutant(
         "a row is written there before it is marked here",
         "app/integration/app_link.py",
         "with here.begin() as ours, there.begin() as theirs:",
