@@ -29,7 +29,7 @@ from app.settings import Settings
 from app.sources import Pace, SourceDown, SourceRateLimited
 from app.sources.twitterapi import TwitterApi, requests_per_s
 from app.sources.x import XApi
-from app.usage import calls
+from app.usage.quotas import tokens_by_agent
 from app.usage.reports import spent_by_community
 
 
@@ -167,8 +167,9 @@ def build_admission(
         now = utcnow() + timedelta(minutes=1)
         with engine.connect() as connection:
             starts = (window.day_start, window.month_start)
+            tokens = tokens_by_agent(connection, window.day_start, settings.zone)
             day, month = spent_by_community(connection, starts, now, settings.zone)
-            return Spent(calls.tokens_by_agent(connection, window.day_start), day, month)
+            return Spent(tokens, day, month)
 
     return Admission(
         redis,

@@ -24,10 +24,11 @@ from app.db import make_engine
 from app.embedded import servers
 from app.runs.demand import planned_demand
 from app.settings import Settings
-from app.usage import calls, partitions, rollups
+from app.usage import partitions, rollups
 from app.usage.forecast import forecast
 from app.usage.latency import latency_between
 from app.usage.periods import NAMES, period_start, periods
+from app.usage.quotas import tokens_by_agent
 from app.usage.reports import Group, Step, breakdown, series, spent_by_community
 from tests.support.factories import make_agents
 
@@ -110,8 +111,8 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
     reports |= {
         "latency, this month": lambda c: latency_between(c, month, now),
         "cost by community, this month": lambda c: spent_by_community(c, [month], now, zone),
-        "tokens by agent, today": lambda c: calls.tokens_by_agent(
-            c, period_start("today", now, zone)
+        "tokens by agent, today": lambda c: tokens_by_agent(
+            c, period_start("today", now, zone), zone
         ),
         "forecast": lambda c: forecast(c, settings.usage, planned_demand(c, settings), now, zone),
     }

@@ -14,14 +14,15 @@ from app.models.columns import CreatedAt
 
 
 class _Sums:
-    """What is summed. `cost_micros` leaves out what is not known: `cost_unknown_micros` is what was reserved
-    for calls whose cost nobody knows, `unpriced` counts answered calls of models without a price.
+    """What is summed. `cost_micros` and `tokens_used` leave out what is not known: `cost_unknown_micros` and
+    `tokens_unknown` were reserved for it. `unpriced` counts answered calls of models without a price.
     """
 
     requests: Mapped[int]
     tokens_input: Mapped[int] = mapped_column(BigInteger)
     tokens_output: Mapped[int] = mapped_column(BigInteger)
     tokens_used: Mapped[int] = mapped_column(BigInteger)
+    tokens_unknown: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     cost_micros: Mapped[int] = mapped_column(BigInteger)
     cost_unknown_micros: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     unpriced: Mapped[int]

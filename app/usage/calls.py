@@ -202,16 +202,6 @@ def held_by_community(connection: Connection) -> dict[UUID, int]:
     return {row.community_id: int(row.micros) for row in connection.execute(query)}
 
 
-def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
-    """Billable tokens since then, by agent."""
-    query = (
-        select(Call.agent_id, func.sum(tokens_billable()).label("tokens"))
-        .where(Call.created_at >= since)
-        .group_by(Call.agent_id)
-    )
-    return {row.agent_id: int(row.tokens or 0) for row in connection.execute(query)}
-
-
 def billable_of_agent(agent_id: UUID, since: datetime) -> Select[*tuple[Any, ...]]:
     """A query of the billable tokens of one agent since then; null when it called nothing."""
     return select(func.sum(tokens_billable())).where(

@@ -29,13 +29,17 @@ COST_UNKNOWN = f"""case when cost_micros is null and (status <> 'error' or error
   ({", ".join(f"'{code}'" for code in BILLABLE)})) then coalesce(cost_reserved, 0) else 0 end"""
 """Micro-dollars reserved for a call whose cost nobody knows: the rule of app.usage.calls.is_unsure."""
 
-_NAMES = (
-    "requests, tokens_input, tokens_output, tokens_used, cost_micros, cost_unknown_micros, unpriced"
-)
+TOKENS_UNKNOWN = f"""case when tokens_used is null and (status <> 'error' or error_code in
+  ({", ".join(f"'{code}'" for code in BILLABLE)})) then tokens_reserved else 0 end"""
+"""LLM tokens reserved for a call whose usage nobody knows, by the same rule."""
+
+_NAMES = """requests, tokens_input, tokens_output, tokens_used, tokens_unknown, cost_micros,
+  cost_unknown_micros, unpriced"""
 _FROM_LEDGER = f"""count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
-  coalesce(sum(tokens_used), 0), coalesce(sum(cost_micros), 0), coalesce(sum({COST_UNKNOWN}), 0),
+  coalesce(sum(tokens_used), 0), coalesce(sum({TOKENS_UNKNOWN}), 0), coalesce(sum(cost_micros), 0),
+  coalesce(sum({COST_UNKNOWN}), 0),
   count(*) filter (where status = 'ok' and cost_micros is null)"""
-_FROM_HOURS = ", ".join(f"sum({name})" for name in _NAMES.split(", "))
+_FROM_HOURS = ", ".join(f"sum({name.strip()})" for name in _NAMES.split(","))
 DAY = "(hour at time zone :zone)::date"
 
 _ROUND = (

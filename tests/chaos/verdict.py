@@ -16,9 +16,9 @@ from app.models import Call, CallStatus, Comment, ContentState, Post, PostKind, 
 from app.refusals import EXPIRED, EXPIRED_ADHOC
 from app.runs.books import audit
 from app.runs.states import OPEN
-from app.usage import calls
 from tests.chaos.application import WayOut
 from tests.chaos.fleet import CAPACITY, QUOTA, RATE, Fleet
+from tests.support.ledger import tokens_by_agent
 
 NEVER_TAKEN_MAX, LATE_MAX = 0.5, 0.1
 """Shares of the runs and of the calls: more of them is no storm any more, but a fault of ours."""
@@ -132,7 +132,7 @@ def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> V
         unknown = connection.execute(
             select(func.count()).where(Call.status == "unknown")
         ).scalar_one()
-        reserved = calls.tokens_by_agent(connection, EPOCH)
+        reserved = tokens_by_agent(connection, EPOCH)
         in_flight, doubled = count_in_flight(connection), count_doubled(connection)
         never_taken = count_never_taken(connection)
         agents = dict(connection.execute(select(Call.id, Call.agent_id)).all())

@@ -11,8 +11,9 @@ from app.models import Agent, AuditEntry, Call, Run, RunOrigin, RunState
 from app.refusals import EXPIRED
 from app.runs import leases, rescue
 from app.runs.heartbeat import Heartbeat
-from app.usage.calls import call_id, tokens_by_agent
+from app.usage.calls import call_id
 from tests.support.factories import NOON, make_agents, make_run
+from tests.support.ledger import tokens_by_agent
 
 LEASE = timedelta(seconds=120)
 

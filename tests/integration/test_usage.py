@@ -14,7 +14,7 @@ from app.alerts import incidents, outbox
 from app.alerts.money import budget_messages
 from app.alerts.outbox import Message
 from app.alerts.rules import evaluate
-from app.clock import utcnow
+from app.clock import day_window, utcnow
 from app.errors import ConfigError
 from app.models import (
     AgentDailyUsage,
@@ -32,10 +32,20 @@ from app.models import (
 )
 from app.runs import jobs
 from app.runs.budgets import BudgetStatus
-from app.usage import differences, partitions, periods, ranking, reports, rollups, zones
+from app.usage import (
+    differences,
+    partitions,
+    periods,
+    quotas,
+    ranking,
+    reports,
+    rollups,
+    zones,
+)
 from app.usage.periods import Span
 from app.usage.reports import Group, Metric
 from tests.support.factories import make_agents, make_run
+from tests.support.ledger import tokens_by_agent
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
 
@@ -136,6 +146,53 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             start = start.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
             (by_place,) = reports.spent_by_community(connection, [start], until, zone)
             assert sum(by_place.values()) == 50 * count
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    zone=st.sampled_from(ZONES),
+    written=st.lists(
+        st.tuples(
+            st.integers(0, 30 * 60),
+            st.sampled_from(["ok", "unknown", "in_flight", "refused", "no_usage"]),
+            st.booleans(),
+        ),
+        min_size=1, max_size=14,
+    ),
+    rolled_ago=st.integers(0, 5 * 60),
+)  # fmt: skip
+def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, written, rolled_ago):
+    """Rows of the last 30 hours, some written and some ended since the last round, which was so long ago."""
+    agent_id, run_id = ada
+    zone, now = ZoneInfo(zone), utcnow()
+    kinds = {
+        "ok": {}, "unknown": {"status": "unknown", "tokens_used": None},
+        "in_flight": {"status": "in_flight", "tokens_used": None},
+        "refused": {"status": "error", "error_code": "rate_limited", "tokens_used": None},
+        "no_usage": {"status": "error", "error_code": "cut_off", "tokens_used": None},
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for table in USAGE_TABLES:
+            connection.execute(delete(table))
+
+        def write(is_late):
+            for minutes, kind, late in written:
+                # what is written after the round is new, as the ledger's rows are
+                at = now - timedelta(minutes=minutes % 60 if is_late else minutes)
+                if late is is_late:
+                    add_call(connection, agent_id, run_id, at, tokens_reserved=500, **kinds[kind])
+
+        write(is_late=False)
+        rollups.roll_up(connection, zone)
+        connection.execute(
+            text(
+                "update paceline.usage_state set rolled_at = rolled_at - make_interval(mins => :m)"
+            ),
+            {"m": rolled_ago},
+        )
+        write(is_late=True)
+        start, _ = day_window(now, zone)
+        assert quotas.tokens_by_agent(connection, start, zone) == tokens_by_agent(connection, start)
 
 
 def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine, ada):

@@ -302,6 +302,20 @@ MUTANTS = (
         (*ADMISSION, *RUNS, *MONEY),
     ),
     Mutant(
+        "sums of quotas count what nobody knows as reserved, too",
+        "app/usage/rollups.py",
+        "then tokens_reserved else 0 end",
+        "then 0 else 0 end",
+        MONEY,
+    ),
+    Mutant(
+        "hours that may change are read from the ledger, not from sums",
+        "app/usage/quotas.py",
+        "- cast(:back as interval)",
+        "+ cast(:back as interval)",
+        MONEY,
+    ),
+    Mutant(
         "a call of a dead worker is given up",
         "app/runs/rescue.py",
         "calls_unknown=calls.give_up(connection, call_deadline),",
