@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo-app tools screenshots test check test-fast test-long mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up demo-app tools screenshots test check test-fast test-long mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-jobs bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,7 +82,7 @@ fmt: $(READY)  ## Put the code into shape
 docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
 	@$(BIN)/python -m tests.house.generated
 
-BENCHES := cpu pipeline dispatch adhoc memory growth pages ledger pools sizes flower limiters saturation soak
+BENCHES := cpu pipeline dispatch adhoc memory growth jobs pages ledger pools sizes flower limiters saturation soak
 
 bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json, tables and plots
 	@$(BIN)/python -m bench.report
@@ -98,6 +98,9 @@ bench-adhoc: $(READY)  ## How soon a person's run starts behind a backlog (5 min
 
 bench-memory: $(READY)  ## Memory of a worker, idle and per call in flight (3 minutes); writes docs/memory.json
 	@$(BIN)/python -m bench.memory --out docs/memory.json
+
+bench-jobs: $(READY)  ## Each periodic job over a day's ledger of 100 to 10,000 agents (10 minutes); writes docs/jobs.json
+	@$(BIN)/python -m bench.jobs --out docs/jobs.json
 
 bench-growth: $(READY)  ## A cycle, pages, reports at three sizes (20 minutes); writes docs/growth.json
 	@$(BIN)/python -m bench.growth --out docs/growth.json

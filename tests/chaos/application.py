@@ -4,13 +4,15 @@ all rows, and a receiver of webhooks that is in trouble now and then.
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from sqlalchemy import Connection, Engine, func, make_url, select, text, update
+from sqlalchemy import Connection, Engine, Row, func, make_url, select, text, update
 
 from app.clock import sleep
 from app.community.review import decide
@@ -46,7 +48,7 @@ class WayOut:
     events_lost: int
     """Events for the webhook that it never got."""
     out_of_order: int
-    """Events that it got for the first time after a later one of their thread."""
+    """See `out_of_order`."""
     forged: int
     """Requests whose signature the public library refused."""
 
@@ -57,6 +59,21 @@ class WayOut:
             self.not_there + self.still_there + self.waiting + self.dead + self.events_lost
             + self.out_of_order + self.forged
         )  # fmt: skip
+
+
+def out_of_order(told: Sequence[Row[Any]], first: Mapping[int, int]) -> int:
+    """Events that came too early or too late: those of one post, comment or vote in another order than they
+    were written, and any of a thread before its post. Two answers to a post that were written at the same
+    moment have no order. `first`: event -> the place of its first request.
+    """
+    arrived = [event for event in told if event.id in first]
+    of_one, posts = defaultdict(list), {}
+    for event in arrived:
+        of_one[event.about].append(first[event.id])
+        if event.kind == "post.published":
+            posts.setdefault(event.thread, first[event.id])
+    late = sum(later < earlier for one in of_one.values() for earlier, later in pairwise(one))
+    return late + sum(first[event.id] < posts.get(event.thread, -1) for event in arrived)
 
 
 class Application:
@@ -149,7 +166,12 @@ class Application:
                 "select (select count(*) from public.posts) + (select count(*) from public.comments)"
             )).scalar_one()  # fmt: skip
             told = ours.execute(
-                select(OutboxEvent.id, OutboxEvent.thread)
+                select(
+                    OutboxEvent.id,
+                    OutboxEvent.thread,
+                    OutboxEvent.kind,
+                    OutboxEvent.payload["id"].astext.label("about"),
+                )
                 .join(Delivery, Delivery.event_id == OutboxEvent.id)
                 .where(Delivery.receiver == str(self.hook))
                 .order_by(OutboxEvent.id)
@@ -157,10 +179,6 @@ class Application:
         first = {}
         for place, name in enumerate(list(self.receiver.ids)):
             first.setdefault(int(name.removeprefix("evt_")), place)
-        threads = defaultdict(list)
-        for event in told:
-            if event.id in first:
-                threads[event.thread].append(first[event.id])
         return WayOut(
             rows=rows,
             not_there=sum(n for what, n in found.items() if what.endswith("not_there")) + published,
@@ -169,10 +187,7 @@ class Application:
             dead=self._count(DeliveryState.DEAD),
             events=len(told),
             events_lost=sum(event.id not in first for event in told),
-            out_of_order=sum(
-                later < earlier for places in threads.values()
-                for earlier, later in pairwise(places)
-            ),
+            out_of_order=out_of_order(told, first),
             forged=self.receiver.forged,
         )  # fmt: skip
 
