@@ -45,7 +45,7 @@ class Resume(Input):
 
 
 class SetLimits(Versioned):
-    """Every worker's next call sees them, without a restart."""
+    """Change limits. Every worker's next call sees them, without a restart."""
 
     rate: Rate | None = Field(None, title="calls per second")
     burst: Burst | None = Field(None, title="calls that may start at once after a pause")
@@ -59,7 +59,7 @@ class SetLimits(Versioned):
 
 
 class SetBudget(Input):
-    """Every worker's next call sees it."""
+    """Set budgets. Every worker's next call sees them."""
 
     community: str | None = Field(
         None, max_length=200, title="of the community", description="empty: of the whole fleet"
@@ -75,7 +75,7 @@ class SetBudget(Input):
 
 
 class SetControls(Versioned):
-    """In force with the next run of every agent, without a restart."""
+    """Change what agents may do and publish, from the next run of each on, without a restart."""
 
     dry_run: bool | None = Field(
         None, title="dry run", description="write and record, but publish nothing"
