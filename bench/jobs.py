@@ -2,10 +2,11 @@
 
     python -m bench.jobs --agents 100 1000 10000 --out docs/jobs.json
 
-The ledger holds the last 24 hours of 2.37 calls per agent and cycle of 5 minutes, in a time zone whose day is
-nearly over, and is rolled up; every agent has a counter in Redis. Each job is done three times: the median, and
-its share of the interval in which beat asks for it. The stall is the longest that a PING took meanwhile, asked
-without a pause by a thread of the same process: a few milliseconds of it are that process's own.
+The ledger holds the last 24 hours of 2.37 calls per agent and cycle of 5 minutes, in a time zone whose
+day is nearly over, and is rolled up; every agent has a counter in Redis. Each job is done three times:
+the median, and its share of the interval in which beat asks for it. The stall is the longest that a PING
+took meanwhile, asked without a pause by a thread of the same process: a few milliseconds of it are that
+process's own.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from app.clock import utcnow
 from app.money import short_dollars
 from app.retention import say_bytes
 from app.runs.services import Services
-from app.runs.stops import Look, find_stops, look
+from app.runs.stops import Look, find_stops, look, standing
 from app.settings import Settings
 from app.usage.calls import say_cost
 
@@ -72,6 +72,7 @@ class Site:
             allowed={one.name for one in ACTIONS if person and person.may(one.role)},
             done=self._done(request),
             **{"stops": stops, "state": seen and seen.state} | facts,
+            standing=standing(facts.get("stops", stops)) if seen else "",
         )  # fmt: skip
         return HTMLResponse(html, status)
 

@@ -108,6 +108,13 @@ def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
     assert "until somebody resumes it, by eve: a drill" in text
     assert "budget of the day is used up" in text
     assert "rate limited since" in text
+    pill = re.compile(r'id="standing"[^>]*>([A-Z ]+)<')
+    assert {
+        pill.search(web.get(page).text)[1] for page in ("/", "/usage", "/health", "/agents")
+    } == {"PAUSED"}
+    fleet.resume(desk, None, who)
+    fleet.set_limits(desk, {"budget_day_micros": 0}, who)
+    assert pill.search(web.get("/runs").text)[1] == "RUNNING"
 
 
 def test_what_nobody_thought_of_is_a_page_under_the_same_policy(web, monkeypatch):
