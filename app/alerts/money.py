@@ -20,16 +20,7 @@ BUDGET_STEPS = (50, 80, 95, 100)
 NAMES = {"day": "today", "month": "this month"}
 
 
-def money_messages(connection: Connection, settings: Settings) -> list[Message]:
-    """Every message about money that the facts call for now."""
-    return [
-        *_budgets(connection, settings),
-        *_balance(connection, settings),
-        *_runway(connection, settings),
-    ]
-
-
-def _budgets(connection: Connection, settings: Settings) -> list[Message]:
+def budgets(connection: Connection, settings: Settings) -> list[Message]:
     policy = OverBudget(read_controls(connection, settings.controls).over_budget)
     now = utcnow()
     budgets = [budget for budget in read_budgets(connection, settings, now) if budget.limit]
@@ -69,7 +60,7 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
     ]
 
 
-def _balance(connection: Connection, settings: Settings) -> list[Message]:
+def balance(connection: Connection, settings: Settings) -> list[Message]:
     """Few credits left at twitterapi.io; told once a day for as long as it lasts."""
     left, least = credits_left(connection), settings.sources.low_balance_credits
     if left is None or left >= least:
@@ -81,7 +72,7 @@ def _balance(connection: Connection, settings: Settings) -> list[Message]:
     return [Message(key, "warning", "Paceline: twitterapi.io runs out of credits", body)]
 
 
-def _runway(connection: Connection, settings: Settings) -> list[Message]:
+def runway(connection: Connection, settings: Settings) -> list[Message]:
     """The credits end soon; told at each halving of the days, so that it does not nag."""
     least = settings.alerts.runway_days
     if not (least and settings.usage.credits_usd):

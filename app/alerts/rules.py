@@ -1,15 +1,17 @@
-"""What is worth a message. Each rule reads facts and returns messages with keys of their own.
+"""What is worth a message: RULES. Each rule reads facts and returns messages with keys of their own.
 
 A key holds the threshold and the period, so a rule may say the same a thousand times and it is told
 once; what is over has a key of its own, and is told only to who heard of its beginning.
 """
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection, func, select, text
 
-from app.alerts.money import money_messages
+from app.alerts import money
 from app.alerts.outbox import Message
 from app.clock import utcnow
 from app.integration.standing import read_standing
@@ -23,43 +25,7 @@ FAILING_CALLS = 10
 MANY_FAILURES = 20
 
 
-def rules(settings: Settings) -> list[tuple[str, str]]:
-    """What is told, for people, with the values in force and the settings that they come from."""
-    alerts, sources = settings.alerts, settings.sources
-    return [
-        ("budgets", "50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
-        ("runway", f"the credits last fewer than {alerts.runway_days:g} days (PACELINE_ALERTS__RUNWAY_DAYS)"),
-        ("balance", f"twitterapi.io has fewer than {sources.low_balance_credits:,} credits "
-                    "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)"),
-        *((kind.code.replace("_", " "), f"{kind.title}, and when it is over") for kind in STOPPING),
-        ("429", f"the gateway answers 429 for longer than {alerts.long_incident_min:g} minutes "
-                "(PACELINE_ALERTS__LONG_INCIDENT_MIN)"),
-        ("models", "none of the calls of a model is answered"),
-        ("scheduler", "no slice is opened for too long"),
-        ("quarantine", "a run brought down three workers"),
-        ("books", "ledger, rollups and Redis differ"),
-        ("sign-ins", f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
-        ("access", "somebody becomes administrator, or gets an API token"),
-        ("receivers", "the application or a webhook is paused, ten minutes late, or lost an event"),
-    ]  # fmt: skip
-
-
-def evaluate(connection: Connection, settings: Settings) -> list[Message]:
-    """Every message that the facts call for now."""
-    return [
-        *money_messages(connection, settings),
-        *_incidents(connection, settings),
-        *_scheduler(connection, settings),
-        *_quarantine(connection),
-        *_models(connection),
-        *_books(connection),
-        *_sign_ins(connection, settings),
-        *_access(connection),
-        *_receivers(connection),
-    ]
-
-
-def _receivers(connection: Connection) -> list[Message]:
+def _receivers(connection: Connection, _: Settings) -> list[Message]:
     """Events that do not arrive: nobody sees what agents write. Told once for each state, and once a day."""
     found = []
     for one in read_standing(connection):
@@ -104,7 +70,7 @@ def _sign_ins(connection: Connection, settings: Settings) -> list[Message]:
     return found
 
 
-def _access(connection: Connection) -> list[Message]:
+def _access(connection: Connection, _: Settings) -> list[Message]:
     """New power over the fleet, so that nobody gets it unseen."""
     is_admin = AuditEntry.after["role"].astext == Role.ADMIN
     query = select(AuditEntry.id, AuditEntry.action, AuditEntry.subject, AuditEntry.actor).where(
@@ -125,7 +91,15 @@ def _access(connection: Connection) -> list[Message]:
     return found
 
 
-def _incidents(connection: Connection, settings: Settings) -> list[Message]:
+def _stops(connection: Connection, settings: Settings) -> list[Message]:
+    return _incidents(connection, settings, is_pause=False)
+
+
+def _long_429(connection: Connection, settings: Settings) -> list[Message]:
+    return _incidents(connection, settings, is_pause=True)
+
+
+def _incidents(connection: Connection, settings: Settings, *, is_pause: bool) -> list[Message]:
     query = select(
         Incident.id, Incident.kind, Incident.opened_at, Incident.closed_at, Incident.calls,
         Incident.agents, (func.coalesce(Incident.closed_at, func.now()) - Incident.opened_at).label("lasted"),
@@ -133,7 +107,8 @@ def _incidents(connection: Connection, settings: Settings) -> list[Message]:
     found = []
     for row in connection.execute(query):
         kind = BY_CODE[row.kind]
-        is_pause = kind.effect is Effect.PAUSE
+        if (kind.effect is Effect.PAUSE) is not is_pause:
+            continue
         if is_pause and row.lasted < timedelta(minutes=settings.alerts.long_incident_min):
             continue
         what = "the gateway keeps answering 429" if is_pause else kind.title
@@ -173,7 +148,7 @@ def _scheduler(connection: Connection, settings: Settings) -> list[Message]:
     ]
 
 
-def _quarantine(connection: Connection) -> list[Message]:
+def _quarantine(connection: Connection, _: Settings) -> list[Message]:
     query = select(Run.id, Run.asked_for, Run.reason, Run.agent_id).where(
         Run.state == RunState.QUARANTINED, Run.finished_at > func.now() - RECENT
     )
@@ -185,7 +160,7 @@ def _quarantine(connection: Connection) -> list[Message]:
     ]  # fmt: skip
 
 
-def _models(connection: Connection) -> list[Message]:
+def _models(connection: Connection, _: Settings) -> list[Message]:
     """A model none of whose calls is answered: a retired model may even look like a rate limit. Over when
     one is; told again the next time it happens.
     """
@@ -228,7 +203,7 @@ def _told_models(connection: Connection) -> tuple[Counter[str], Counter[str]]:
     return Counter({row[0]: row[1] for row in rows}), Counter({row[0]: row[2] for row in rows})
 
 
-def _books(connection: Connection) -> list[Message]:
+def _books(connection: Connection, _: Settings) -> list[Message]:
     """The books differ: at the last check; told once a day."""
     last = {job.name: job for job in jobs.last_rounds(connection)}.get(jobs.CHECK_BOOKS)
     if last is None or last.result.startswith("0 "):
@@ -244,3 +219,45 @@ def _books(connection: Connection) -> list[Message]:
 
 def _was_told(connection: Connection, key: str) -> bool:
     return connection.execute(select(Alert.id).where(Alert.key == key)).one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of message. `about` says to people when it is told, with the values in force and the settings
+    that they come from; `check` returns every message that the facts call for now.
+    """
+
+    name: str
+    about: Callable[[Settings], str]
+    check: Callable[[Connection, Settings], list[Message]]
+
+
+def _always(said: str) -> Callable[[Settings], str]:
+    return lambda _: said
+
+
+RULES = (
+    Rule("budgets", _always("50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
+         money.budgets),
+    Rule("runway", lambda s: f"the credits last fewer than {s.alerts.runway_days:g} days "
+         "(PACELINE_ALERTS__RUNWAY_DAYS)", money.runway),
+    Rule("balance", lambda s: f"twitterapi.io has fewer than {s.sources.low_balance_credits:,} credits "
+         "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)", money.balance),
+    Rule("stops", _always(", ".join(kind.title for kind in STOPPING) + "; and when it is over"), _stops),
+    Rule("429", lambda s: f"the gateway answers 429 for longer than {s.alerts.long_incident_min:g} minutes "
+         "(PACELINE_ALERTS__LONG_INCIDENT_MIN)", _long_429),
+    Rule("models", _always("none of the calls of a model is answered"), _models),
+    Rule("scheduler", _always("no slice is opened for too long"), _scheduler),
+    Rule("quarantine", _always("a run brought down three workers"), _quarantine),
+    Rule("books", _always("ledger, rollups and Redis differ"), _books),
+    Rule("sign-ins", _always(f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
+         _sign_ins),
+    Rule("access", _always("somebody becomes administrator, or gets an API token"), _access),
+    Rule("receivers", _always("the application or a webhook is paused, ten minutes late, or lost an event"),
+         _receivers),
+)  # fmt: skip
+
+
+def evaluate(connection: Connection, settings: Settings) -> list[Message]:
+    """Every message that the facts call for now."""
+    return [message for rule in RULES for message in rule.check(connection, settings)]

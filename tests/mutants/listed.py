@@ -284,8 +284,8 @@ MUTANTS = (
         "if False:",
         (*MONEY, *CHAIN),
     ),
-    Mutant("a quarantine is told", RULES, "        *_quarantine(connection),\n", "", CHAIN),
-    Mutant("books that differ are told", RULES, "        *_books(connection),\n", "", MONEY),
+    Mutant("a quarantine is told", RULES, "_quarantine),", "lambda *_: []),", CHAIN),
+    Mutant("books that differ are told", RULES, "_books),", "lambda *_: []),", MONEY),
     Mutant(
         "a day is frozen only when it equals the ledger",
         "app/usage/rollups.py",

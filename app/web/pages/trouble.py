@@ -10,7 +10,7 @@ from app import retention
 from app.admission.limits import read_limits
 from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
-from app.alerts.rules import rules
+from app.alerts.rules import RULES
 from app.audit_log import list_changes
 from app.integration.deliveries import dead_letters
 from app.integration.standing import read_standing
@@ -45,7 +45,7 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.connect() as connection:
             found = list_alerts(connection)
         settings = site.settings.alerts
-        told = rules(site.settings)
+        told = [(rule.name, rule.about(site.settings)) for rule in RULES]
         return site.page("alerts.html", request, alerts=found, rules=told, channels=len(settings.urls),
                          quiet_hours=settings.quiet_hours)  # fmt: skip
 
