@@ -135,7 +135,7 @@ bench-ledger: $(READY)  ## Ten million calls: rollups, retention, reports (8 min
 	@$(BIN)/python -m bench.ledger --out docs/ledger.json
 
 chaos: $(READY)  ## A thousand faults at random, then the books (twenty minutes); writes docs/chaos.json
-	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --pause 0.8 --out docs/chaos.json
+	@$(BIN)/python -m tests.chaos --faults 1000 --seed 7 --pause 0.6 --out docs/chaos.json
 
 advisories: $(READY)  ## Look the locked packages up in the list of known vulnerabilities (needs the network)
 	@away=$$(mktemp -d) && $(PYTHON) -m venv $$away && $$away/bin/pip install --quiet --disable-pip-version-check pip-audit && \
