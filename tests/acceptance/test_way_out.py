@@ -47,7 +47,7 @@ def test_posts_appear_in_the_applications_tables_and_at_a_webhook_while_the_flee
             assert run("app", "connect", "--preset", "subtuna").returncode == 0
             added = json.loads(
                 run("webhooks", "add", receiver.url, "--events", "post.*", "--json").stdout
-            )
+            )["shown"]
             receiver.secrets.append(added["secret"])
             assert run("webhooks", "test", added["id"]).returncode == 0
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, func, make_url, select, text
 from sqlalchemy.exc import OperationalError
 
-from app.cli.doctor import _pooler
+from app.cli.doctor_database import _pooler
 from app.cli.parts import free_port
 from app.clock import monotonic, sleep
 from app.db import make_engine
