@@ -54,7 +54,7 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 	@for name in overview usage agents-ada; do for scheme in light dark; do \
 	  cp .screenshots/$$name-$$scheme.png docs/images/; done; done
 
-test: $(READY) tools  ## Run what every change must pass (five minutes); the tests start their own servers
+test: $(READY) tools  ## Run what every change must pass (six minutes); the tests start their own servers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -m "not long" --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
