@@ -1,8 +1,8 @@
 """tokens of calls whose usage nobody knows
 
 Rollups say how many tokens were reserved for them, so that counters of quotas need not read the whole day's ledger. The
-next round sums the last two days up anew. The previous release does not write the column: while it rolls up, counters read
-too little for at most a minute and are set right after.
+next round sums up anew what is not frozen yet. The previous release does not write the column: while its workers still roll
+up, counters of quotas leave such calls out; a round of this release sets them right.
 
 Revision ID: 0017
 Revises: 0016
@@ -16,6 +16,19 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+ANEW = (
+    # A round begins where the fleet's hours end, so these make it begin after the last frozen day. Until then
+    # everything since is read from the ledger.
+    """
+    delete from paceline.ai_usage_fleet_hourly where hour >= coalesce(
+      (select (max(day) + 1)::timestamp at time zone (select zone from paceline.usage_state) from paceline.usage_days),
+      '-infinity')
+    """,
+    """
+    update paceline.usage_state set rolled_at = coalesce(
+      (select (max(day) + 1)::timestamp at time zone zone from paceline.usage_days), '2000-01-01')
+    """,
+)
 TABLES = ("ai_usage_hourly", "ai_usage_daily", "ai_usage_fleet_hourly", "ai_usage_agent_daily")
 
 
@@ -23,8 +36,8 @@ def upgrade() -> None:
     for table in TABLES:
         column = sa.Column("tokens_unknown", sa.BigInteger(), server_default="0", nullable=False)
         op.add_column(table, column, schema="paceline")
-    # Until a round of this release has summed today up, everything is read from the ledger.
-    op.execute("update paceline.usage_state set rolled_at = rolled_at - interval '2 days'")
+    for statement in ANEW:
+        op.execute(statement)
 
 
 def downgrade() -> None:

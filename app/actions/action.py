@@ -60,8 +60,8 @@ class Action:
     """The least role; `needs` may ask for a higher one."""
     ask: type[Input]
     affects: Callable[[Desk, Connection, Given], str]
-    do: Callable[[Desk, Any, Who], int | Done]
-    """Does it, audited with who and why in the transaction that makes the change."""
+    do: Callable[[Desk, Any, Who], int | Done | None]
+    """Does it, audited with who and why in the transaction that makes the change. None: once."""
     back: str
     """The page that one comes back to."""
     command: str
@@ -91,4 +91,4 @@ class Action:
     def run(self, desk: Desk, ask: Input, who: Who) -> Done:
         """Do it."""
         done = self.do(desk, ask, who)
-        return done if isinstance(done, Done) else Done(done)
+        return done if isinstance(done, Done) else Done(1 if done is None else done)

@@ -146,7 +146,7 @@ def _refuse_budget_without_prices(desk: Desk, changes: dict[str, Any]) -> None:
         raise ConfigError(f"the budget was not set: {asked.price_problem}")
 
 
-def pause(desk: Desk, ask: Pause, who: Who) -> Limits:
+def pause(desk: Desk, ask: Pause, who: Who) -> None:
     """For so long, until that moment, or until somebody resumes. Raises ConfigError when both are given, or
     the moment is over.
     """
@@ -159,22 +159,22 @@ def pause(desk: Desk, ask: Pause, who: Who) -> Limits:
         until = until.replace(tzinfo=desk.settings.zone)
     if until <= utcnow():
         raise ConfigError(f"{until.isoformat()} is over: give a moment to come, or none")
-    return set_limits(desk, {"paused_until": until.replace(microsecond=0)}, who)
+    set_limits(desk, {"paused_until": until.replace(microsecond=0)}, who)
 
 
-def resume(desk: Desk, _: Resume | None, who: Who) -> Limits:
+def resume(desk: Desk, _: Resume, who: Who) -> None:
     """End what holds calls back."""
-    return set_limits(desk, {"paused_until": None}, who, close_breaker=True)
+    set_limits(desk, {"paused_until": None}, who, close_breaker=True)
 
 
-def set_budgets(desk: Desk, ask: SetBudget, who: Who) -> int:
+def set_budgets(desk: Desk, ask: SetBudget, who: Who) -> None:
     """Of a community or of the fleet; raises NotFound."""
     changes = ask.in_micros
     if not changes:
         raise ConfigError("nothing to change: give dollars per day or per month")
     if ask.community is None:
         set_limits(desk, changes, who)
-        return 1
+        return
     _refuse_budget_without_prices(desk, changes)
     with desk.engine.begin() as connection:
         leases.wake_all(connection)
@@ -182,7 +182,6 @@ def set_budgets(desk: Desk, ask: SetBudget, who: Who) -> int:
             raise NotFound(
                 f"no community {ask.community!r}: `paceline usage --by community` shows them"
             )
-    return 1
 
 
 def set_controls(desk: Desk, ask: SetControls, who: Who) -> Controls:
@@ -196,32 +195,20 @@ def set_controls(desk: Desk, ask: SetControls, who: Who) -> Controls:
         )  # fmt: skip
 
 
-def _pause(desk: Desk, ask: Pause, who: Who) -> int:
-    pause(desk, ask, who)
-    return 1
-
-
-def _resume(desk: Desk, ask: Resume, who: Who) -> int:
-    resume(desk, ask, who)
-    return 1
-
-
-def _set_limits(desk: Desk, ask: SetLimits, who: Who) -> int:
+def _set_limits(desk: Desk, ask: SetLimits, who: Who) -> None:
     if not ask.changes:
         raise ConfigError("nothing to change")
     set_limits(desk, ask.changes, who, version=ask.version)
-    return 1
 
 
-def _set_controls(desk: Desk, ask: SetControls, who: Who) -> int:
+def _set_controls(desk: Desk, ask: SetControls, who: Who) -> None:
     set_controls(desk, ask, who)
-    return 1
 
 
 # Asking
 
 
-def affects_fleet(_: Desk, connection: Connection, __: Given) -> str:
+def _affects_fleet(_: Desk, connection: Connection, __: Given) -> str:
     """Active agents and open runs."""
     agents = select(func.count()).where(Agent.state == AgentState.ACTIVE).scalar_subquery()
     runs = select(func.count()).select_from(Run).where(Run.state.in_(OPEN)).scalar_subquery()
@@ -263,15 +250,15 @@ def _role_for_controls(_: Desk, ask: SetControls) -> Role:
 
 ACTIONS = (
     Action(
-        "pause", "Pause the fleet", Role.OPERATOR, Pause, affects_fleet, _pause, back="/",
+        "pause", "Pause the fleet", Role.OPERATOR, Pause, _affects_fleet, pause, back="/",
         command="paceline pause --for MINUTES --until MOMENT --reason WHY",
     ),
     Action(
-        "resume", "Resume the fleet", Role.OPERATOR, Resume, affects_fleet, _resume, back="/",
+        "resume", "Resume the fleet", Role.OPERATOR, Resume, _affects_fleet, resume, back="/",
         command="paceline resume --reason WHY",
     ),
     Action(
-        "limits", "Change limits", Role.ADMIN, SetLimits, affects_fleet, _set_limits, back="/limits",
+        "limits", "Change limits", Role.ADMIN, SetLimits, _affects_fleet, _set_limits, back="/limits",
         command="paceline limits set --rate 6 --reason WHY", present=_limits_now,
     ),
     Action(
@@ -279,7 +266,7 @@ ACTIONS = (
         command="paceline budget set --day 5 --month 90 --community NAME --reason WHY",
     ),
     Action(
-        "controls", "Change controls", Role.OPERATOR, SetControls, affects_fleet, _set_controls,
+        "controls", "Change controls", Role.OPERATOR, SetControls, _affects_fleet, _set_controls,
         back="/limits", command="paceline controls set --dry-run --reason WHY",
         present=_controls_now, needs=_role_for_controls,
     ),

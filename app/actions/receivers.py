@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -118,9 +118,9 @@ def _set(
 
 def replay(desk: Desk, ask: ReplayReceivers, who: Who) -> int:
     """Returns how many events."""
-    since = ask.since and (
-        ask.since if ask.since.tzinfo else ask.since.replace(tzinfo=utcnow().tzinfo)
-    )
+    since = ask.since
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
     with desk.engine.begin() as connection:
         count = 0
         for receiver in ask.receivers:
@@ -147,34 +147,34 @@ def add_webhook(desk: Desk, ask: AddWebhook, who: Who) -> Done:
 
 
 def try_webhooks(desk: Desk, ask: TryWebhooks, who: Who) -> Done:
-    """Shows what each answered; raises Unreachable when one does not take it."""
+    """Shows what each answered, by id; raises Unreachable when one does not take it."""
     hooks = _find(desk, ask.receivers)
     with desk.engine.begin() as connection:
-        secrets = {hook.url: webhooks.secret_of(connection, hook) for hook in hooks}
+        secrets = [webhooks.secret_of(connection, hook) for hook in hooks]
         note_change(
-            connection, actor=who.name, action="webhooks.test", subject=", ".join(secrets)[:200],
-            before={}, after={}, reason=who.reason,
+            connection, actor=who.name, action="webhooks.test",
+            subject=", ".join(hook.url for hook in hooks)[:200], before={}, after={}, reason=who.reason,
         )  # fmt: skip
     due = Due(0, 0, sending.TEST, {"said": "It works."}, 0, utcnow())
     said = {}
     with sending.client(allows_private=desk.settings.app.private_networks) as http:
-        for url, secret in secrets.items():
+        for hook, secret in zip(hooks, secrets, strict=True):
             one = replace(due, event_id=uuid4().int % 10**9)
-            answer = sending.send(http, url, [secret], one)
+            answer = sending.send(http, hook.url, [secret], one)
             if not answer.is_good:
-                raise Unreachable(f"{url} did not take it: {answer.error}")
-            said[url] = f"HTTP {answer.status}"
+                raise Unreachable(f"{hook.url} did not take it: {answer.error}")
+            said[str(hook.id)] = f"HTTP {answer.status}"
     return Done(len(hooks), said)
 
 
 def rotate_secrets(desk: Desk, ask: RotateSecrets, who: Who) -> Done:
-    """Shows the new secret of each address."""
+    """Shows the new secret of each, by id: two may have one address."""
     hooks = _find(desk, ask.receivers)
     with desk.engine.begin() as connection:
         return Done(
             len(hooks),
             {
-                hook.url: webhooks.rotate(connection, hook, actor=who.name, reason=who.reason)
+                str(hook.id): webhooks.rotate(connection, hook, actor=who.name, reason=who.reason)
                 for hook in hooks
             },
         )

@@ -21,12 +21,13 @@ NAMES = {"day": "today", "month": "this month"}
 
 
 def budgets(connection: Connection, settings: Settings) -> list[Message]:
+    """Steps of budgets that are reached, and models that no budget can hold."""
     policy = OverBudget(read_controls(connection, settings.controls).over_budget)
     now = utcnow()
-    budgets = [budget for budget in read_budgets(connection, settings, now) if budget.limit]
-    found = [m for budget in budgets for m in budget_messages(budget, settings.zone, policy)]
+    limited = [budget for budget in read_budgets(connection, settings, now) if budget.limit]
+    found = [m for budget in limited for m in budget_messages(budget, settings.zone, policy)]
     problem = asked_by(settings, "", now).price_problem
-    if budgets and problem:
+    if limited and problem:
         day = f"{now.astimezone(settings.zone):%Y-%m-%d}"
         title = "Paceline: a budget cannot hold models without a price"
         found.append(Message(f"no_price.{day}", "warning", title, problem))

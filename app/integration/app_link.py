@@ -278,7 +278,8 @@ def _deliver_one(
 def _steps(here: Connection, mapping: Mapping, due: Due) -> list[tuple[str, dict[str, Any]]]:
     """The event with what must go along, in order. The post of a comment comes along when it was written
     before the application was connected. Where a hidden post is deleted there, its comments go first, as a
-    foreign key may demand, and come back with it.
+    foreign key may demand. With a post that is shown again its comments come, also those that were written
+    while it was hidden.
     """
     own = (due.kind, due.payload)
     is_deleted = mapping.posts.hidden == "delete"
@@ -291,7 +292,7 @@ def _steps(here: Connection, mapping: Mapping, due: Due) -> list[tuple[str, dict
             here, "comment", "post_id = :id and external_id is not null", due.payload["id"]
         )
         return [*(("comment.hidden", one) for one in there), own]
-    if due.kind in ("post.published", "post.restored") and is_deleted:
+    if due.kind in ("post.published", "post.restored"):
         theirs = _about(here, "comment", "post_id = :id and state = 'published'", due.payload["id"])
         return [own, *(("comment.published", one) for one in theirs)]
     return [own]

@@ -272,7 +272,7 @@ def test_a_model_is_dropped_for_all_when_a_second_run_finds_it_gone(services):
 def test_resume_and_a_change_of_limits_end_a_long_pause_and_wake_what_snoozes(services):
     desk = Desk(services.settings, services.engine, services.admission)
     for act in (
-        lambda: fleet.resume(desk, None, Who("eve", "")),
+        lambda: fleet.resume(desk, fleet.Resume(reason="x"), Who("eve", "")),
         lambda: fleet.set_limits(desk, {"rate": 900.0}, Who("eve", "")),
     ):
         settle(services, LONG_PAUSE)

@@ -196,7 +196,7 @@ def test_nobody_sleeps_an_hour_for_somebody_elses_wait(services, sandbox, ada):
     assert wake_at - utcnow() <= timedelta(minutes=1), "never longer without a look"
     (stop,) = stops_of(services)
     assert stop.about == "rate_limited"
-    fleet.resume(desk(services), None, Who("eve", "asked the gateway"))
+    fleet.resume(desk(services), fleet.Resume(reason="x"), Who("eve", "asked the gateway"))
     with services.engine.begin() as connection:
         (woken,) = leases.wake(connection)
     assert execute(services, woken).state == "completed"

@@ -74,6 +74,21 @@ def test_a_webhook_is_added_tried_given_another_secret_and_removed(fleet, admin,
     assert not any(secret in str(noted) for secret in (first, second))
 
 
+def test_two_webhooks_of_one_address_each_get_their_secret(fleet, base, receiver):
+    token = {"Authorization": f"Bearer {api_token(fleet)}"}
+    with fleet.engine.begin() as connection:
+        for events in ("post.*", "comment.*"):
+            webhooks.add(connection, receiver.url, [events], actor="t", reason="")
+    ids = [str(hook.id) for hook in hooks(fleet)]
+    for name, begins in (("webhooks-rotate", "whsec_"), ("webhooks-test", "HTTP 200")):
+        done = httpx2.post(
+            f"{base}/api/v1/acts/{name}", json={"reason": "x", "receivers": ids}, headers=token,
+            trust_env=False,
+        ).json()  # fmt: skip
+        assert sorted(done["shown"]) == sorted(ids)
+        assert all(value.startswith(begins) for value in done["shown"].values())
+
+
 def test_the_api_gives_the_secret_once_and_says_what_is_wrong(fleet, base, receiver):
     token = {"Authorization": f"Bearer {api_token(fleet)}"}
 

@@ -2,6 +2,8 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from runpy import run_path
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select, text, update
 
+from app import migrations
 from app.alerts import incidents, outbox
 from app.alerts.money import budget_messages
 from app.alerts.outbox import Message
@@ -193,6 +196,35 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
         write(is_late=True)
         start, _ = day_window(now, zone)
         assert quotas.tokens_by_agent(connection, start, zone) == tokens_by_agent(connection, start)
+
+
+def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobody_knows(
+    engine, ada
+):
+    """Its rows say nothing of reserved tokens: migration 0017 lets the next round make them again."""
+    (path,) = Path(migrations.__file__).parents[1].glob("alembic/versions/*_0017_*.py")
+    made = run_path(str(path))
+    zone, now = ZoneInfo("UTC"), utcnow()
+    start, _ = day_window(now, zone)
+    with engine.begin() as connection:
+        add_call(connection, *ada, now - timedelta(days=3))
+        since_midnight = (now - start).total_seconds()
+        for part in (0.1, 0.5, 0.9):
+            at = start + timedelta(seconds=since_midnight * part)
+            add_call(connection, *ada, at, status="unknown", tokens_used=None, tokens_reserved=500)
+        rollups.roll_up(connection, zone)
+        for table in made["TABLES"]:
+            connection.execute(text(f"update paceline.{table} set tokens_unknown = 0"))
+        for statement in made["ANEW"]:
+            connection.execute(text(statement))
+        truth = tokens_by_agent(connection, start)
+        assert truth == {ada[0]: 1_500}
+        assert quotas.tokens_by_agent(connection, start, zone) == truth, "before the next round"
+        rollups.roll_up(connection, zone)
+        assert quotas.tokens_by_agent(connection, start, zone) == truth, "and after it"
+        day = select(AgentDailyUsage.tokens_unknown).where(AgentDailyUsage.day == start.date())
+        assert connection.execute(day).scalar_one() == 1_500
+        assert differences.find_differences(connection, zone) == []
 
 
 def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine, ada):

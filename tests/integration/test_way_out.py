@@ -581,6 +581,33 @@ def test_a_comment_on_a_post_that_is_hidden_meanwhile_comes_when_that_is_restore
     )
 
 
+def test_a_comment_written_while_its_post_is_hidden_comes_where_rows_are_only_marked(
+    talkative, receivers, engine
+):
+    make_application(engine, "simple")
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("alter table public.posts add state text default 'shown'"))
+            mapping = read_preset("simple").model_dump()
+            mapping["posts"] |= {"hidden": {"state": "hidden"}, "shown": {"state": "shown"}}
+            app_link.connect(
+                connection, Mapping.model_validate(mapping), "mine", actor="t", reason=""
+            )
+        write(talkative, 4)
+        with engine.connect() as connection:
+            post = connection.execute(select(Comment.post_id).limit(1)).scalar_one()
+        for verb in ("hide", "approve"):
+            with engine.begin() as connection:
+                decide(connection, verb, [post], actor="eve", reason="x")
+            receivers.deliver_app()
+        theirs = {row[0] for row in rows(talkative, "select id from public.comments")}
+        assert theirs == ids_of(talkative, Comment)
+        shown = rows(talkative, f"select state from public.posts where id = '{post}'")
+        assert [row[0] for row in shown] == ["shown"]
+    finally:
+        drop_application(engine, "simple")
+
+
 def test_a_runs_page_says_where_each_of_its_texts_went_and_how_soon(talkative, receivers, simple):
     write(talkative, 2)
     with talkative.engine.connect() as connection:

@@ -112,7 +112,7 @@ def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
     assert {
         pill.search(web.get(page).text)[1] for page in ("/", "/usage", "/health", "/agents")
     } == {"PAUSED"}
-    fleet.resume(desk, None, who)
+    fleet.resume(desk, fleet.Resume(reason="x"), who)
     fleet.set_limits(desk, {"budget_day_micros": 0}, who)
     assert pill.search(web.get("/runs").text)[1] == "RUNNING"
 

@@ -72,7 +72,7 @@ def test_reconciling_the_limits_ends_no_pause_of_the_gateway(services):
         reconcile_limits(services)
     assert services.admission.state().rate_limited_until == until
     assert permit(services).reason == "rate_limited"
-    fleet.resume(desk(services), None, ME)
+    fleet.resume(desk(services), fleet.Resume(reason="x"), ME)
     assert services.admission.state().rate_limited_until is None
 
 
@@ -204,7 +204,7 @@ def test_an_incident_ends_when_somebody_resumes_and_the_next_stop_is_another(ser
             messages = [m.key for m in rules.evaluate(connection, services.settings)]
             assert len([key for key in messages if key.startswith("incident.")]) == number
         before = utcnow()
-        fleet.resume(desk(services), None, ME)
+        fleet.resume(desk(services), fleet.Resume(reason="x"), ME)
         with services.engine.begin() as connection:
             closed = connection.execute(select(func.max(Incident.closed_at))).scalar_one()
             assert closed >= before - timedelta(seconds=1)
@@ -259,7 +259,7 @@ def test_a_short_pause_costs_no_run_its_turn(services, ada):
     with services.engine.begin() as connection:
         wake_at = connection.execute(select(Run.wake_at)).scalar_one()
     assert ends - LAST_LOOK < wake_at < ends, "it looks once more before its cycle ends"
-    fleet.resume(desk(services), None, ME)
+    fleet.resume(desk(services), fleet.Resume(reason="x"), ME)
     with services.engine.begin() as connection:
         (woken,) = leases.wake(connection)
     assert execute(services, woken).state == "completed"
