@@ -151,7 +151,12 @@ def _queue(addresses: Addresses, lines: list[leases.Line]) -> Finding:
 def _storage(sizes: list[retention.Size], settings: Settings) -> Finding:
     """How large the tables are, how they grow, and when the disk is full."""
     found = retention.forecast(sizes, settings.kept)
-    said = f"{retention.say_bytes(found.size)}, {retention.say_bytes(found.per_day)} more a day"
+    grows = (
+        f"{retention.say_bytes(found.per_day)} more a day"
+        if found.per_day
+        else "growth not known yet"
+    )
+    said = f"{retention.say_bytes(found.size)}, {grows}"
     if found.ends_at is not None:
         said += f", ends at {retention.say_bytes(found.ends_at)}"
     if found.full_in_days is None:
