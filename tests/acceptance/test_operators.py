@@ -166,15 +166,20 @@ def test_a_revoked_run_does_not_run_also_after_a_restart(tmp_path):
 
 def test_workers_are_seen_and_why_nothing_runs_is_said(tmp_path):
     folder = tmp_path / "nobody works"
-    up = begin(folder, "--for", "40", "--workers", "1", "--json", PACELINE_WORKER__THREADS="2")
+    up = begin(folder, "--workers", "1", "--json", PACELINE_WORKER__THREADS="2")
+
+    def announced() -> str:
+        return paceline("workers", "--json", cwd=folder).stdout
+
     try:
         wait_for(
-            lambda: "worker1@" in paceline("workers", "--json", cwd=folder).stdout, 60, "a worker"
+            lambda: "worker1@" in (said := announced()) and "express@" in said, 60, "both workers"
         )
         found = json.loads(paceline("workers", "--json", cwd=folder).stdout)["workers"]
         assert {worker["name"].split("@")[0] for worker in found} == {"worker1", "express"}
         assert all(worker["version"] and worker["pid"] for worker in found)
     finally:
+        up.send_signal(signal.SIGINT)
         out, _ = up.communicate(timeout=120)
     assert json.loads(out)["nothing_ran"] is None
     assert processes_of(folder) == []
