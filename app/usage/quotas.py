@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from app.usage.rollups import LOOK_BACK, TOKENS_UNKNOWN
+from app.usage.rollups import FINAL_UNTIL, TOKENS_UNKNOWN
 
 _TOKENS = text(f"""
   with cut as (
-    select coalesce((select date_trunc('hour', rolled_at, :zone) - cast(:back as interval)
-                     from paceline.usage_state where zone = :zone), '-infinity') as at
+    select coalesce((select {FINAL_UNTIL} from paceline.usage_state state where zone = :zone),
+                    '-infinity') as at
   ), parts as (
     select agent_id, tokens_used + tokens_unknown as tokens from paceline.ai_usage_agent_daily
     where day = (cast(:since as timestamptz) at time zone :zone)::date and (select at from cut) > :since
@@ -27,8 +27,8 @@ _TOKENS = text(f"""
 
 
 def tokens_by_agent(connection: Connection, midnight: datetime, zone: ZoneInfo) -> dict[UUID, int]:
-    """Billable LLM tokens since the day's beginning. Hours that a round of rollups may still sum up anew are
-    read from the ledger: the day's sum, without these hours, and the ledger of these hours.
+    """Billable LLM tokens since the day's beginning. Hours that are not final are read from the
+    ledger: the day's sum, without these hours, and the ledger of these hours.
     """
-    given = {"since": midnight, "zone": zone.key, "back": LOOK_BACK}
+    given = {"since": midnight, "zone": zone.key}
     return dict(connection.execute(_TOKENS, given).all())

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, text
 from sqlalchemy.engine.default import DefaultDialect
 
 from app.clock import day_window
-from app.usage.rollups import COST_UNKNOWN, OUTCOME
+from app.usage.rollups import COST_UNKNOWN, FINAL_UNTIL, OUTCOME
 
 _NAMED = DefaultDialect(paramstyle="named")
 """For queries that become a part of texts: `:name`."""
@@ -102,9 +102,8 @@ _RANK = {  # columns of a breakdown
 }
 
 
-_CUT = text("""
-  select date_trunc('hour', coalesce((select rolled_at from paceline.usage_state), '2000-01-01')
-    - interval '10 minutes', :zone)
+_CUT = text(f"""
+  select coalesce((select {FINAL_UNTIL} from paceline.usage_state state), '2000-01-01')
 """)
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
@@ -158,8 +157,7 @@ _AGENT_SUMS = """
 
 
 def read_cut(connection: Connection, zone: ZoneInfo) -> datetime:
-    """Where the rollups are final: older hours are read from them, newer ones from the ledger. A call that
-    was still open when its hour was rolled up is counted as it ended within ten minutes of the hour's end.
+    """Return the hour before which rollups are final. Newer hours are read from the ledger.
 
     Every report asks for it, unless it is given one that was read a moment ago. It goes into the queries as a
     value, because PostgreSQL then plans for the one or two partitions that matter, not for all (0.5 ms

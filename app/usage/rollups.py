@@ -1,9 +1,10 @@
-"""Summing the ledger up by hour and day. Recomputed, never added to, so doing it twice is harmless.
+"""Rollups: the ledger summed up by hour and by day.
 
-A round recomputes everything from the hour before the last one that was rolled up: an outage is caught
-up with, and rows that were still open then are counted as they ended. A day that is over is compared with
-the ledger once more, mended if it differs, and frozen: from then on nothing of it is written, and its
-part of the ledger may be dropped.
+A round sums hours up from the ledger and writes the sums that changed. Days get the difference between an
+hour's new and old sums, so a repeated round changes nothing. A round reads the hours that may have
+changed: the newest, and those with a call in flight. The first round of an hour reads two hours more.
+A day that is over is compared with the ledger, mended if it differs, and frozen. Nothing of a frozen day
+is written any more, and its part of the ledger may be dropped.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from app.usage.latency import BUCKET
 
 LOOK_BACK = timedelta(hours=2)
 """A call takes minutes at most, and is given up after a few more: its row is final by then."""
+LATE = timedelta(minutes=10)
+"""How long after a moment a row of that moment may still be committed, at most."""
 HOURS_KEPT = timedelta(days=4)
 """Hours by agent are what days are made from; then they have done their work."""
 SETTLED = timedelta(hours=6)
@@ -35,29 +38,71 @@ TOKENS_UNKNOWN = f"""case when tokens_used is null and (status <> 'error' or err
 
 _NAMES = """requests, tokens_input, tokens_output, tokens_used, tokens_unknown, cost_micros,
   cost_unknown_micros, unpriced"""
-_FROM_LEDGER = f"""count(*), coalesce(sum(tokens_input), 0), coalesce(sum(tokens_output), 0),
-  coalesce(sum(tokens_used), 0), coalesce(sum({TOKENS_UNKNOWN}), 0), coalesce(sum(cost_micros), 0),
-  coalesce(sum({COST_UNKNOWN}), 0),
-  count(*) filter (where status = 'ok' and cost_micros is null)"""
+_FROM_LEDGER = f"""count(*) as requests, coalesce(sum(tokens_input), 0) as tokens_input,
+  coalesce(sum(tokens_output), 0) as tokens_output, coalesce(sum(tokens_used), 0) as tokens_used,
+  coalesce(sum({TOKENS_UNKNOWN}), 0) as tokens_unknown, coalesce(sum(cost_micros), 0) as cost_micros,
+  coalesce(sum({COST_UNKNOWN}), 0) as cost_unknown_micros,
+  count(*) filter (where status = 'ok' and cost_micros is null) as unpriced"""
 _FROM_HOURS = ", ".join(f"sum({name.strip()})" for name in _NAMES.split(","))
 DAY = "(hour at time zone :zone)::date"
 
-_ROUND = (
-    "delete from paceline.ai_usage_hourly where hour >= :start and hour < :until",
-    "delete from paceline.ai_usage_fleet_hourly where hour >= :start and hour < :until",
-    "delete from paceline.ai_latency_hourly where hour >= :start and hour < :until",
-    "delete from paceline.ai_usage_daily where day >= :first and day < :last",
-    "delete from paceline.ai_usage_agent_daily where day >= :first and day < :last",
-    f"""
-    insert into paceline.ai_usage_hourly (hour, agent_id, request_type, model, outcome, {_NAMES})
-    select date_trunc('hour', created_at, :zone), agent_id, request_type, model, {OUTCOME}, {_FROM_LEDGER}
+_KEY = "hour, agent_id, request_type, model, outcome"
+_EACH = [name.strip() for name in _NAMES.split(",")]
+_DIFFERENCE = ", ".join(f"sum({name})::bigint as {name}" for name in _EACH)
+_IS_CHANGED = " or ".join(f"sum({name}) <> 0" for name in _EACH)
+_NEGATIVE = ", ".join(f"-{name}" for name in _EACH)
+
+
+def _added(table: str) -> str:
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _EACH)
+
+
+_HOURS = f"""
+  with made as materialized (
+    select date_trunc('hour', created_at, :zone) as hour, agent_id, request_type, model, {OUTCOME} as outcome,
+      {_FROM_LEDGER}
     from paceline.ai_request_log where created_at >= :start and created_at < :until group by 1, 2, 3, 4, 5
-    """,
+  ), known as materialized (
+    select {_KEY}, {_NAMES} from paceline.ai_usage_hourly where hour >= :start and hour < :until
+  ), changed as materialized (
+    select {DAY} as day, agent_id, request_type, model, outcome, {_DIFFERENCE}
+    from (select * from made union all select {_KEY}, {_NEGATIVE} from known) both_sides
+    group by 1, 2, 3, 4, 5 having {_IS_CHANGED}
+  ), of_days as (
+    insert into paceline.ai_usage_daily (day, agent_id, request_type, model, outcome, {_NAMES})
+    select * from changed
+    on conflict (day, agent_id, request_type, model, outcome) do update set {_added("ai_usage_daily")}
+  ), of_agents as (
+    insert into paceline.ai_usage_agent_daily
+      (day, agent_id, ok, rate_limited, credits_exhausted, {_NAMES})
+    select day, agent_id, coalesce(sum(requests) filter (where outcome = 'ok'), 0),
+      coalesce(sum(requests) filter (where outcome = 'rate_limited'), 0),
+      coalesce(sum(requests) filter (where outcome = 'credits_exhausted'), 0), {_FROM_HOURS}
+    from changed group by 1, 2
+    on conflict (day, agent_id) do update set ok = ai_usage_agent_daily.ok + excluded.ok,
+      rate_limited = ai_usage_agent_daily.rate_limited + excluded.rate_limited,
+      credits_exhausted = ai_usage_agent_daily.credits_exhausted + excluded.credits_exhausted,
+      {_added("ai_usage_agent_daily")}
+  ), gone as (
+    delete from paceline.ai_usage_hourly where hour >= :start and hour < :until and ({_KEY}) in
+      (select {_KEY} from known except select {_KEY} from made)
+  )
+  insert into paceline.ai_usage_hourly ({_KEY}, {_NAMES}) select * from made except select * from known
+  on conflict ({_KEY}) do update set {", ".join(f"{name} = excluded.{name}" for name in _EACH)}
+"""
+"""All parts of it see the tables as they were before it."""
+
+_ROUND = (
+    _HOURS,
+    "delete from paceline.ai_usage_daily where day >= :first and day < :last and requests = 0",
+    "delete from paceline.ai_usage_agent_daily where day >= :first and day < :last and requests = 0",
+    "delete from paceline.ai_usage_fleet_hourly where hour >= :start and hour < :until",
     f"""
     insert into paceline.ai_usage_fleet_hourly (hour, request_type, model, outcome, {_NAMES})
     select hour, request_type, model, outcome, {_FROM_HOURS} from paceline.ai_usage_hourly
     where hour >= :start and hour < :until group by 1, 2, 3, 4
     """,
+    "delete from paceline.ai_latency_hourly where hour >= :start and hour < :until",
     f"""
     insert into paceline.ai_latency_hourly (hour, request_type, bucket, requests)
     select date_trunc('hour', created_at, :zone), request_type, {BUCKET}, count(*)
@@ -65,20 +110,18 @@ _ROUND = (
     where created_at >= :start and created_at < :until and status = 'ok' and latency_ms is not null
     group by 1, 2, 3
     """,
-    f"""
-    insert into paceline.ai_usage_daily (day, agent_id, request_type, model, outcome, {_NAMES})
-    select {DAY}, agent_id, request_type, model, outcome, {_FROM_HOURS} from paceline.ai_usage_hourly
-    where hour >= :midnight and hour < :end group by 1, 2, 3, 4, 5
-    """,
-    f"""
-    insert into paceline.ai_usage_agent_daily
-      (day, agent_id, ok, rate_limited, credits_exhausted, {_NAMES})
-    select {DAY}, agent_id, coalesce(sum(requests) filter (where outcome = 'ok'), 0),
-      coalesce(sum(requests) filter (where outcome = 'rate_limited'), 0),
-      coalesce(sum(requests) filter (where outcome = 'credits_exhausted'), 0), {_FROM_HOURS}
-    from paceline.ai_usage_hourly where hour >= :midnight and hour < :end group by 1, 2
-    """,
 )
+
+FINAL_UNTIL = f"""
+  least(
+    date_trunc('hour', state.rolled_at - interval '{LATE.total_seconds():.0f} s', :zone),
+    (select min(hour) from paceline.ai_usage_fleet_hourly
+     where outcome = 'in_flight'
+       and hour >= date_trunc('hour', state.rolled_at, :zone) - interval '{LOOK_BACK.total_seconds():.0f} s'))
+"""
+"""The hour before which sums are final, of `paceline.usage_state state`. A call that was in flight when its
+hour was summed up may have ended since, so its hour is not final.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +136,16 @@ class RolledUp:
         return f"since {since}" + "".join(f", {day} frozen" for day in self.frozen)
 
 
+_START = text(f"""
+  select now(), greatest(
+    (select case when date_trunc('hour', now()) = date_trunc('hour', state.rolled_at) then {FINAL_UNTIL} end
+     from paceline.usage_state state),
+    coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
+      (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
+    (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
+""")
+
+
 def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
     """One round; rounds at the same time take turns. Raises ConfigError when the rollups are of another
     zone.
@@ -101,20 +154,12 @@ def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
     known = connection.execute(text("select zone from paceline.usage_state")).scalar_one_or_none()
     if known not in (None, zone.key):
         raise ConfigError(another_zone(known, zone))
-    now, start = connection.execute(
-        text("""
-          select now(), greatest(
-            coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
-              (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
-            (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
-        """),
-        {"back": LOOK_BACK, "zone": zone.key},
-    ).one()
+    now, start = connection.execute(_START, {"back": LOOK_BACK, "zone": zone.key}).one()
     if start is None:
         return RolledUp(None)
     newest = text("select max(created_at) from paceline.ai_request_log where created_at >= :start")
     latest = connection.execute(newest, {"start": start}).scalar_one() or now
-    recompute(connection, zone, start, max(now, latest) + timedelta(hours=1))
+    sum_up(connection, zone, start, max(now, latest) + timedelta(hours=1))
     frozen = _freeze(connection, zone, now)
     old = {"before": now - HOURS_KEPT}
     connection.execute(
@@ -142,15 +187,25 @@ def another_zone(known: str, zone: ZoneInfo) -> str:
     )
 
 
-def recompute(connection: Connection, zone: ZoneInfo, start: datetime, until: datetime) -> None:
-    """Everything of the hours in `start <= hour < until`, and of the days that they are in."""
+def sum_up(connection: Connection, zone: ZoneInfo, start: datetime, until: datetime) -> None:
+    """Bring the sums of the hours in `start <= hour < until`, and of their days, to what the ledger says."""
     first, last = start.astimezone(zone).date(), until.astimezone(zone).date() + timedelta(days=1)
-    given = {
-        "zone": zone.key, "start": start, "until": until, "first": first, "last": last,
-        "midnight": midnight(first, zone), "end": midnight(last, zone),
-    }  # fmt: skip
+    given = {"zone": zone.key, "start": start, "until": until, "first": first, "last": last}
     for statement in _ROUND:
         connection.execute(text(statement), given)
+
+
+def recompute(connection: Connection, zone: ZoneInfo, day: date) -> None:
+    """Make all sums of a day anew, whatever they were."""
+    began, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+    given = {"day": day, "began": began, "end": end}
+    for statement in (
+        "delete from paceline.ai_usage_hourly where hour >= :began and hour < :end",
+        "delete from paceline.ai_usage_daily where day = :day",
+        "delete from paceline.ai_usage_agent_daily where day = :day",
+    ):
+        connection.execute(text(statement), given)
+    sum_up(connection, zone, began, end)
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -183,7 +238,7 @@ def _freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]
         if in_flight:
             break
         if rollups_of_day(connection, day, began, end) != [tuple(ledger)] * 3:
-            recompute(connection, zone, began, end)
+            recompute(connection, zone, day)
         if rollups_of_day(connection, day, began, end) != [tuple(ledger)] * 3:
             break  # shown by `paceline audit`
         row = dict(zip(("requests", "tokens_used", "cost_micros"), ledger, strict=True))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.clock import utcnow
 from app.errors import ConfigError
-from app.usage.rollups import another_zone, midnight, recompute
+from app.usage.rollups import another_zone, recompute
 
 
 def read_zone(connection: Connection) -> str | None:
@@ -52,8 +52,6 @@ def rezone(engine: Engine, zone: ZoneInfo, tell: Callable[[int, int], None]) -> 
             day, end = first.astimezone(zone).date(), last.astimezone(zone).date()
             whole = (end - day).days + 1
             for done in range(whole):
-                start = midnight(day + timedelta(days=done), zone)
-                following = midnight(day + timedelta(days=done + 1), zone)
-                recompute(connection, zone, start, following)
+                recompute(connection, zone, day + timedelta(days=done))
                 tell(done + 1, whole)
         connection.execute(text("update paceline.usage_state set zone = :zone"), {"zone": zone.key})

@@ -176,6 +176,7 @@ def test_ctrl_c_drains_and_a_second_start_is_clean(folder):
     assert "imported" not in again.stderr
 
 
+@pytest.mark.long
 def test_wrong_key_stops_calls_and_names_the_setting(folder):
     with sandbox_process("--key", "right", cwd=folder) as gateway:
         ended = paceline(

@@ -339,6 +339,8 @@ def test_no_log_of_the_whole_run_holds_a_secret(fleet):
     for secret in fleet.secrets:
         assert len(secret) >= 10
         assert secret not in fleet.logs
+    for secret in fleet.secrets[:-1]:  # the last one is the first sign-in, which `up` shows
+        assert secret not in fleet.notes + json.dumps(fleet.summary)
 
 
 def test_every_call_is_a_line_of_the_log_that_names_its_run_agent_and_request(fleet):
@@ -348,24 +350,3 @@ def test_every_call_is_a_line_of_the_log_that_names_its_run_agent_and_request(fl
     assert {line["request_id"] for line in lines} == {row[0] for row in fleet.rows["calls"]}
     agents = {row[0]: row[1] for row in fleet.rows["runs"]}
     assert all(agents[line["run_id"]] == line["agent"] for line in lines)
-
-
-def test_secrets_are_in_no_log(tmp_path_factory):
-    """A key given to the program appears in none of its output."""
-    secret = "sk-never-to-be-seen-" + os.urandom(4).hex()
-    with (
-        tempfile.TemporaryDirectory(prefix="pl-") as name,
-        sandbox_process(cwd=Path(name)) as gateway,
-    ):
-        folder = Path(name)
-        ended = paceline(
-            "up", "--for", "8", "--no-web", "--no-flower", "--workers", "1", cwd=folder, timeout=150,
-            PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1", PACELINE_GATEWAY__API_KEY=secret,
-            PACELINE_CYCLE__PERIOD_S="10",
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        logs = "".join(log.read_text() for log in (folder / ".paceline" / "logs").iterdir())
-        assert "run.ended" in logs
-        password = (folder / ".paceline" / "valkey" / "identity").read_text().split()[1]
-        for text in (secret, password):
-            assert text not in ended.stdout + ended.stderr + logs

@@ -4,10 +4,8 @@ from collections import Counter
 
 import httpx2
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
 
 from app.models import Role
 from app.runs.execute import execute
@@ -71,9 +69,12 @@ def test_description_is_served_from_here_and_names_every_act(services, base):
     browser.close()
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+@pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_nothing_that_is_sent_brings_the_server_down(services, base, mode):
     """What the document allows, and what it does not: an answer, never a 5xx."""
+    import schemathesis  # noqa: PLC0415 (a second of CPU that no other test needs)
+
+    mode = schemathesis.GenerationMode(mode)
     headers = {"Authorization": f"Bearer {api_token(services)}"}
     document = httpx2.get(f"{base}/api/v1/openapi.json", headers=headers, trust_env=False).json()
     schema = schemathesis.openapi.from_dict(document)
@@ -82,7 +83,7 @@ def test_nothing_that_is_sent_brings_the_server_down(services, base, mode):
 
     def send(operation):
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=12, deadline=None, database=None, phases=[Phase.generate],
+        @settings(max_examples=8, deadline=None, database=None, phases=[Phase.generate],
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         def check(case):
             answer = case.call(headers=headers)
@@ -102,9 +103,9 @@ def test_nothing_that_is_sent_brings_the_server_down(services, base, mode):
         try:
             send(operation)
         except Unsatisfiable:  # there is no wrong way to ask for what takes nothing
-            assert mode is GenerationMode.NEGATIVE, operation.path
+            assert mode.is_negative, operation.path
     assert sum(statuses.values()) > 150, statuses
-    assert statuses[200] > 20 or mode is GenerationMode.NEGATIVE, statuses
+    assert statuses[200] > 20 or mode.is_negative, statuses
 
 
 def test_server_that_is_away_is_a_503_that_says_so(embedded, engine, redis, sandbox, home):

@@ -113,8 +113,12 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             connection.execute(delete(table))
         for ago in early:
             add_call(connection, agent_id, run_id, now - ago)
+        for minutes in late:
+            at = now - timedelta(minutes=minutes)
+            add_call(connection, agent_id, run_id, at, status="in_flight", tokens_used=None,
+                     cost_micros=None)  # fmt: skip
         by_day = text(
-            "select (created_at at time zone :zone)::date, sum(tokens_used) "
+            "select (created_at at time zone :zone)::date, sum(coalesce(tokens_used, 7)) "
             "from paceline.ai_request_log group by 1 order by 1"
         )
         ledger = dict(connection.execute(by_day, {"zone": zone.key}).all())
@@ -123,12 +127,9 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             roll_up()
         else:
             partitions.keep(engine, now, zone, keep_days=9)
-    with engine.begin() as connection:
-        for minutes in late:  # rows of hours that had been rolled up
-            at = now - timedelta(minutes=minutes)
-            add_call(connection, agent_id, run_id, at, tokens_used=7)
-            day = at.astimezone(zone).date()
-            ledger[day] = ledger.get(day, 0) + 7
+    with engine.begin() as connection:  # calls of hours that had been summed up end
+        ended = update(Call).where(Call.status == "in_flight")
+        connection.execute(ended.values(status="ok", tokens_used=7, cost_micros=50))
     roll_up()
     partitions.keep(engine, now, zone, keep_days=9)
     count = len(early) + len(late)
@@ -180,8 +181,8 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
 
         def write(is_late):
             for minutes, kind, late in written:
-                # what is written after the round is new, as the ledger's rows are
-                at = now - timedelta(minutes=minutes % 60 if is_late else minutes)
+                # what is written after the round is newer than it, but for a transaction that took long
+                at = now - timedelta(minutes=minutes % (rolled_ago + 9) if is_late else minutes)
                 if late is is_late:
                     add_call(connection, agent_id, run_id, at, tokens_reserved=500, **kinds[kind])
 
@@ -194,6 +195,9 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
             {"m": rolled_ago},
         )
         write(is_late=True)
+        since = now - timedelta(minutes=rolled_ago) - rollups.LOOK_BACK
+        ended = update(Call).where(Call.status == "in_flight", Call.created_at > since)
+        connection.execute(ended.values(status="ok", tokens_used=30))
         start, _ = day_window(now, zone)
         assert quotas.tokens_by_agent(connection, start, zone) == tokens_by_agent(connection, start)
 

@@ -310,9 +310,9 @@ MUTANTS = (
     ),
     Mutant(
         "hours that may change are read from the ledger, not from sums",
-        "app/usage/quotas.py",
-        "- cast(:back as interval)",
-        "+ cast(:back as interval)",
+        "app/usage/rollups.py",
+        "where outcome = 'in_flight'\n       and hour",
+        "where outcome = 'ok'\n       and hour",
         MONEY,
     ),
     Mutant(
