@@ -97,9 +97,7 @@ def note_change(
     )
 
 
-def list_changes(
-    connection: Connection, *, before: UUID | None = None, limit: int = 50
-) -> list[Change]:
+def list_changes(connection: Connection, *, before: UUID | None = None, limit: int = 50) -> list[Change]:
     """Who changed what, the newest first; what is older than `before` comes first."""
     columns = [getattr(AuditEntry, field.name) for field in fields(Change)]
     query = select(*columns).order_by(AuditEntry.id.desc()).limit(limit)
@@ -118,6 +116,5 @@ def last_change(connection: Connection, action: str, name: str) -> Change | None
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in values.items()
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()
     }

@@ -37,9 +37,13 @@ class BoundedTransport(httpx2.HTTPTransport):
     """
 
     def __init__(
-        self, *, total_s: float, bytes_max: int, connections: int = 10,
+        self,
+        *,
+        total_s: float,
+        bytes_max: int,
+        connections: int = 10,
         allows: Callable[[str], bool] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(trust_env=False)
         self._pool.close()
         self._total_s = total_s
@@ -67,9 +71,7 @@ class BoundedTransport(httpx2.HTTPTransport):
                 del response.headers["content-encoding"]
                 response.stream = httpx2.ByteStream(b"")
                 return response
-            raise httpx2.DecodingError(
-                f"answer in {encoding[:40]!r}, not in plain", request=request
-            )
+            raise httpx2.DecodingError(f"answer in {encoding[:40]!r}, not in plain", request=request)
         is_packed = encoding in ("gzip", "deflate")
         if is_packed:  # decoded here, where it has a bound
             del response.headers["content-encoding"]
@@ -108,10 +110,7 @@ class _Stream(NetworkStream):
         self._inner.close()
 
     def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         left = self._deadline.left(timeout, httpcore2.ConnectTimeout)
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadline)
@@ -138,9 +137,7 @@ class _Backend(NetworkBackend):
     ) -> NetworkStream:
         until = monotonic() + self._deadline.left(timeout, httpcore2.ConnectTimeout)
         trouble: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in _addresses(
-            host, port
-        ):  # a name has several, and each may take the whole time
+        for address in _addresses(host, port):  # a name has several, and each may take the whole time
             left = until - monotonic()
             if left <= 0:
                 raise httpcore2.ConnectTimeout("no address answered in time")

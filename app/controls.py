@@ -57,9 +57,7 @@ def change_controls(
     version: int | None = None,
 ) -> Controls:
     """Change controls, with an audit entry; the caller commits."""
-    return _row.change(
-        connection, _seed(settings), changes, actor=actor, reason=reason, version=version
-    )
+    return _row.change(connection, _seed(settings), changes, actor=actor, reason=reason, version=version)
 
 
 def _seed(settings: ControlSettings) -> dict[str, Any]:

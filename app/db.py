@@ -72,8 +72,10 @@ def make_engine(
     found = parse_database(url, setting)
     is_shared = found.is_pooled
     arguments: dict[str, Any] = {
-        "connect_timeout": 5, "application_name": application_name, "autocommit": autocommit,
-    }  # fmt: skip
+        "connect_timeout": 5,
+        "application_name": application_name,
+        "autocommit": autocommit,
+    }
     if is_shared:
         arguments["prepare_threshold"] = None
     engine = create_engine(

@@ -44,9 +44,15 @@ def configure(settings: LogSettings) -> None:
     logging.getLogger("uvicorn.access").disabled = True
     # What they say at lower levels is too much, and with alerts holds the tokens of channels.
     for chatty in (
-        "authlib", "httpx2", "httpcore2", "openai", "celery.worker.strategy", "celery.app.trace", "urllib3",
+        "authlib",
+        "httpx2",
+        "httpcore2",
+        "openai",
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "urllib3",
         "requests",
-    ):  # fmt: skip
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it writes URLs that it cannot read
     structlog.configure(

@@ -48,9 +48,7 @@ def pending(engine: Engine) -> bool:
         there = connection.execute(text("select to_regclass(:table)"), {"table": table})
         if there.scalar_one() is None:
             return True
-        return connection.execute(text(f"select version_num from {table}")).scalars().all() != [
-            head()
-        ]
+        return connection.execute(text(f"select version_num from {table}")).scalars().all() != [head()]
 
 
 def head() -> str:

@@ -25,9 +25,7 @@ REASONS = (
     Reason("probing", "one call looks whether the gateway answers again", passes=True, may_end_early=True),
     Reason("paused", "the fleet is paused", passes=True, may_end_early=True),
     Reason("store_away", "Redis does not answer", passes=True, may_end_early=True),
-    Reason(
-        kinds.RATE_LIMITED.code, "the gateway asked all calls to wait", passes=True, may_end_early=True
-    ),
+    Reason(kinds.RATE_LIMITED.code, "the gateway asked all calls to wait", passes=True, may_end_early=True),
     Reason("budget_day", "the fleet's budget of the day is used up"),
     Reason("budget_month", "the fleet's budget of the month is used up"),
     Reason("community_budget_day", "the community's budget of the day is used up"),
@@ -38,7 +36,7 @@ REASONS = (
         "a budget is set and the model has no known price, so nothing would hold the budget; "
         "set PACELINE_USAGE__PRICES",
     ),
-)  # fmt: skip
+)
 _BY_CODE = {reason.code: reason for reason in REASONS}
 
 EXPIRED = "expired: it had not begun when its cycle ended"

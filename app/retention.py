@@ -11,17 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    delete,
-    exists,
-    func,
-    inspect,
-    select,
-    text,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -73,12 +63,8 @@ def rules(keep: KeepSettings) -> Sequence[Rule]:
     answered = exists().where(Comment.post_id == Post.id)
     return (
         Rule(Vote, Vote.created_at, keep.votes_days, by_id=True),
-        Rule(
-            Comment, Comment.created_at, keep.content_days, (Comment.state != ContentState.HIDDEN,)
-        ),
-        Rule(
-            Post, Post.created_at, keep.content_days, (Post.state != ContentState.HIDDEN, ~answered)
-        ),
+        Rule(Comment, Comment.created_at, keep.content_days, (Comment.state != ContentState.HIDDEN,)),
+        Rule(Post, Post.created_at, keep.content_days, (Post.state != ContentState.HIDDEN, ~answered)),
         Rule(Mention, Mention.created_at, keep.content_days),
         Rule(Run, Run.finished_at, keep.runs_days, (func.coalesce(Run.is_continued, True),)),
         Rule(Session, Session.expires_at, OVER.days),
@@ -187,8 +173,13 @@ def forecast(found: Sequence[Size], keep: KeepSettings) -> Forecast:
 
 def sizes(connection: Connection, keep: KeepSettings) -> list[Size]:
     """The tables that grow, the largest first, in one query."""
-    days = {"votes": keep.votes_days, "comments": keep.content_days, "posts": keep.content_days,
-            "runs": keep.runs_days, "ai_request_log": keep.calls_days}  # fmt: skip
+    days = {
+        "votes": keep.votes_days,
+        "comments": keep.content_days,
+        "posts": keep.content_days,
+        "runs": keep.runs_days,
+        "ai_request_log": keep.calls_days,
+    }
     found = []
     for name, size, rows, age_days in connection.execute(text(_SIZES)):
         per_day = size / float(age_days) if age_days and age_days > 1 / 24 else None

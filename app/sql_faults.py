@@ -11,23 +11,32 @@ LOST = ("08", "25006", "57P")
 """SQLSTATEs after which no connection to that server is worth keeping: broken, read-only, shutting down."""
 
 _MEANS: dict[str, tuple[str, str, bool]] = {
-    "25006": ("the server takes no writes: it is a standby or set read-only",
-              "point DATABASE_URL to the primary, or set default_transaction_read_only off", True),
-    "28P01": ("the password is wrong",
-              "correct DATABASE_URL; write @ and / in a password as %40 and %2F", False),
+    "25006": (
+        "the server takes no writes: it is a standby or set read-only",
+        "point DATABASE_URL to the primary, or set default_transaction_read_only off",
+        True,
+    ),
+    "28P01": (
+        "the password is wrong",
+        "correct DATABASE_URL; write @ and / in a password as %40 and %2F",
+        False,
+    ),
     "28000": ("this role may not sign in", "correct DATABASE_URL, or grant the role LOGIN", False),
     "3D000": ("there is no such database", "create it, or correct DATABASE_URL", False),
     "42501": ("the role lacks a right", "grant it: docs/operations.md has the statements", False),
     "42P01": ("a table is missing", "run `paceline db upgrade`", False),
     "53100": ("the server's disk is full", "make room; nothing is lost, runs wait", True),
     "53200": ("the server is out of memory", "give it memory or fewer connections", True),
-    "53300": ("no connection is left, of the server or of this role",
-              "raise max_connections or the role's connection limit, or run fewer workers", True),
+    "53300": (
+        "no connection is left, of the server or of this role",
+        "raise max_connections or the role's connection limit, or run fewer workers",
+        True,
+    ),
     "55P03": ("another transaction holds a lock on the table", "try again when it has ended", True),
     "57014": ("a statement took longer than statement_timeout", "raise statement_timeout for the role", True),
     "57P01": ("the server is shutting down", "try again when it is back", True),
     "57P03": ("the server is starting", "try again in a moment", True),
-}  # fmt: skip
+}
 """SQLSTATE -> what is wrong, what to do, whether trying again later may help."""
 _CLASSES = {
     "08": ("the connection is lost", "look at the server and the network", True),
@@ -65,10 +74,12 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 _IN_WORDS = (
-    ("too many connections", "53300"), ("remaining connection slots", "53300"),
-    ("password authentication failed", "28P01"), ("the database system is starting up", "57P03"),
+    ("too many connections", "53300"),
+    ("remaining connection slots", "53300"),
+    ("password authentication failed", "28P01"),
+    ("the database system is starting up", "57P03"),
     ("the database system is shutting down", "57P01"),
-)  # fmt: skip
+)
 
 
 def _state_in_words(error: BaseException | None) -> str | None:
@@ -97,9 +108,6 @@ def explain(error: SQLAlchemyError) -> tuple[str, bool]:
     if known is None:
         if code:
             return f"PostgreSQL refused it ({describe(error)})", False
-        return (
-            f"PostgreSQL does not answer ({describe(error)}): start it, or correct DATABASE_URL",
-            True,
-        )
+        return (f"PostgreSQL does not answer ({describe(error)}): start it, or correct DATABASE_URL", True)
     what, mend, is_later = known
     return f"PostgreSQL: {what} ({describe(error)}): {mend}", is_later

@@ -40,9 +40,7 @@ _HIDDEN = (
 """What shows nothing: formatting, control, unassigned and private characters, and the blanks that pass for
 letters (Braille blank, null notehead, blanks among hieroglyphs).
 """
-_SCAN = regex.compile(
-    rf"(?P<emoji>{_EMOJI}|{_JOINT})|(?P<space>\s)|(?P<hidden>{_HIDDEN})", regex.V1
-)
+_SCAN = regex.compile(rf"(?P<emoji>{_EMOJI}|{_JOINT})|(?P<space>\s)|(?P<hidden>{_HIDDEN})", regex.V1)
 _SHOWS = regex.compile(r"[\p{L}\p{N}\p{S}\p{P}]")
 _GRAPHEME = regex.compile(r"\X")
 

@@ -23,12 +23,7 @@ AGENT, AGENT_ID = "gen_ai.agent.name", "gen_ai.agent.id"
 MODEL, PROVIDER = "gen_ai.request.model", "gen_ai.provider.name"
 TOKENS_INPUT, TOKENS_OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 ERROR, HTTP_STATUS = "error.type", "http.response.status_code"
-RUN, REQUEST, STATE, REASON = (
-    "paceline.run_id",
-    "paceline.request_id",
-    "paceline.state",
-    "paceline.reason",
-)
+RUN, REQUEST, STATE, REASON = ("paceline.run_id", "paceline.request_id", "paceline.state", "paceline.reason")
 CYCLE, RUNS = "paceline.cycle_at", "paceline.runs"
 
 _tracer = trace.get_tracer("paceline", version("paceline"))
@@ -39,9 +34,7 @@ def configure(settings: TracingSettings, part: str) -> None:
     if settings.endpoint is None:
         return
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-            OTLPSpanExporter,
-        )
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415

@@ -86,15 +86,40 @@ def _unescape(text: str) -> str:
 
 POSTGRES = "postgresql://user:password@host:5432/database"
 LIBPQ = frozenset(option.keyword.decode() for option in Conninfo.get_defaults()) - {
-    "user", "password", "dbname", "application_name", "fallback_application_name", "client_encoding",
-    "connect_timeout", "replication", "service",
-}  # fmt: skip
-HARMLESS = frozenset((
-    "application_name", "fallback_application_name", "client_encoding", "connect_timeout", "supa",
-    "connection_limit", "pool_timeout", "pool_size", "max_connections", "statement_cache_size",
-    "prepared_statement_cache_size", "preparethreshold", "sslaccept", "socket_timeout", "workaround",
-    "options_reference", "uselibpqcompat", "max_idle_connection_lifetime", "async_fallback", "charset",
-))  # fmt: skip
+    "user",
+    "password",
+    "dbname",
+    "application_name",
+    "fallback_application_name",
+    "client_encoding",
+    "connect_timeout",
+    "replication",
+    "service",
+}
+HARMLESS = frozenset(
+    (
+        "application_name",
+        "fallback_application_name",
+        "client_encoding",
+        "connect_timeout",
+        "supa",
+        "connection_limit",
+        "pool_timeout",
+        "pool_size",
+        "max_connections",
+        "statement_cache_size",
+        "prepared_statement_cache_size",
+        "preparethreshold",
+        "sslaccept",
+        "socket_timeout",
+        "workaround",
+        "options_reference",
+        "uselibpqcompat",
+        "max_idle_connection_lifetime",
+        "async_fallback",
+        "charset",
+    )
+)
 """Parameters of other libraries and tools (Prisma, asyncpg, JDBC, Supabase) that mean nothing here."""
 SCHEMA_NAMES = frozenset(("schema", "currentschema", "search_path"))
 SSL_NAMES = frozenset(("ssl", "ssl_mode", "ssl-mode"))
@@ -119,9 +144,14 @@ class DatabaseUrl:
             options.setdefault("target_session_attrs", "read-write")
             host = port = None
         return URL.create(
-            "postgresql+psycopg", self.address.username, self.address.password, host or None, port,
-            self.address.path or None, options,
-        )  # fmt: skip
+            "postgresql+psycopg",
+            self.address.username,
+            self.address.password,
+            host or None,
+            port,
+            self.address.path or None,
+            options,
+        )
 
 
 def parse_database(url: str, setting: str = "DATABASE_URL") -> DatabaseUrl:
@@ -140,9 +170,7 @@ def parse_database(url: str, setting: str = "DATABASE_URL") -> DatabaseUrl:
         elif lower == "pgbouncer":
             pooler = "transaction" if value.lower() in ("true", "1", "yes", "") else pooler
         elif lower in SSL_NAMES:
-            options["sslmode"] = {"true": "require", "1": "require", "false": "disable"}.get(
-                value, value
-            )
+            options["sslmode"] = {"true": "require", "1": "require", "false": "disable"}.get(value, value)
         elif lower in SCHEMA_NAMES or lower in HARMLESS:
             continue  # Paceline's tables are in a schema of their own
         elif lower in LIBPQ:
@@ -163,14 +191,25 @@ def parse_database(url: str, setting: str = "DATABASE_URL") -> DatabaseUrl:
 REDIS = "redis://:password@host:6379/0"
 SENTINEL = "redis+sentinel://:password@host:26379,host:26379/master/0"
 _SCHEMES = {
-    "": "redis", "redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss",
-    "unix": "unix", "redis+socket": "unix", "redis+unix": "unix", "redis+sentinel": "sentinel",
+    "": "redis",
+    "redis": "redis",
+    "valkey": "redis",
+    "rediss": "rediss",
+    "valkeys": "rediss",
+    "unix": "unix",
+    "redis+socket": "unix",
+    "redis+unix": "unix",
+    "redis+sentinel": "sentinel",
     "valkey+sentinel": "sentinel",
-}  # fmt: skip
+}
 _CERTIFICATES = {
-    "none": ssl.CERT_NONE, "cert_none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL,
-    "cert_optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED, "cert_required": ssl.CERT_REQUIRED,
-}  # fmt: skip
+    "none": ssl.CERT_NONE,
+    "cert_none": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "cert_optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+    "cert_required": ssl.CERT_REQUIRED,
+}
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -219,31 +258,28 @@ def parse_redis(url: str, setting: str = "REDIS_URL") -> RedisUrl:
     address = parse(url, setting, REDIS)
     kind = _SCHEMES.get(address.scheme)
     if kind is None:
-        raise ConfigError(
-            f"{setting} must be {REDIS} or {SENTINEL}, not {address.scheme[:20]}://..."
-        )
+        raise ConfigError(f"{setting} must be {REDIS} or {SENTINEL}, not {address.scheme[:20]}://...")
     query = {name.lower(): value for name, value in address.query}
-    tls = (
-        _tls(query, setting)
-        if kind == "rediss" or any(n.startswith("ssl_") for n in query)
-        else None
-    )
+    tls = _tls(query, setting) if kind == "rediss" or any(n.startswith("ssl_") for n in query) else None
     known = {"db", "virtual_host", "ssl_cert_reqs", "ssl_check_hostname", *_FILES}
     passed_over = {
-        "protocol", "socket_timeout", "socket_connect_timeout", "max_connections", "decode_responses",
-        "health_check_interval", "client_name", "timeout", "family",
-    }  # fmt: skip
+        "protocol",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "max_connections",
+        "decode_responses",
+        "health_check_interval",
+        "client_name",
+        "timeout",
+        "family",
+    }
     if unknown := sorted(set(query) - known - passed_over):
         raise ConfigError(f"{setting}: unknown parameter {unknown[0][:60]!r}")
     given_db = query.get("db", query.get("virtual_host"))
     if kind == "unix":
         path = "/" + address.path if not address.hosts else f"/{address.hosts[0][0]}/{address.path}"
-        return RedisUrl(
-            (), _db(given_db or "0", setting), address.username, address.password, socket=path
-        )
-    master, _, last = (
-        address.path.partition("/") if kind == "sentinel" else (None, "", address.path)
-    )
+        return RedisUrl((), _db(given_db or "0", setting), address.username, address.password, socket=path)
+    master, _, last = address.path.partition("/") if kind == "sentinel" else (None, "", address.path)
     default_port = 26379 if kind == "sentinel" else 6379
     hosts = tuple((host, port or default_port) for host, port in address.hosts if host)
     if kind == "sentinel" and not (master and hosts):
@@ -251,25 +287,25 @@ def parse_redis(url: str, setting: str = "REDIS_URL") -> RedisUrl:
     if kind != "sentinel" and len(hosts) > 1:
         raise ConfigError(f"{setting}: several hosts need sentinels, {SENTINEL}")
     return RedisUrl(
-        hosts or (("127.0.0.1", default_port),), _db(given_db or last or "0", setting), address.username,
-        address.password, master=master, tls=tls,
-    )  # fmt: skip
+        hosts or (("127.0.0.1", default_port),),
+        _db(given_db or last or "0", setting),
+        address.username,
+        address.password,
+        master=master,
+        tls=tls,
+    )
 
 
 def _db(text: str, setting: str) -> int:
     if not (text.strip("/").isascii() and text.strip("/").isdigit()):
-        raise ConfigError(
-            f"{setting}: the database of Redis is a number, like .../0, not {text[:40]!r}"
-        )
+        raise ConfigError(f"{setting}: the database of Redis is a number, like .../0, not {text[:40]!r}")
     return int(text.strip("/"))
 
 
 def _tls(query: dict[str, str], setting: str) -> tuple[tuple[str, Any], ...]:
     wanted = query.get("ssl_cert_reqs", "required").lower()
     if wanted not in _CERTIFICATES:
-        raise ConfigError(
-            f"{setting}: ssl_cert_reqs is required, optional or none, not {wanted[:40]!r}"
-        )
+        raise ConfigError(f"{setting}: ssl_cert_reqs is required, optional or none, not {wanted[:40]!r}")
     is_checked = query.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
     found: dict[str, Any] = {
         "ssl": True,

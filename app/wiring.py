@@ -81,9 +81,7 @@ CONNECTIONS = 16
 NO_GATEWAY = "http://127.0.0.1:9/v1"
 
 
-def build(
-    settings: Settings, *, needs_gateway: bool = True, engine: Engine | None = None
-) -> Services:
+def build(settings: Settings, *, needs_gateway: bool = True, engine: Engine | None = None) -> Services:
     """Assemble the services, around an engine if there is one already. Nothing connects before it is used.
     Raises ConfigError when there is no gateway to call, unless none is needed.
     """
@@ -99,15 +97,10 @@ def build(
     return Services(
         settings=settings,
         engine=engine,
-        autocommit=make_engine(
-            addresses.database_url, pool_size=min(threads, CONNECTIONS), autocommit=True
-        ),
+        autocommit=make_engine(addresses.database_url, pool_size=min(threads, CONNECTIONS), autocommit=True),
         redis=redis,
         gateway=OpenAIGateway(
-            addresses.gateway_url or NO_GATEWAY,
-            settings.gateway_key,
-            settings.gateway,
-            connections=threads,
+            addresses.gateway_url or NO_GATEWAY, settings.gateway_key, settings.gateway, connections=threads
         ),
         admission=build_admission(settings, engine, redis, addresses.gateway_url),
         heartbeat=Heartbeat(engine, timedelta(seconds=settings.worker.lease_s)),
@@ -148,15 +141,11 @@ def build_sources(settings: Settings, engine: Engine, redis: Redis, stopping: Ev
             pace("twitterapi", twitterapi_interval_s),
         )
     if token := settings.x_bearer_token:
-        x = XApi(
-            given.x_url, token.get_secret_value(), given.timeout_s, pace("x", lambda: X_INTERVAL_S)
-        )
+        x = XApi(given.x_url, token.get_secret_value(), given.timeout_s, pace("x", lambda: X_INTERVAL_S))
     return Sources(twitterapi, x)
 
 
-def build_admission(
-    settings: Settings, engine: Engine, redis: Redis, gateway_url: str | None
-) -> Admission:
+def build_admission(settings: Settings, engine: Engine, redis: Redis, gateway_url: str | None) -> Admission:
     """Admission with what it reads from Postgres when Redis knows nothing."""
 
     def limits() -> Limits:

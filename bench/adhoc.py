@@ -83,14 +83,7 @@ def measure(backlog: int, starts: int) -> dict[str, Any]:
             make_agents(connection, max(backlog, starts))
         if backlog:
             run([sys.executable, "-c", OPEN.format(backlog=backlog)], env)
-        express = [
-            "--queues",
-            "adhoc,maintenance",
-            "--concurrency",
-            "8",
-            "--hostname",
-            "express@bench",
-        ]
+        express = ["--queues", "adhoc,maintenance", "--concurrency", "8", "--hostname", "express@bench"]
         stack.enter_context(worker("workers", express, env, folder))
         stack.enter_context(worker("workers", ["--hostname", "all@bench"], env, folder))
         sleep(10)  # until the line for permits is as long as it gets
@@ -104,19 +97,13 @@ def measure(backlog: int, starts: int) -> dict[str, Any]:
                 sleep(0.05)
                 first = first_call(engine, run_id)
             with engine.connect() as connection:
-                begun = connection.execute(
-                    select(Run.started_at).where(Run.id == run_id)
-                ).scalar_one()
+                begun = connection.execute(select(Run.started_at).where(Run.id == run_id)).scalar_one()
             taken.append((begun - asked).total_seconds())
             called.append((first - asked).total_seconds() if first else 60.0)
             sleep(1)
         with engine.connect() as connection:
-            left = connection.execute(
-                select(func.count()).where(Run.state == "queued")
-            ).scalar_one()
-            served = connection.execute(
-                text("select count(*) from paceline.ai_request_log")
-            ).scalar_one()
+            left = connection.execute(select(func.count()).where(Run.state == "queued")).scalar_one()
+            served = connection.execute(text("select count(*) from paceline.ai_request_log")).scalar_one()
         engine.dispose()
     found = {
         "starts": starts,
@@ -133,17 +120,13 @@ def measure(backlog: int, starts: int) -> dict[str, Any]:
 
 def run(command: list[str], env: dict[str, str]) -> str:
     """A process to its end; what it printed."""
-    return subprocess.run(
-        command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=300
-    ).stdout
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
 
 
 def first_call(engine: Engine, run_id: str) -> Any:
     """When the run's first call got its row, or None."""
     with engine.connect() as connection:
-        return connection.execute(
-            select(func.min(Call.created_at)).where(Call.run_id == run_id)
-        ).scalar_one()
+        return connection.execute(select(func.min(Call.created_at)).where(Call.run_id == run_id)).scalar_one()
 
 
 if __name__ == "__main__":

@@ -15,10 +15,7 @@ from openai import OpenAI
 from bench.figures import each_of
 
 MESSAGES = [
-    {
-        "role": "system",
-        "content": "You are Agent 1 (@a1), a member of the community Place. You like load.",
-    },
+    {"role": "system", "content": "You are Agent 1 (@a1), a member of the community Place. You like load."},
     {
         "role": "user",
         "content": "Write one new post for Place about something you know from your work. Do not repeat "
@@ -49,9 +46,7 @@ def main() -> None:
         )
 
     with ThreadPoolExecutor(chosen.threads) as pool:
-        list(
-            pool.map(call, range(chosen.calls // 4))
-        )  # connections, and whatever is built at first use
+        list(pool.map(call, range(chosen.calls // 4)))  # connections, and whatever is built at first use
         cpu, began[0] = time.process_time(), time.monotonic()
         list(pool.map(call, range(chosen.calls)))
     took = time.monotonic() - began[0]

@@ -49,11 +49,12 @@ def main() -> None:
         ratios = sorted(one[name]["cpu_ms"] / one[BARE]["cpu_ms"] for one in rounds)
         times = sorted(one[name]["cpu_ms"] for one in rounds)
         each[name] = {
-            "cpu_ms": round(statistics.median(times), 2), "cpu_ms_of_rounds": [round(t, 2) for t in times],
+            "cpu_ms": round(statistics.median(times), 2),
+            "cpu_ms_of_rounds": [round(t, 2) for t in times],
             "over_bare": round(statistics.median(ratios), 2),
             "over_bare_of_rounds": [round(ratio, 2) for ratio in ratios],
             "calls_per_s": round(statistics.median(one[name]["calls_per_s"] for one in rounds), 1),
-        }  # fmt: skip
+        }
     result = {"cores": os.cpu_count(), "rate": RATE, "latency_s": LATENCY_S, "each": each}
     print(json.dumps(result, indent=1))
     if chosen.out:
@@ -67,15 +68,17 @@ def one_round() -> dict[str, Measured]:
         with (
             tempfile.TemporaryDirectory(prefix="pl-") as folder,
             servers(Path(folder) / "servers") as started,
-            sandbox_process(
-                "--unlimited", "--latency", f"{LATENCY_S:g}", cwd=Path(folder)
-            ) as gateway,
+            sandbox_process("--unlimited", "--latency", f"{LATENCY_S:g}", cwd=Path(folder)) as gateway,
         ):
             env = clean_env(
-                DATABASE_URL=started.database_url or "", REDIS_URL=started.redis_url or "",
-                GATEWAY_URL=f"{gateway}/v1", NAIVE_RATE=str(RATE), PACELINE_HOME=folder,
-                PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1", PACELINE_LIMITS__RATE=str(RATE),
-            )  # fmt: skip
+                DATABASE_URL=started.database_url or "",
+                REDIS_URL=started.redis_url or "",
+                GATEWAY_URL=f"{gateway}/v1",
+                NAIVE_RATE=str(RATE),
+                PACELINE_HOME=folder,
+                PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1",
+                PACELINE_LIMITS__RATE=str(RATE),
+            )
             with begin(Path(folder), started, env) as processes:
                 found[name] = follow(processes, gateway)
         sys.stderr.write(f"{name}: {json.dumps(found[name])}\n")
@@ -100,9 +103,7 @@ def seen(gateway: str) -> int:
 def cpu_ns(processes: list[int]) -> int:
     """What the kernel counted for all their threads, and those of their children."""
     family = [
-        p
-        for pid in processes
-        for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+        p for pid in processes for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
     ]
     return sum(
         int(task.read_text().split()[0])
@@ -154,9 +155,7 @@ def paceline(folder: Path, started: Servers, env: dict[str, str]) -> Iterator[li
         "publish_runs(opened.runs)\n"
     )
     worker = module("celery", "--app", "workers", "worker", "--without-gossip", "--without-mingle")
-    with running(
-        folder, env, [*worker, "-n", "one@bench"], [*worker, "-n", "two@bench"]
-    ) as processes:
+    with running(folder, env, [*worker, "-n", "one@bench"], [*worker, "-n", "two@bench"]) as processes:
         subprocess.run([sys.executable, "-c", publish], env=env, check=True, timeout=120)
         yield processes
 
@@ -176,11 +175,20 @@ def naive(folder: Path, started: Servers, env: dict[str, str]) -> Iterator[list[
         f"for n in range({runs}): run.delay(f'a{{n}}')\n"
     )
     subprocess.run([sys.executable, "-c", make], env=env, check=True, timeout=120)
-    worker = module("celery", "--app", "bench.naive", "worker", "--pool", "threads", "--concurrency",
-                    str(THREADS), "--without-gossip", "--without-mingle", "-E")  # fmt: skip
-    with running(
-        folder, env, [*worker, "-n", "one@bench"], [*worker, "-n", "two@bench"]
-    ) as processes:
+    worker = module(
+        "celery",
+        "--app",
+        "bench.naive",
+        "worker",
+        "--pool",
+        "threads",
+        "--concurrency",
+        str(THREADS),
+        "--without-gossip",
+        "--without-mingle",
+        "-E",
+    )
+    with running(folder, env, [*worker, "-n", "one@bench"], [*worker, "-n", "two@bench"]) as processes:
         yield processes
 
 

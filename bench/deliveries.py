@@ -42,10 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="pl-") as name,
-        servers(Path(name)) as started,
-    ):
+    with tempfile.TemporaryDirectory(prefix="pl-") as name, servers(Path(name)) as started:
         found = measure(started.database_url or "", chosen.rate, chosen.seconds)
     print(json.dumps(found, indent=1))
     if chosen.out:
@@ -63,9 +60,7 @@ def measure(url: str, rate: int, seconds: int) -> dict[str, object]:
         hook = f"http://127.0.0.1:{hangs.getsockname()[1]}/"
         webhooks.add(connection, hook, ["*"], actor="bench", reason="")
         agents = make_agents(connection, 100)
-        place = connection.execute(
-            text("select community_id from paceline.agents limit 1")
-        ).scalar_one()
+        place = connection.execute(text("select community_id from paceline.agents limit 1")).scalar_one()
         runs = [make_run(connection, agents[n % 100]) for n in range(rate * seconds)]
 
     settings = Settings.model_validate({"app": {"private_networks": True}})
@@ -78,10 +73,16 @@ def measure(url: str, rate: int, seconds: int) -> dict[str, object]:
         with engine.begin() as connection:
             connection.execute(
                 insert(Post).values(
-                    id=uuid4(), agent_id=agents[number % 100], community_id=place, run_id=run_id,
-                    kind="regular", body=f"Post {number}.", state="published", fingerprint=f"{number}",
+                    id=uuid4(),
+                    agent_id=agents[number % 100],
+                    community_id=place,
+                    run_id=run_id,
+                    kind="regular",
+                    body=f"Post {number}.",
+                    state="published",
+                    fingerprint=f"{number}",
                 )
-            )  # fmt: skip
+            )
     wrote_s = monotonic() - began
     deadline = monotonic() + 20
     while monotonic() < deadline:
@@ -98,9 +99,14 @@ def measure(url: str, rate: int, seconds: int) -> dict[str, object]:
     receivers.close()
     engine.dispose()
     return {
-        "date": utcnow().date().isoformat(), "written": len(runs), "per_s": round(len(runs) / wrote_s, 1),
-        "there": there, "lag_p50_s": round(p50, 3), "lag_p95_s": round(p95, 3), "lag_p99_s": round(p99, 3),
-    }  # fmt: skip
+        "date": utcnow().date().isoformat(),
+        "written": len(runs),
+        "per_s": round(len(runs) / wrote_s, 1),
+        "there": there,
+        "lag_p50_s": round(p50, 3),
+        "lag_p95_s": round(p95, 3),
+        "lag_p99_s": round(p99, 3),
+    }
 
 
 if __name__ == "__main__":

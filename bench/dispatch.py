@@ -46,11 +46,7 @@ def main() -> None:
     parser.add_argument("--child", choices=["slice", "loop"], help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
-        print(
-            json.dumps(
-                {"slice": dispatch_slice, "loop": dispatch_loop}[chosen.child](chosen.sizes[0])
-            )
-        )
+        print(json.dumps({"slice": dispatch_slice, "loop": dispatch_loop}[chosen.child](chosen.sizes[0])))
         return
     result = compare(chosen.sizes, chosen.rounds)
     print(json.dumps(result, indent=1))
@@ -61,10 +57,7 @@ def main() -> None:
 def compare(sizes: list[int], rounds: int) -> dict[str, Any]:
     """Each size, near and far, in a process of its own so that its memory can be told."""
     result: dict[str, Any] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="pl-") as name,
-        servers(Path(name) / "servers") as started,
-    ):
+    with tempfile.TemporaryDirectory(prefix="pl-") as name, servers(Path(name) / "servers") as started:
         assert started.database_url
         assert started.redis_url
         engine = make_engine(started.database_url)
@@ -107,8 +100,11 @@ def child(way: str, size: int, env: dict[str, str]) -> dict[str, float]:
     """One measurement in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.dispatch", "--child", way, "--sizes", str(size)],
-        env=env, check=True, stdout=subprocess.PIPE, timeout=900,
-    )  # fmt: skip
+        env=env,
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=900,
+    )
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -30,14 +30,7 @@ class Ran:
 
 
 def run_fleet(
-    folder: Path,
-    *,
-    agents: int,
-    rate: float,
-    period_s: int,
-    seconds: int,
-    workers: int,
-    latency: float,
+    folder: Path, *, agents: int, rate: float, period_s: int, seconds: int, workers: int, latency: float
 ) -> Ran:
     """Run so many agents for so long against a gateway that enforces exactly the cap."""
     roster = folder / "roster.csv"
@@ -45,8 +38,7 @@ def run_fleet(
         writer = csv.writer(file)
         writer.writerow(["handle", "display_name", "community", "persona"])
         writer.writerows(
-            [f"a{n}", f"Agent {n}", f"Place {n % 10}", "You like load."]
-            for n in range(agents - EXAMPLES)
+            [f"a{n}", f"Agent {n}", f"Place {n % 10}", "You like load."] for n in range(agents - EXAMPLES)
         )
     port, capacity = free_port(), max(2, int(rate / 10))
     gateway = f"http://127.0.0.1:{port}"
@@ -78,8 +70,13 @@ def run_fleet(
         imported = agents <= EXAMPLES
         while not imported and monotonic() < deadline:
             sleep(0.5)
-            done = subprocess.run([*PROGRAM, "agents", "import", str(roster)], cwd=folder, env=env,
-                                  capture_output=True, check=False)  # fmt: skip
+            done = subprocess.run(
+                [*PROGRAM, "agents", "import", str(roster)],
+                cwd=folder,
+                env=env,
+                capture_output=True,
+                check=False,
+            )
             imported = done.returncode == 0
         out, _ = program.communicate(timeout=seconds + 200)
     lines = httpx2.get(f"{gateway}/sandbox/requests", timeout=60, trust_env=False).text.splitlines()

@@ -45,8 +45,11 @@ def measure(home: Path, tasks: int) -> dict[str, Any]:
         assert started.redis_url
         port = free_port()
         settings = Settings.model_validate({"home": home, "flower": {"port": port}})
-        env = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x", "REDIS_URL": started.redis_url,
-               "PATH": "/usr/bin:/bin"}  # fmt: skip
+        env = {
+            "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x",
+            "REDIS_URL": started.redis_url,
+            "PATH": "/usr/bin:/bin",
+        }
         part = flower.start(settings, env, home)
         auth = (flower.USER, (home / "flower.password").read_text().strip())
         try:
@@ -63,10 +66,13 @@ def measure(home: Path, tasks: int) -> dict[str, Any]:
                 latest = web.get("/api/tasks", params={"limit": 1}).json()
                 state = next(iter(latest.values()))["state"]
                 return {
-                    "tasks": tasks, "remembered": seen, "rss_mb_idle": round(idle_mb),
-                    "rss_mb_after": round(process.memory_info().rss / 1e6), "sent_s": round(sent_s, 1),
+                    "tasks": tasks,
+                    "remembered": seen,
+                    "rss_mb_idle": round(idle_mb),
+                    "rss_mb_after": round(process.memory_info().rss / 1e6),
+                    "sent_s": round(sent_s, 1),
                     "latest": state,
-                }  # fmt: skip
+                }
         finally:
             stop_all([part], 10)
 
@@ -90,16 +96,9 @@ def _send(url: str, tasks: int) -> None:
         send = app.events.Dispatcher(connection, hostname=NAME, buffer_while_offline=False).send
         for n in range(tasks):
             task = {"uuid": str(uuid4())}
-            send(
-                "task-received", name="agents.run", args=f"('agent{n}', None)", kwargs="{}", **task
-            )
+            send("task-received", name="agents.run", args=f"('agent{n}', None)", kwargs="{}", **task)
             send("task-started", **task)
-            send(
-                "task-succeeded",
-                result=f"'agent{n}: completed, 1 post, 0 comments'",
-                runtime=1.2,
-                **task,
-            )
+            send("task-succeeded", result=f"'agent{n}: completed, 1 post, 0 comments'", runtime=1.2, **task)
 
 
 def _settled(web: httpx2.Client, process: psutil.Process) -> int:

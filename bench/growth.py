@@ -43,9 +43,7 @@ ASKED = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--sizes", nargs="*", help="agents:rows", default=[f"{a}:{r}" for a, r in SIZES]
-    )
+    parser.add_argument("--sizes", nargs="*", help="agents:rows", default=[f"{a}:{r}" for a, r in SIZES])
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     result: dict[str, Any] = {}
@@ -67,9 +65,7 @@ def measure(agents: int, rows: int) -> dict[str, Any]:
         services = build(make_settings(started, "http://127.0.0.1:9/v1", Path(folder)))
         prepare(services, rows, agents)
         queries: list[str] = []
-        event.listen(
-            services.engine, "before_cursor_execute", lambda *args: queries.append(args[2])
-        )
+        event.listen(services.engine, "before_cursor_execute", lambda *args: queries.append(args[2]))
         found = {
             "cycle": cycle(services, queries, agents),
             "reports": reports(services, queries),
@@ -108,15 +104,9 @@ def reports(services: Services, queries: list[str]) -> dict[str, dict[str, float
     week = period_start("week", now, zone)
     asked: dict[str, Callable[[Any], Any]] = {
         "usage": lambda connection: periods(connection, now, zone),
-        "usage by model, week": lambda connection: breakdown(
-            connection, week, now, Group.MODEL, zone
-        ),
+        "usage by model, week": lambda connection: breakdown(connection, week, now, Group.MODEL, zone),
         "forecast": lambda connection: forecast(
-            connection,
-            services.settings.usage,
-            planned_demand(connection, services.settings),
-            now,
-            zone,
+            connection, services.settings.usage, planned_demand(connection, services.settings), now, zone
         ),
     }
     return {name: timed(services, queries, report) for name, report in asked.items()}

@@ -53,9 +53,7 @@ def main() -> None:
             migrations.upgrade(engine)
             engine.dispose()
             services = build(
-                make_settings(
-                    started, "http://127.0.0.1:9/v1", Path(folder), timezone=late_in_the_day()
-                )
+                make_settings(started, "http://127.0.0.1:9/v1", Path(folder), timezone=late_in_the_day())
             )
             found[str(agents)] = measure(services, agents)
             services.close()
@@ -86,16 +84,12 @@ def measure(services: Services, agents: int) -> dict[str, Any]:
         "cycles.open": lambda: _open(services, agents),
         "runs.rescue": lambda: _in_transaction(
             services,
-            lambda c: rescue.rescue(
-                c, patience=timedelta(seconds=60), call_deadline=timedelta(seconds=60)
-            ),
+            lambda c: rescue.rescue(c, patience=timedelta(seconds=60), call_deadline=timedelta(seconds=60)),
         ),
         "alerts.watch": lambda: watch.watch(services.engine, services.settings, None),
         "history.forget": lambda: retention.forget(services.engine, services.settings.kept),
     }
-    found: dict[str, Any] = {
-        "rows": rows, "minute_of_the_hour": utcnow().minute, "jobs": {},
-    }  # fmt: skip
+    found: dict[str, Any] = {"rows": rows, "minute_of_the_hour": utcnow().minute, "jobs": {}}
     for name, job in jobs.items():
         spent, stall = [], 0.0
         for _ in range(TIMES):
@@ -106,9 +100,10 @@ def measure(services: Services, agents: int) -> dict[str, Any]:
             stall = max(stall, longest[0])
         median = statistics.median(spent)
         found["jobs"][name] = {
-            "s": round(median, 3), "share_of_interval": round(median / intervals[name.split(",")[0]], 4),
+            "s": round(median, 3),
+            "share_of_interval": round(median / intervals[name.split(",")[0]], 4),
             "redis_stall_ms": round(stall, 1),
-        }  # fmt: skip
+        }
     services.redis.flushall()
     with longest_command(services) as longest:
         began = monotonic()
@@ -124,10 +119,12 @@ def fill(services: Services, agents: int) -> int:
     with services.engine.begin() as connection:
         for n in range(0, agents, 1_000):
             make_agents(connection, min(n + 1_000, agents))
-        connection.execute(text("""
+        connection.execute(
+            text("""
           insert into paceline.runs (id, agent_id, due_at, origin, state, finished_at)
           select gen_random_uuid(), id, now(), 'adhoc', 'completed', now() from paceline.agents
-        """))  # fmt: skip
+        """)
+        )
     hours = 24 if agents <= 10_000 else 3
     start = now - timedelta(hours=hours)
     rows = int(agents * CALLS_PER_DAY * hours / 24)
@@ -148,16 +145,12 @@ def _in_transaction(services: Services, work: Callable[..., Any]) -> Any:
 
 def _open(services: Services, agents: int) -> Any:
     with services.engine.begin() as connection:
-        return cycles.open_slice(
-            connection, now=utcnow(), cycle=services.settings.cycle, capacity=agents
-        )
+        return cycles.open_slice(connection, now=utcnow(), cycle=services.settings.cycle, capacity=agents)
 
 
 def _first_of_an_hour(services: Services) -> Any:
     with services.engine.begin() as connection:
-        connection.execute(
-            text("update paceline.usage_state set rolled_at = rolled_at - interval '1 hour'")
-        )
+        connection.execute(text("update paceline.usage_state set rolled_at = rolled_at - interval '1 hour'"))
         return rollups.roll_up(connection, services.settings.zone)
 
 
@@ -169,9 +162,7 @@ def longest_command(services: Services) -> Iterator[list[float]]:
     services.redis.config_set("slowlog-max-len", 10_000)
     services.redis.slowlog_reset()
     yield longest
-    longest[0] = (
-        max((one["duration"] for one in services.redis.slowlog_get(10_000)), default=0) / 1_000
-    )
+    longest[0] = max((one["duration"] for one in services.redis.slowlog_get(10_000)), default=0) / 1_000
 
 
 if __name__ == "__main__":

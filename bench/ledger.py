@@ -56,10 +56,7 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1_000)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="pl-") as folder,
-        servers(Path(folder), valkey=False) as started,
-    ):
+    with tempfile.TemporaryDirectory(prefix="pl-") as folder, servers(Path(folder), valkey=False) as started:
         assert started.database_url
         engine = make_engine(started.database_url)
         migrations.upgrade(engine)
@@ -86,13 +83,9 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
         return run
 
     first_s = seconds(in_transaction(lambda c: rollups.roll_up(c, zone)))
-    round_s = statistics.median(
-        seconds(in_transaction(lambda c: rollups.roll_up(c, zone))) for _ in range(5)
-    )
+    round_s = statistics.median(seconds(in_transaction(lambda c: rollups.roll_up(c, zone))) for _ in range(5))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(
-            text("vacuum full analyze paceline.ai_usage_hourly")
-        )  # filled by days, once
+        connection.execute(text("vacuum full analyze paceline.ai_usage_hourly"))  # filled by days, once
         connection.execute(text("vacuum analyze"))
         size = {
             "ledger_mb_per_million": _size(connection, "ai_request_log%") / (rows / 1e6),
@@ -111,25 +104,26 @@ def measure(engine: Engine, rows: int, agents: int) -> dict[str, Any]:
     reports |= {
         "latency, this month": lambda c: latency_between(c, month, now),
         "cost by community, this month": lambda c: spent_by_community(c, [month], now, zone),
-        "tokens by agent, today": lambda c: tokens_by_agent(
-            c, period_start("today", now, zone), zone
-        ),
+        "tokens by agent, today": lambda c: tokens_by_agent(c, period_start("today", now, zone), zone),
         "forecast": lambda c: forecast(c, settings.usage, planned_demand(c, settings), now, zone),
     }
     found = {}
     for name, ask in reports.items():
         took = sorted(seconds(in_transaction(ask)) * 1000 for _ in range(ASKED))
-        found[name] = {
-            "p50_ms": round(took[ASKED // 2], 1),
-            "p95_ms": round(took[int(ASKED * 0.95)], 1),
-        }
+        found[name] = {"p50_ms": round(took[ASKED // 2], 1), "p95_ms": round(took[int(ASKED * 0.95)], 1)}
     drop_s = seconds(lambda: partitions.keep(engine, now, zone, DAYS - 3))
     differences = in_transaction(lambda c: len(differences.find_differences(c, zone)))()
     return {
-        "rows": rows, "agents": agents, "days": DAYS, "first_roll_up_s": round(first_s, 1),
-        "usual_round_s": round(round_s, 3), "retention_s": round(drop_s, 3), "differences": differences,
-        **{name: round(value, 1) for name, value in size.items()}, "reports": found,
-    }  # fmt: skip
+        "rows": rows,
+        "agents": agents,
+        "days": DAYS,
+        "first_roll_up_s": round(first_s, 1),
+        "usual_round_s": round(round_s, 3),
+        "retention_s": round(drop_s, 3),
+        "differences": differences,
+        **{name: round(value, 1) for name, value in size.items()},
+        "reports": found,
+    }
 
 
 def fill(engine: Engine, rows: int, agents: int) -> None:

@@ -96,8 +96,7 @@ def measure(name: str, rate: int) -> dict[str, Any]:
         begin = monotonic() + 5  # when every process is up
         arguments = (name, started.redis_url, rate, threads, begin, begin + RAMP_S + seconds)
         processes = [
-            context.Process(target=ask, args=(*arguments, number, answers))
-            for number in range(PROCESSES)
+            context.Process(target=ask, args=(*arguments, number, answers)) for number in range(PROCESSES)
         ]
         for process in processes:
             process.start()
@@ -113,14 +112,7 @@ def measure(name: str, rate: int) -> dict[str, Any]:
 
 
 def ask(
-    name: str,
-    url: str,
-    rate: int,
-    threads: int,
-    begin: float,
-    end: float,
-    number: int,
-    answers: Any,
+    name: str, url: str, rate: int, threads: int, begin: float, end: float, number: int, answers: Any
 ) -> None:
     """One process: its threads ask until the end; then it puts what they saw into `answers`."""
     trips = _count_round_trips()
@@ -145,9 +137,7 @@ def ask(
     os._exit(0)  # whoever still waits for a permit is not waited for
 
 
-def judge(
-    permits: Sequence[Permit], rate: int, askers: int, begin: float, seconds: float
-) -> dict[str, Any]:
+def judge(permits: Sequence[Permit], rate: int, askers: int, begin: float, seconds: float) -> dict[str, Any]:
     """The figures of one run, from `begin` on."""
     counted = sorted((p for p in permits if begin <= p[1] < begin + seconds), key=lambda p: p[1])
     at = [permit[1] for permit in counted]
@@ -161,10 +151,8 @@ def judge(
         "refused": refused(sorted(p[1] for p in permits), rate),
         "p50_over_fair": round(median(waits) / fair, 3) if waits else None,
         "p99_over_fair": round(quantiles(waits, n=100)[98] / fair, 3) if len(waits) > 1 else None,
-        "jain": round(sum(by_thread) ** 2 / (askers * sum(n * n for n in by_thread)), 4)
-        if at
-        else None,
-    }  # fmt: skip
+        "jain": round(sum(by_thread) ** 2 / (askers * sum(n * n for n in by_thread)), 4) if at else None,
+    }
 
 
 def refused(at: Sequence[float], rate: int) -> int:
@@ -203,10 +191,15 @@ def _cpu_s() -> float:
 
 
 COLUMNS = {
-    "used": "used", "peak": "peak second / rate", "refused": "a strict gateway refuses",
-    "trips": "round trips", "cpu_ms": "CPU ms", "p50_over_fair": "p50 wait / fair",
-    "p99_over_fair": "p99 wait / fair", "jain": "Jain",
-}  # fmt: skip
+    "used": "used",
+    "peak": "peak second / rate",
+    "refused": "a strict gateway refuses",
+    "trips": "round trips",
+    "cpu_ms": "CPU ms",
+    "p50_over_fair": "p50 wait / fair",
+    "p99_over_fair": "p99 wait / fair",
+    "jain": "Jain",
+}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -223,9 +216,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
                     "refused": f"{row['refused']:g}" + _range(row, "refused", "{:g}"),
                     "cpu_ms": f"{row['cpu_ms']:g}" + _range(row, "cpu_ms", "{:g}"),
                 }
-                lines.append(
-                    f"| {row['limiter']} | " + " | ".join(str(shown[c]) for c in COLUMNS) + " |"
-                )
+                lines.append(f"| {row['limiter']} | " + " | ".join(str(shown[c]) for c in COLUMNS) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -255,12 +246,21 @@ def page(report: dict[str, Any]) -> str:
 
 def plot(rows: Sequence[dict[str, Any]]) -> bytes:
     """Peak second over the cap for each limiter and rate, with the cap as a line."""
-    style = Style(background="white", plot_background="white", font_family="sans-serif",
-                  colors=("#0b7285", "#e8590c", "#868e96"))  # fmt: skip
+    style = Style(
+        background="white",
+        plot_background="white",
+        font_family="sans-serif",
+        colors=("#0b7285", "#e8590c", "#868e96"),
+    )
     chart = pygal.HorizontalBar(
-        style=style, js=(), width=860, height=420, legend_at_bottom=True, print_values=True,
+        style=style,
+        js=(),
+        width=860,
+        height=420,
+        legend_at_bottom=True,
+        print_values=True,
         title="Most permits in any second, over the cap (1.0 is the cap)",
-    )  # fmt: skip
+    )
     names = list(dict.fromkeys(row["limiter"] for row in rows))
     chart.x_labels = names
     for rate in dict.fromkeys(row["rate"] for row in rows):

@@ -21,9 +21,7 @@ RATE = int(os.environ.get("NAIVE_RATE", "100000"))
 
 app = Celery("naive", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:1"))
 app.conf.update(task_ignore_result=True, worker_send_task_events=True)
-_url = make_url(os.environ.get("DATABASE_URL", "postgresql://")).set(
-    drivername="postgresql+psycopg"
-)
+_url = make_url(os.environ.get("DATABASE_URL", "postgresql://")).set(drivername="postgresql+psycopg")
 engine = create_engine(_url, pool_size=20)
 session = sessionmaker(engine)
 redis = Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:1"))
@@ -95,10 +93,7 @@ def run(handle: str) -> None:
             model="google/gemini-2.5-flash",
             messages=[
                 {"role": "system", "content": agent.persona},
-                {
-                    "role": "user",
-                    "content": "Write a post, unlike: " + "; ".join(p.body for p in recent),
-                },
+                {"role": "user", "content": "Write a post, unlike: " + "; ".join(p.body for p in recent)},
             ],
             max_tokens=1024,
         )

@@ -28,14 +28,35 @@ from tests.support.web import Browser, serving
 
 ASKED = 30
 PAGES = (
-    "/", "/usage", "/usage?period=week", "/usage?period=month", "/usage?period=90d",
-    "/usage?by=community&period=month", "/usage?by=model&period=month", "/agents",
-    "/agents?search=agent+77", "/agents?sort=waited", "/agents?sort=cost", "/agents?after=a5",
-    "/agents?sort=cost&state=active", "/agents?search=agent+77&sort=tokens",
-    "/usage?metric=tokens&period=week", "/feed?state=pending",
-    "/agents/a77", "/runs", "/runs?which=open", "/runs?which=came+to+nothing", "/feed", "/limits",
-    "/incidents", "/alerts", "/audit", "/health", "/account", "/acts/pause",
-)  # fmt: skip
+    "/",
+    "/usage",
+    "/usage?period=week",
+    "/usage?period=month",
+    "/usage?period=90d",
+    "/usage?by=community&period=month",
+    "/usage?by=model&period=month",
+    "/agents",
+    "/agents?search=agent+77",
+    "/agents?sort=waited",
+    "/agents?sort=cost",
+    "/agents?after=a5",
+    "/agents?sort=cost&state=active",
+    "/agents?search=agent+77&sort=tokens",
+    "/usage?metric=tokens&period=week",
+    "/feed?state=pending",
+    "/agents/a77",
+    "/runs",
+    "/runs?which=open",
+    "/runs?which=came+to+nothing",
+    "/feed",
+    "/limits",
+    "/incidents",
+    "/alerts",
+    "/audit",
+    "/health",
+    "/account",
+    "/acts/pause",
+)
 RUNS = text("""
   insert into paceline.runs (id, agent_id, cycle_at, due_at, origin, state, reason, attempt, started_at,
     finished_at)
@@ -96,9 +117,7 @@ def prepare(services: Services, rows: int, agents: int) -> None:
         rollups.roll_up(connection, services.settings.zone)
     ranking.rank(services.engine, utcnow(), services.settings.zone)
     for table in ("ai_usage_hourly", "agents"):
-        with services.engine.connect().execution_options(
-            isolation_level="AUTOCOMMIT"
-        ) as connection:
+        with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"vacuum full analyze paceline.{table}"))
     with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("vacuum analyze"))

@@ -36,10 +36,16 @@ def paceline(url: str, rate: int, threads: int) -> Acquire:
     """All of admission: quota, budgets and breaker beside the rate, confirmation, settling."""
     redis = _redis(url, threads)
     limits = Limits(
-        version=1, rate=float(rate), burst=1, max_wait_s=5.0, tokens_per_minute=0,
-        agent_daily_tokens=10**12, budget_day_micros=10**12, budget_month_micros=10**12,
+        version=1,
+        rate=float(rate),
+        burst=1,
+        max_wait_s=5.0,
+        tokens_per_minute=0,
+        agent_daily_tokens=10**12,
+        budget_day_micros=10**12,
+        budget_month_micros=10**12,
         paused_until=None,
-    )  # fmt: skip
+    )
     admission = Admission(
         redis,
         read_limits=lambda: limits,
@@ -105,9 +111,13 @@ def pyrate_limiter_small(url: str, rate: int, threads: int) -> Acquire:
 def woken_by_the_server(url: str, rate: int, threads: int) -> Acquire:
     """redis-rate-limiters: its script says when to wake, in one round trip."""
     bucket = SyncTokenBucket(
-        name="gateway", capacity=room(rate), refill_frequency=1 / rate, refill_amount=1, max_sleep=60,
+        name="gateway",
+        capacity=room(rate),
+        refill_frequency=1 / rate,
+        refill_amount=1,
+        max_sleep=60,
         connection=_redis(url, threads),
-    )  # fmt: skip
+    )
 
     def acquire() -> None:
         with bucket:
@@ -133,9 +143,7 @@ def throttled_token_bucket(url: str, rate: int, threads: int) -> Acquire:
     return _throttled(url, rate, threads, RateLimiterType.TOKEN_BUCKET, None)
 
 
-def _throttled(
-    url: str, rate: int, threads: int, using: RateLimiterType, burst: int | None
-) -> Acquire:
+def _throttled(url: str, rate: int, threads: int, using: RateLimiterType, burst: int | None) -> Acquire:
     store = RedisStore(server=url, options={"MAX_CONNECTIONS": threads + 2})
     throttle = Throttled(
         key="gateway", using=using.value, quota=per_sec(rate, burst), store=store, timeout=60

@@ -44,9 +44,7 @@ Count = Callable[[], int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--runs", type=int, default=1200, help="turns at no latency; a third with a second"
-    )
+    parser.add_argument("--runs", type=int, default=1200, help="turns at no latency; a third with a second")
     parser.add_argument("--latencies", type=float, nargs="*", default=[0, 1])
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
@@ -64,10 +62,7 @@ def main() -> None:
 def middle(rounds: list[dict[str, dict[str, float]]], name: str) -> dict[str, Any]:
     """The medians of one contender, and its ratio to the bare client of the same round."""
     ratios = [one[name]["cpu_ms_per_call"] / one[BARE]["cpu_ms_per_call"] for one in rounds]
-    found = {
-        what: round(statistics.median(one[name][what] for one in rounds), 3)
-        for what in rounds[0][name]
-    }
+    found = {what: round(statistics.median(one[name][what] for one in rounds), 3) for what in rounds[0][name]}
     return found | {
         "over_bare": round(statistics.median(ratios), 2),
         "over_bare_of_rounds": [round(ratio, 2) for ratio in sorted(ratios)],
@@ -101,9 +96,7 @@ def measure(latency: float, runs: int) -> dict[str, dict[str, float]]:
         results = {
             BARE: script("bench.bare_client", env, "--calls", f"{runs}", "--threads", f"{alone}"),
             "Paceline": paceline(Path(name), started, env, runs, threads, events=True),
-            "Paceline without events": paceline(
-                Path(name), started, env, runs, threads, events=False
-            ),
+            "Paceline without events": paceline(Path(name), started, env, runs, threads, events=False),
             "Celery, ORM, polled counter": naive(
                 Path(name), started, env, runs, 2 if latency == 0 else threads
             ),
@@ -137,9 +130,7 @@ def paceline(
     migrations.upgrade(engine)
     tables = "agents, communities, runs, ai_request_log, posts, comments, votes"
     with engine.begin() as connection:
-        connection.execute(
-            text(f"truncate {', '.join('paceline.' + t for t in tables.split(', '))} cascade")
-        )
+        connection.execute(text(f"truncate {', '.join('paceline.' + t for t in tables.split(', '))} cascade"))
         make_agents(connection, runs)
     env = env | {"PACELINE_WORKER__EVENTS": str(events).lower()}
     publish = (
@@ -157,15 +148,11 @@ def paceline(
 
     def ended() -> int:
         with engine.connect() as connection:
-            return int(
-                connection.execute(select(func.count()).where(Run.state.in_(TERMINAL))).scalar_one()
-            )
+            return int(connection.execute(select(func.count()).where(Run.state.in_(TERMINAL))).scalar_one())
 
     def calls() -> int:
         with engine.connect() as connection:
-            return int(
-                connection.execute(select(func.count()).where(Call.status == "ok")).scalar_one()
-            )
+            return int(connection.execute(select(func.count()).where(Call.status == "ok")).scalar_one())
 
     with worker("workers", ["--concurrency", f"{threads}"], env, folder, CALLERS) as process:
         publisher = subprocess.Popen([sys.executable, "-c", publish], env=env)
@@ -175,13 +162,9 @@ def paceline(
     return found
 
 
-def naive(
-    folder: Path, started: Servers, env: dict[str, str], runs: int, threads: int
-) -> dict[str, float]:
+def naive(folder: Path, started: Servers, env: dict[str, str], runs: int, threads: int) -> dict[str, float]:
     """The same number of agents, one call each, by a prefork worker with so many children."""
-    engine = create_engine(
-        make_url(started.database_url or "").set(drivername="postgresql+psycopg")
-    )
+    engine = create_engine(make_url(started.database_url or "").set(drivername="postgresql+psycopg"))
     make = (
         "from bench.naive import *\n"
         "from sqlalchemy import text\n"
@@ -198,9 +181,7 @@ def naive(
         with engine.connect() as connection:
             return int(connection.execute(text("select count(*) from naive.calls")).scalar_one())
 
-    with worker(
-        "bench.naive", ["--concurrency", f"{threads}", "-E"], env, folder, CALLERS
-    ) as process:
+    with worker("bench.naive", ["--concurrency", f"{threads}", "-E"], env, folder, CALLERS) as process:
         publisher = subprocess.Popen([sys.executable, "-c", publish], env=env)
         found = follow(process, calls, calls, runs)
         publisher.wait(60)
@@ -215,9 +196,20 @@ def worker(
     """A Celery worker for the block; `first` goes before its command."""
     first = first or []
     command = [
-        *first, sys.executable, "-m", "celery", "--app", app, "--quiet", "worker", "--loglevel", "WARNING",
-        "--without-gossip", "--without-mingle", *options,
-    ]  # fmt: skip
+        *first,
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        app,
+        "--quiet",
+        "worker",
+        "--loglevel",
+        "WARNING",
+        "--without-gossip",
+        "--without-mingle",
+        *options,
+    ]
     with (folder / "worker.log").open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         sleep(6)

@@ -46,9 +46,7 @@ async def main() -> None:
     window = windows(utcnow(), Settings().zone)
     keys = [*FLEET, *window.keys]
     configure = redis.register_script(source("configure"))
-    await configure(
-        keys=FLEET, args=[1, int(1000 * chosen.pace), 1, 60_000_000, 0, 10**12, 0, 0, 0, ""]
-    )
+    await configure(keys=FLEET, args=[1, int(1000 * chosen.pace), 1, 60_000_000, 0, 10**12, 0, 0, 0, ""])
     for key in window.keys:
         await redis.hset(key, "seeded", 1)
     client = AsyncOpenAI(base_url=os.environ["GATEWAY_URL"], api_key="none", max_retries=0)
@@ -56,10 +54,28 @@ async def main() -> None:
     async def call(database: psycopg.AsyncConnection) -> None:
         request_id, agent = uuid4(), "a1"
         while True:
-            code, wait_us, *_ = await admit(keys=keys, args=[
-                str(request_id), agent, 1, 1200, 3000, 0, -1, window.day, window.day_left_us,
-                window.month_left_us, 70_000_000, "bench", "model", "-", 0, 0, 1,
-            ])  # fmt: skip
+            code, wait_us, *_ = await admit(
+                keys=keys,
+                args=[
+                    str(request_id),
+                    agent,
+                    1,
+                    1200,
+                    3000,
+                    0,
+                    -1,
+                    window.day,
+                    window.day_left_us,
+                    window.month_left_us,
+                    70_000_000,
+                    "bench",
+                    "model",
+                    "-",
+                    0,
+                    0,
+                    1,
+                ],
+            )
             await asyncio.sleep(int(wait_us) / 1e6)
             if code == "go":
                 break
@@ -75,20 +91,7 @@ async def main() -> None:
         assert answer.usage
         used, text = answer.usage.total_tokens, answer.choices[0].message.content
         await database.execute(STORE, [used, request_id, uuid4(), text])
-        arguments = [
-            str(request_id),
-            "ok",
-            used,
-            300,
-            window.day,
-            0,
-            "bench",
-            "model",
-            "",
-            0,
-            1,
-            "run",
-        ]
+        arguments = [str(request_id), "ok", used, 300, window.day, 0, "bench", "model", "", 0, 1, "run"]
         await settle(keys=keys, args=arguments)
 
     async def work(databases: list[psycopg.AsyncConnection], calls: int) -> None:
@@ -101,9 +104,7 @@ async def main() -> None:
         await asyncio.gather(*(one(database) for database in databases))
 
     url = os.environ["DATABASE_URL"]
-    databases = [
-        await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(chosen.tasks)
-    ]
+    databases = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(chosen.tasks)]
     await databases[0].execute(TABLES)
     await work(databases, chosen.calls // 4)
     cpu, began = time.process_time(), time.monotonic()

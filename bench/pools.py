@@ -55,12 +55,7 @@ def main() -> None:
         pool: {name: statistics.median(one[name] for one in found) for name in found[0]}
         for pool, found in rounds.items()
     }
-    result = {
-        "runs": chosen.runs,
-        "in_hand": chosen.in_hand,
-        "rounds": chosen.rounds,
-        "median": middle,
-    }
+    result = {"runs": chosen.runs, "in_hand": chosen.in_hand, "rounds": chosen.rounds, "median": middle}
     print(json.dumps(result))
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -96,8 +91,7 @@ def measure(folder: Path, pool: str, runs: int, concurrency: int) -> dict[str, f
             sleep(8)
             idle = usage(processes)
             enqueue = (
-                "from workers.tasks import run_agent\n"
-                f"for n in range({runs}): run_agent.delay(f'a{{n}}')"
+                f"from workers.tasks import run_agent\nfor n in range({runs}): run_agent.delay(f'a{{n}}')"
             )
             subprocess.run([sys.executable, "-c", enqueue], env=env, check=True)
             until = monotonic() + 300
@@ -115,14 +109,24 @@ def measure(folder: Path, pool: str, runs: int, concurrency: int) -> dict[str, f
 
 
 @contextmanager
-def workers(
-    pool: str, concurrency: int, env: dict[str, str], folder: Path
-) -> Iterator[list[psutil.Process]]:
+def workers(pool: str, concurrency: int, env: dict[str, str], folder: Path) -> Iterator[list[psutil.Process]]:
     """Workers that run for the block."""
     command = [
-        sys.executable, "-m", "celery", "--app", "workers", "--quiet", "worker", "--pool", POOLS[pool],
-        "--concurrency", str(concurrency), "--without-gossip", "--without-mingle", "--loglevel=WARNING",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "workers",
+        "--quiet",
+        "worker",
+        "--pool",
+        POOLS[pool],
+        "--concurrency",
+        str(concurrency),
+        "--without-gossip",
+        "--without-mingle",
+        "--loglevel=WARNING",
+    ]
     with (folder / f"{pool}.log").open("a") as log:
         started = [
             subprocess.Popen([*command, f"--hostname=w{n}@bench"], env=env, stdout=log, stderr=log)
@@ -139,9 +143,7 @@ def workers(
 
 def usage(processes: list[psutil.Process]) -> dict[str, float]:
     """CPU so far and memory now, children included."""
-    everyone = [
-        child for process in processes for child in (process, *process.children(recursive=True))
-    ]
+    everyone = [child for process in processes for child in (process, *process.children(recursive=True))]
     times = [process.cpu_times() for process in everyone]
     return {
         "cpu_s": sum(time.user + time.system for time in times),
@@ -161,9 +163,7 @@ def figures(engine: Engine, runs: int) -> dict[str, Any]:
     """From the ledger: how many calls were answered, how fast."""
     took = func.extract("epoch", func.max(Call.finished_at) - func.min(Call.created_at))
     with engine.connect() as connection:
-        calls, seconds = connection.execute(
-            select(func.count(), took).where(Call.status == "ok")
-        ).one()
+        calls, seconds = connection.execute(select(func.count(), took).where(Call.status == "ok")).one()
     return {"calls": calls, "lost": runs - calls, "calls_per_s": round(calls / float(seconds), 2)}
 
 

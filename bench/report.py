@@ -16,9 +16,11 @@ from pygal.style import Style
 
 DOCS = Path(__file__).parent.parent / "docs"
 STYLE = Style(
-    background="white", plot_background="white", font_family="sans-serif",
+    background="white",
+    plot_background="white",
+    font_family="sans-serif",
     colors=("#0b7285", "#e8590c", "#868e96", "#5f3dc4"),
-)  # fmt: skip
+)
 Figures = dict[str, Any]
 
 
@@ -71,9 +73,14 @@ def pipeline(found: Figures) -> str:
         for name in names
     ]
     chart = pygal.HorizontalBar(
-        style=STYLE, js=(), width=860, height=380, legend_at_bottom=True, print_values=True,
+        style=STYLE,
+        js=(),
+        width=860,
+        height=380,
+        legend_at_bottom=True,
+        print_values=True,
         title="CPU per gateway call, milliseconds",
-    )  # fmt: skip
+    )
     chart.x_labels = names
     for key in latencies:
         chart.add(key, [found[key][name]["cpu_ms_per_call"] for name in names])
@@ -83,15 +90,26 @@ def pipeline(found: Figures) -> str:
 def dispatch(found: Figures) -> str:
     """CPU, wall and memory of opening and publishing a slice; the loop is what people write."""
     lines = [
-        [*key.split(", "), f"{at['cpu_s']:.2f} s", f"{at['cpu_us_per_agent']:.0f} µs",
-         f"{at['wall_s']:.2f} s", f"{at['memory_mb']:.0f} MB"]
+        [
+            *key.split(", "),
+            f"{at['cpu_s']:.2f} s",
+            f"{at['cpu_us_per_agent']:.0f} µs",
+            f"{at['wall_s']:.2f} s",
+            f"{at['memory_mb']:.0f} MB",
+        ]
         for key, at in found.items()
-    ]  # fmt: skip
+    ]
     sizes = list(dict.fromkeys(int(key.split()[0]) for key in found))
     chart = pygal.Line(
-        style=STYLE, js=(), width=860, height=380, legend_at_bottom=True, logarithmic=True,
-        title="Wall time of telling all due agents, seconds", x_title="agents",
-    )  # fmt: skip
+        style=STYLE,
+        js=(),
+        width=860,
+        height=380,
+        legend_at_bottom=True,
+        logarithmic=True,
+        title="Wall time of telling all due agents, seconds",
+        x_title="agents",
+    )
     chart.x_labels = [f"{size:,}" for size in sizes]
     chart.y_labels = [0.01, 0.1, 1, 10, 100]
     for way in ("slice", "loop"):
@@ -124,22 +142,23 @@ def memory(found: Figures) -> str:
     return rows(
         ["", "idle", "with these in flight", "after them", "per call in flight"],
         (
-            [key, f"{at['idle_mb']:.0f} MB", f"{at['rss_mb']:.0f} MB", f"{at['after_mb']:.0f} MB",
-             f"{at['kb_per_call_in_flight']:.0f} KB"]
+            [
+                key,
+                f"{at['idle_mb']:.0f} MB",
+                f"{at['rss_mb']:.0f} MB",
+                f"{at['after_mb']:.0f} MB",
+                f"{at['kb_per_call_in_flight']:.0f} KB",
+            ]
             for key, at in found.items()
         ),
-    )  # fmt: skip
+    )
 
 
 def growth(found: Figures) -> str:
     """A cycle, reports and pages at each size: queries and milliseconds."""
     sizes = list(found)
-    lines = [
-        ["opening a cycle: CPU per agent", *(per_agent(found[size]["cycle"]) for size in sizes)]
-    ]
-    lines.append(
-        ["a round of the rollups", *(f"{found[s]['cycle']['roll_up_ms']:.0f} ms" for s in sizes)]
-    )
+    lines = [["opening a cycle: CPU per agent", *(per_agent(found[size]["cycle"]) for size in sizes)]]
+    lines.append(["a round of the rollups", *(f"{found[s]['cycle']['roll_up_ms']:.0f} ms" for s in sizes)])
     for part in ("reports", "pages"):
         for name in found[sizes[0]][part]:
             lines.append(
@@ -159,10 +178,7 @@ def per_agent(cycle: Figures) -> str:
 
 def pages(found: Figures) -> str:
     """Every page over the largest fleet and ledger."""
-    lines = (
-        [f"`{path}`", at["queries"], at["p50_ms"], at["p95_ms"]]
-        for path, at in found["pages"].items()
-    )
+    lines = ([f"`{path}`", at["queries"], at["p50_ms"], at["p95_ms"]] for path, at in found["pages"].items())
     return rows(["page", "queries", "p50", "p95"], lines)
 
 
@@ -171,9 +187,7 @@ def soak(found: Figures) -> str:
     head = ["", *(f"quarter {number}" for number in range(1, 5))]
     lines = [["calls a second", *found["calls_per_s_by_quarter"]]]
     lines += [[f"{name}, ms", *quarters] for name, quarters in found["latency_by_quarter"].items()]
-    lines += [
-        [f"{name}, MB", *quarters] for name, quarters in found["memory_mb_by_quarter"].items()
-    ]
+    lines += [[f"{name}, MB", *quarters] for name, quarters in found["memory_mb_by_quarter"].items()]
     return rows(head, lines)
 
 

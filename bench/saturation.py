@@ -65,31 +65,25 @@ def busy(loops: int) -> Iterator[None]:
             one.wait()
 
 
-def measure(
-    folder: Path, rate: float, seconds: int, workers: int, latency: float
-) -> dict[str, Any]:
+def measure(folder: Path, rate: float, seconds: int, workers: int, latency: float) -> dict[str, Any]:
     """Run a fleet whose demand is at least twice the cap."""
     period = 60
     agents = max(100, int(2 * rate * period / 1.8))
     ran = run_fleet(
-        folder,
-        agents=agents,
-        rate=rate,
-        period_s=period,
-        seconds=seconds,
-        workers=workers,
-        latency=latency,
+        folder, agents=agents, rate=rate, period_s=period, seconds=seconds, workers=workers, latency=latency
     )
     if keep := os.environ.get("KEEP_REQUESTS"):
         Path(keep).write_text("\n".join(json.dumps(request) for request in ran.requests))
     return report(ran.requests, ran.summary, rate, seconds) | {
-        "rate": rate, "capacity": ran.capacity, "workers": workers, "agents": agents, "latency_s": latency,
-    }  # fmt: skip
+        "rate": rate,
+        "capacity": ran.capacity,
+        "workers": workers,
+        "agents": agents,
+        "latency_s": latency,
+    }
 
 
-def report(
-    seen: list[dict[str, Any]], summary: dict[str, Any], rate: float, seconds: int
-) -> dict[str, Any]:
+def report(seen: list[dict[str, Any]], summary: dict[str, Any], rate: float, seconds: int) -> dict[str, Any]:
     """What the gateway saw."""
     at = sorted(request["at_us"] / 1e6 for request in seen)
     begin, end = at[0] + RAMP_S, at[0] + seconds - RAMP_S

@@ -46,9 +46,14 @@ def main() -> None:
 def measure(folder: Path, agents: int, cycles: int) -> dict[str, Any]:
     """Run one fleet for so many whole cycles, and the parts of cycles around them."""
     ran = run_fleet(
-        folder, agents=agents, rate=RATE, period_s=PERIOD_S, seconds=PERIOD_S * (cycles + 1),
-        workers=WORKERS, latency=LATENCY_S,
-    )  # fmt: skip
+        folder,
+        agents=agents,
+        rate=RATE,
+        period_s=PERIOD_S,
+        seconds=PERIOD_S * (cycles + 1),
+        workers=WORKERS,
+        latency=LATENCY_S,
+    )
     with servers(folder / ".paceline", valkey=False) as kept:
         assert kept.database_url
         engine = make_engine(kept.database_url)
@@ -68,11 +73,7 @@ def measure(folder: Path, agents: int, cycles: int) -> dict[str, Any]:
             served[row.cycle_at] += 1
             took = (row.finished_at - row.cycle_at).total_seconds()
             last_s[row.cycle_at] = max(last_s[row.cycle_at], took)
-    gaps = [
-        b - a
-        for seen in turns.values()
-        for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)
-    ]
+    gaps = [b - a for seen in turns.values() for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)]
     return {
         "agents": agents,
         "whole_cycles": len(whole),

@@ -52,9 +52,14 @@ def measure(folder: Path, rate: float, seconds: int, latency: float) -> dict[str
     sampler.start()
     try:
         ran = run_fleet(
-            folder, agents=max(100, int(2 * rate * 60 / 1.8)), rate=rate, period_s=60, seconds=seconds,
-            workers=2, latency=latency,
-        )  # fmt: skip
+            folder,
+            agents=max(100, int(2 * rate * 60 / 1.8)),
+            rate=rate,
+            period_s=60,
+            seconds=seconds,
+            workers=2,
+            latency=latency,
+        )
     finally:
         ended.set()
         sampler.join()
@@ -62,8 +67,7 @@ def measure(folder: Path, rate: float, seconds: int, latency: float) -> dict[str
     at = sorted(request["at_us"] / 1e6 for request in ran.requests)
     quarter = (at[-1] - at[0]) / 4
     counts = [
-        sum(at[0] + n * quarter <= moment < at[0] + (n + 1) * quarter for moment in at)
-        for n in range(4)
+        sum(at[0] + n * quarter <= moment < at[0] + (n + 1) * quarter for moment in at) for n in range(4)
     ]
     return {
         "seconds": seconds,
@@ -94,23 +98,18 @@ def latencies(folder: Path) -> dict[str, list[float]]:
         engine.dispose()
     names = ("answer p50", "answer p95", "row open p50", "row open p95")
     return {
-        name: [round(float(row[number]), 1) for row in found]
-        for number, name in enumerate(names, start=1)
+        name: [round(float(row[number]), 1) for row in found] for number, name in enumerate(names, start=1)
     }
 
 
-def sample(
-    folder: Path, memory: dict[str, list[tuple[float, float]]], ended: threading.Event
-) -> None:
+def sample(folder: Path, memory: dict[str, list[tuple[float, float]]], ended: threading.Event) -> None:
     """Resident memory by part of the program, every ten seconds."""
     while not ended.wait(EVERY_S):
         for process in psutil.process_iter(["cmdline", "cwd"]):
             words = " ".join(process.info["cmdline"] or [])
             if process.info["cwd"] != str(folder):
                 continue
-            part = next(
-                (name for name in PARTS if f"{name}@" in words or f" {name} " in words), None
-            )
+            part = next((name for name in PARTS if f"{name}@" in words or f" {name} " in words), None)
             if part:
                 memory[part].append((monotonic(), process.memory_info().rss / 1e6))
 

@@ -50,14 +50,9 @@ def main() -> None:
     """Make, connect, serve."""
     engine = make_engine(find_addresses(get_settings()).database_url)
     with engine.begin() as connection:
-        if (
-            connection.execute(text("select to_regclass('public.subtuna_posts')")).scalar_one()
-            is None
-        ):
+        if connection.execute(text("select to_regclass('public.subtuna_posts')")).scalar_one() is None:
             connection.execute(text((HERE / "app-subtuna.sql").read_text()))
-    subprocess.run(
-        [sys.executable, "-m", "app.cli", "app", "connect", "--preset", "subtuna"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "app.cli", "app", "connect", "--preset", "subtuna"], check=True)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

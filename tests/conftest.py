@@ -40,10 +40,12 @@ passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 # structlog's own default draws each traceback with all its variables: 40 ms for every error of a test.
 structlog.configure(
     processors=[
-        structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
-        structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str),
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(default=str),
     ]
-)  # fmt: skip
+)
 
 
 @pytest.hookimpl(trylast=True)

@@ -58,11 +58,16 @@ class Alive(bootsteps.StartStopStep):
     def _report(self, worker: Any) -> None:
         held = services().heartbeat.held
         me = Worker(
-            name=worker.hostname, host=socket.gethostname(), pid=os.getpid(), version=version("paceline"),
-            started_at=self._started_at, seen_at=utcnow(), in_hand=held,
+            name=worker.hostname,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=version("paceline"),
+            started_at=self._started_at,
+            seen_at=utcnow(),
+            in_hand=held,
             done=max(0, state.total_count.get(RUN, 0) - held),
             asked=asked_by(get_settings(), services().admission.key, utcnow()),
-        )  # fmt: skip
+        )
         try:
             workers.report(services().redis, me)
         except RedisError as error:

@@ -45,10 +45,16 @@ class RunTask(Task):  # type: ignore[type-arg]
     throws = (RunFailed,)
 
     def apply_async(  # type: ignore[override]
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-        task_id: str | None = None, *, countdown: float | None = None, eta: datetime | None = None,
-        expires: float | datetime | None = None, **options: Any,
-    ) -> AsyncResult[Any]:  # fmt: skip
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
         """Store a run of the agent and tell the workers. Raises NotFound for an unknown agent and Unreachable
         when PostgreSQL is away; when only Redis is, the run begins when it is back.
         """

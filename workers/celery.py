@@ -33,7 +33,7 @@ class RunCelery(Celery):
 
     def send_task(  # type: ignore[override]
         self, name: str, args: Any = None, kwargs: Any = None, *, is_stored: bool = False, **options: Any
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """What `celery call`, Flower's API and other programs use."""
         if name == RUN and not is_stored:
             self.loader.import_default_modules()
@@ -46,9 +46,11 @@ def make_app(settings: Settings) -> Celery:
     broker, transport, tls = _broker(find_addresses(settings).redis_url)
     use_kept_clients()
     celery = RunCelery(
-        "paceline", broker=broker, include=["workers.tasks", "workers.revoking", "workers.verbs"],
+        "paceline",
+        broker=broker,
+        include=["workers.tasks", "workers.revoking", "workers.verbs"],
         control="workers.control:RunControl",
-    )  # fmt: skip
+    )
     threads = settings.worker.threads
     # Longer than the longest run, and the same everywhere: the shortest one on a Redis wins, and a
     # message is delivered again when it is over. Rescue by lease is what is fast, this is a backstop.
@@ -74,8 +76,7 @@ def make_app(settings: Settings) -> Celery:
         task_store_errors_even_if_ignored=False,
         # Queues: a person first, then what keeps the rest going, then the fleet.
         task_queues=[
-            Queue(name, Exchange(name), routing_key=name)
-            for name in ("adhoc", "maintenance", "cycle")
+            Queue(name, Exchange(name), routing_key=name) for name in ("adhoc", "maintenance", "cycle")
         ],
         task_default_queue="maintenance",
         task_routes={RUN: {"queue": "adhoc"}},  # the cycle names its own queue
@@ -123,11 +124,7 @@ def _broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
     found = parse_redis(url)
     tls = {n: v for n, v in found.tls if n != "ssl"} if found.tls is not None else None
     if found.master:
-        return (
-            found.broker,
-            {"master_name": found.master, "sentinel_kwargs": {"socket_timeout": 3}},
-            tls,
-        )
+        return (found.broker, {"master_name": found.master, "sentinel_kwargs": {"socket_timeout": 3}}, tls)
     return found.broker, {}, tls
 
 
@@ -146,8 +143,6 @@ def _catch_up(**_: object) -> None:
 try:
     app = make_app(get_settings())
 except PacelineError as error:
-    if (
-        "celery" in Path(sys.argv[0]).parts[-2:]
-    ):  # a person at a command line: one line, no traceback
+    if "celery" in Path(sys.argv[0]).parts[-2:]:  # a person at a command line: one line, no traceback
         raise SystemExit(f"paceline: {error}") from None
     raise

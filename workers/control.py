@@ -22,9 +22,13 @@ class RunControl(Control):
     """`r.revoke()`, `app.control.revoke(id)` and Flower's button come here."""
 
     def revoke(
-        self, task_id: Any, destination: Any = None, terminate: bool = False, signal: Any = "SIGTERM",
+        self,
+        task_id: Any,
+        destination: Any = None,
+        terminate: bool = False,
+        signal: Any = "SIGTERM",
         **kwargs: Any,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """End these runs, then have workers drop their messages. A run that is going on stops before its
         next call; `terminate` ends it no sooner, because workers are threads. Raises Unreachable when
         PostgreSQL is away: then nothing was revoked.
@@ -35,9 +39,7 @@ class RunControl(Control):
         except SQLAlchemyError as error:
             raise Unreachable(f"nothing was revoked: {explain(error)[0]}") from error
         try:
-            return super().revoke(
-                ids, destination=destination, terminate=False, signal=signal, **kwargs
-            )
+            return super().revoke(ids, destination=destination, terminate=False, signal=signal, **kwargs)
         except (OperationalError, RedisError) as error:  # the run has ended all the same
             log.warning("revoke.not_told", why=explain_redis(error))
             return None

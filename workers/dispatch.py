@@ -49,6 +49,11 @@ def publish_runs(runs: Sequence[QueuedRun]) -> None:
             cycle = run.cycle_at.isoformat() if run.cycle_at else None
             options = {"queue": "cycle" if cycle else "adhoc"} | (run.options or {})
             app.send_task(
-                RUN, (run.handle, cycle), task_id=str(run.id), producer=producer, retry=False,
-                is_stored=True, **options,
-            )  # fmt: skip
+                RUN,
+                (run.handle, cycle),
+                task_id=str(run.id),
+                producer=producer,
+                retry=False,
+                is_stored=True,
+                **options,
+            )

@@ -57,10 +57,19 @@ def meta_of(run: RunReport) -> dict[str, Any]:
     elif state == states.REVOKED:
         result = TaskRevokedError(run.reason)
     return {
-        "task_id": str(run.id), "status": state, "result": result, "traceback": None, "children": [],
-        "date_done": run.finished_at, "name": RUN, "args": [run.agent], "kwargs": {},
-        "worker": run.worker, "retries": max(0, run.attempt - 1), "queue": None,
-    }  # fmt: skip
+        "task_id": str(run.id),
+        "status": state,
+        "result": result,
+        "traceback": None,
+        "children": [],
+        "date_done": run.finished_at,
+        "name": RUN,
+        "args": [run.agent],
+        "kwargs": {},
+        "worker": run.worker,
+        "retries": max(0, run.attempt - 1),
+        "queue": None,
+    }
 
 
 def _read_ended(run_ids: Collection[UUID]) -> list[RunReport]:
@@ -119,17 +128,27 @@ class RunsBackend(BaseBackend):
         return meta_of(run) if run else unknown
 
     def wait_for(
-        self, task_id: Any, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
+        self,
+        task_id: Any,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
         on_interval: Any = None,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Wait for a run to end. Raises TimeoutError that says where it stands."""
         (found,) = self.get_many([task_id], timeout=timeout, on_interval=on_interval)
         return found[1]
 
     def get_many(
-        self, task_ids: Iterable[Any], timeout: float | None = None, interval: float = 0.5,
-        no_ack: bool = True, on_message: Any = None, on_interval: Any = None, max_iterations: Any = None,
-    ) -> Iterator[tuple[str, dict[str, Any]]]:  # fmt: skip
+        self,
+        task_ids: Iterable[Any],
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Any = None,
+        on_interval: Any = None,
+        max_iterations: Any = None,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Wait for runs to end; each comes as soon as it has."""
         deadline = None if timeout is None else monotonic() + timeout
         wanted = {_known_uuid(task_id): task_id for task_id in task_ids}
@@ -172,7 +191,7 @@ class RunsBackend(BaseBackend):
 
     def store_result(
         self, task_id: Any, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Store nothing of a run that was: its row is written. A run of a chain or a chord that will never
         begin gets a row that says why.
         """
@@ -195,17 +214,19 @@ class RunsBackend(BaseBackend):
             groups.note_continued(connection, [run_id])
 
     def mark_as_revoked(
-        self, task_id: Any, reason: str = "", request: Any = None, store_result: bool = True,
+        self,
+        task_id: Any,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
         state: str = states.REVOKED,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A message that was dropped, because its run was revoked: what follows it does not begin."""
         super().mark_as_revoked(task_id, reason, request=request, store_result=False, state=state)
         if request is None:
             return
         if getattr(request, "chain", None):
-            self._fail_chain(
-                request.chain, TaskRevokedError(f"run {task_id} before it was {reason}")
-            )
+            self._fail_chain(request.chain, TaskRevokedError(f"run {task_id} before it was {reason}"))
         note_continued(request)
 
     # chords

@@ -28,13 +28,8 @@ CELERY = "celery"
 """Who revoked, where Celery's protocol does not say."""
 
 
-@control_command(
-    variadic="task_id",
-    signature="[id1 [id2 [... [idN]]]]",
-)
-def revoke(
-    state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **kwargs: Any
-) -> Any:
+@control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **kwargs: Any) -> Any:
     """End the runs with these ids, also those that are queued or snoozed. One that is going on stops before
     its next call. `terminate` ends nothing sooner: workers are threads.
     """

@@ -57,9 +57,7 @@ def run_agent(self: RunTask, agent: str, cycle: str | None = None) -> str | RunR
         with services().engine.begin() as connection:
             adhoc.request_run(connection, run_id, str(agent), utcnow())
     try:
-        outcome = execute(
-            services(), run_id, is_adhoc=cycle is None, worker=self.request.hostname or ""
-        )
+        outcome = execute(services(), run_id, is_adhoc=cycle is None, worker=self.request.hostname or "")
     except Stopping:
         raise Reject("the worker is told to end", requeue=True) from None
     return told(run_id, outcome)
@@ -78,9 +76,7 @@ def _open_slice(settings: Settings, span: Span) -> str:
     with services().engine.begin() as connection:
         if held := holds_back(connection, settings.app.backlog_max):
             allowed = Allowance(0, held)
-        opened = cycles.open_slice(
-            connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs
-        )
+        opened = cycles.open_slice(connection, now=utcnow(), cycle=settings.cycle, capacity=allowed.runs)
         said = f"slice {opened.slice_index}: {len(opened.runs)} runs, {opened.deferred} deferred"
         said += f" ({allowed.stopped})" if allowed.stopped else ""
         jobs.done(connection, jobs.OPEN_SLICE, said)
@@ -203,9 +199,7 @@ def check_books() -> str:
 def watch_for_alerts() -> str:
     """Fold incidents, find what is worth a message, send what is due."""
     at = services()
-    return watch.watch(
-        at.engine, at.settings, look(at.admission, at.settings, at.engine).stop_reason
-    )
+    return watch.watch(at.engine, at.settings, look(at.admission, at.settings, at.engine).stop_reason)
 
 
 @app.task(send_events=False, name="mentions.scan")

@@ -20,9 +20,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_log",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-        ),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
@@ -39,12 +37,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=False, comment="calls per second"),
         sa.Column("burst", sa.Integer(), nullable=False),
-        sa.Column(
-            "max_wait_s",
-            sa.Double(),
-            nullable=False,
-            comment="longest wait for a permit on a worker",
-        ),
+        sa.Column("max_wait_s", sa.Double(), nullable=False, comment="longest wait for a permit on a worker"),
         sa.Column("tokens_per_minute", sa.Integer(), nullable=False),
         sa.Column("agent_daily_tokens", sa.Integer(), nullable=False),
         sa.Column("budget_day_micros", sa.BigInteger(), nullable=False),
@@ -56,31 +49,20 @@ def upgrade() -> None:
             nullable=False,
             comment="the settings it was made from",
         ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_limits_one_row")),
-        sa.CheckConstraint(
-            "rate > 0 and burst >= 1 and max_wait_s > 0", name=op.f("ck_limits_possible")
-        ),
+        sa.CheckConstraint("rate > 0 and burst >= 1 and max_wait_s > 0", name=op.f("ck_limits_possible")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_limits")),
         schema="paceline",
     )
     op.add_column(
         "agents",
-        sa.Column(
-            "daily_tokens", sa.Integer(), nullable=True, comment="own quota; null: the fleet's"
-        ),
+        sa.Column("daily_tokens", sa.Integer(), nullable=True, comment="own quota; null: the fleet's"),
         schema="paceline",
     )
     op.add_column(
         "runs",
-        sa.Column(
-            "wake_at", sa.DateTime(timezone=True), nullable=True, comment="snoozed until then"
-        ),
+        sa.Column("wake_at", sa.DateTime(timezone=True), nullable=True, comment="snoozed until then"),
         schema="paceline",
     )
     op.add_column(

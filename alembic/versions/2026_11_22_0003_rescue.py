@@ -19,9 +19,7 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column(
-            "done_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-        ),
+        sa.Column("done_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("result", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_jobs")),
         schema="paceline",

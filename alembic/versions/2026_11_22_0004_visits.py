@@ -18,10 +18,14 @@ depends_on = None
 def upgrade() -> None:
     op.add_column(
         "agents",
-        sa.Column("visited_at", sa.DateTime(timezone=True), nullable=True,
-                  comment="last visit to another community, also one that came to nothing"),
+        sa.Column(
+            "visited_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="last visit to another community, also one that came to nothing",
+        ),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.add_column("votes", sa.Column("reaction", sa.Text(), nullable=True), schema="paceline")
 
 

@@ -23,20 +23,10 @@ def upgrade() -> None:
         sa.Column("severity", sa.Text(), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column(
-            "next_try_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
         sa.UniqueConstraint("key", name=op.f("uq_alerts_key")),
@@ -54,25 +44,17 @@ def upgrade() -> None:
         "incidents",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column(
-            "opened_at", sa.DateTime(timezone=True), nullable=False, comment="its first refusal"
-        ),
-        sa.Column(
-            "last_at", sa.DateTime(timezone=True), nullable=False, comment="its latest refusal"
-        ),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False, comment="its first refusal"),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False, comment="its latest refusal"),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("calls", sa.Integer(), nullable=False, comment="calls that were refused"),
         sa.Column("agents", sa.Integer(), nullable=False, comment="agents that were hit"),
         sa.Column("peak_per_minute", sa.Integer(), nullable=False),
-        sa.CheckConstraint(
-            "kind in ('rate_limited', 'credits_exhausted')", name=op.f("ck_incidents_kind")
-        ),
+        sa.CheckConstraint("kind in ('rate_limited', 'credits_exhausted')", name=op.f("ck_incidents_kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
         schema="paceline",
     )
-    op.create_index(
-        "ix_incidents_opened_at", "incidents", ["opened_at"], unique=False, schema="paceline"
-    )
+    op.create_index("ix_incidents_opened_at", "incidents", ["opened_at"], unique=False, schema="paceline")
     op.create_index(
         "uq_incidents_open",
         "incidents",
@@ -140,9 +122,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index(
-        "ix_ai_usage_hourly_agent_id_hour", table_name="ai_usage_hourly", schema="paceline"
-    )
+    op.drop_index("ix_ai_usage_hourly_agent_id_hour", table_name="ai_usage_hourly", schema="paceline")
     op.drop_table("ai_usage_hourly", schema="paceline")
     op.drop_index("ix_ai_usage_daily_agent_id_day", table_name="ai_usage_daily", schema="paceline")
     op.drop_table("ai_usage_daily", schema="paceline")

@@ -22,12 +22,8 @@ def upgrade() -> None:
         "controls",
         sa.Column("id", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column(
-            "dry_run", sa.Boolean(), nullable=False, comment="write, record, publish nothing"
-        ),
-        sa.Column(
-            "review", sa.Text(), nullable=False, comment="what waits for a person's approval"
-        ),
+        sa.Column("dry_run", sa.Boolean(), nullable=False, comment="write, record, publish nothing"),
+        sa.Column("review", sa.Text(), nullable=False, comment="what waits for a person's approval"),
         sa.Column("paused_activities", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("posts_per_hour", sa.Integer(), nullable=False),
         sa.Column("posts_per_day", sa.Integer(), nullable=False),
@@ -36,10 +32,7 @@ def upgrade() -> None:
         sa.Column("banned_words", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("links", sa.Text(), nullable=False, comment="what becomes of links"),
         sa.Column(
-            "duplicates_s",
-            sa.Integer(),
-            nullable=False,
-            comment="how long a text may not be said again",
+            "duplicates_s", sa.Integer(), nullable=False, comment="how long a text may not be said again"
         ),
         sa.Column(
             "seed",
@@ -47,18 +40,9 @@ def upgrade() -> None:
             nullable=False,
             comment="the settings it was made from",
         ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.CheckConstraint(
-            "links in ('allow', 'remove', 'refuse')", name=op.f("ck_controls_links")
-        ),
-        sa.CheckConstraint(
-            "review in ('nothing', 'posts', 'all')", name=op.f("ck_controls_review")
-        ),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("links in ('allow', 'remove', 'refuse')", name=op.f("ck_controls_links")),
+        sa.CheckConstraint("review in ('nothing', 'posts', 'all')", name=op.f("ck_controls_review")),
         sa.CheckConstraint("id = 1", name=op.f("ck_controls_one_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_controls")),
         schema="paceline",
@@ -66,15 +50,10 @@ def upgrade() -> None:
     op.create_table(
         "mention_scans",
         sa.Column("account", sa.Text(), nullable=False),
-        sa.Column(
-            "since_id", sa.Text(), nullable=True, comment="newest post seen; a number, as text"
-        ),
+        sa.Column("since_id", sa.Text(), nullable=True, comment="newest post seen; a number, as text"),
         sa.Column("scanned_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
-            "good_at",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="the last scan that was answered",
+            "good_at", sa.DateTime(timezone=True), nullable=True, comment="the last scan that was answered"
         ),
         sa.Column("source", sa.Text(), nullable=True, comment="who answered last"),
         sa.Column("problem", sa.Text(), nullable=True),
@@ -96,9 +75,7 @@ def upgrade() -> None:
         sa.Column("username", sa.Text(), nullable=False, comment="lower case, without @"),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("profile", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.Column(
-            "tweets", sa.Integer(), nullable=True, comment="how many tweets it was learned from"
-        ),
+        sa.Column("tweets", sa.Integer(), nullable=True, comment="how many tweets it was learned from"),
         sa.Column("problem", sa.Text(), nullable=True),
         sa.Column(
             "due_at",
@@ -107,12 +84,7 @@ def upgrade() -> None:
             comment="may be tried again from then on; null: it stays as it is",
         ),
         sa.Column("learned_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
             "state in ('due', 'learning', 'learned', 'generic', 'opted_out')",
             name=op.f("ck_style_profiles_state"),
@@ -130,12 +102,7 @@ def upgrade() -> None:
         sa.Column("posted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("source", sa.Text(), nullable=False, comment="who told of it first"),
         sa.Column("run_id", sa.Uuid(), nullable=True, comment="the run whose post took it up"),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["paceline.runs.id"], name=op.f("fk_mentions_run_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mentions")),
         sa.UniqueConstraint("post_id", name=op.f("uq_mentions_post_id")),
@@ -152,26 +119,18 @@ def upgrade() -> None:
     op.add_column(
         "agents",
         sa.Column(
-            "style_source",
-            sa.Text(),
-            nullable=True,
-            comment="the user on X whose way of writing it takes on",
+            "style_source", sa.Text(), nullable=True, comment="the user on X whose way of writing it takes on"
         ),
         schema="paceline",
     )
     op.add_column(
         "agents",
         sa.Column(
-            "x_handle",
-            sa.Text(),
-            nullable=True,
-            comment="its account on X: mentions of it go to this agent",
+            "x_handle", sa.Text(), nullable=True, comment="its account on X: mentions of it go to this agent"
         ),
         schema="paceline",
     )
-    op.create_index(
-        op.f("ix_agents_x_handle"), "agents", ["x_handle"], unique=False, schema="paceline"
-    )
+    op.create_index(op.f("ix_agents_x_handle"), "agents", ["x_handle"], unique=False, schema="paceline")
     op.add_column(
         "comments",
         sa.Column("state", sa.Text(), server_default="published", nullable=False),
@@ -200,9 +159,7 @@ def upgrade() -> None:
         unique=False,
         schema="paceline",
     )
-    op.create_index(
-        "ix_comments_fingerprint", "comments", ["fingerprint"], unique=False, schema="paceline"
-    )
+    op.create_index("ix_comments_fingerprint", "comments", ["fingerprint"], unique=False, schema="paceline")
     op.create_index(
         "ix_comments_unpublished",
         "comments",
@@ -217,9 +174,7 @@ def upgrade() -> None:
         schema="paceline",
     )
     op.add_column(
-        "posts",
-        sa.Column("state", sa.Text(), server_default="published", nullable=False),
-        schema="paceline",
+        "posts", sa.Column("state", sa.Text(), server_default="published", nullable=False), schema="paceline"
     )
     op.add_column(
         "posts",
@@ -237,9 +192,7 @@ def upgrade() -> None:
         ),
         schema="paceline",
     )
-    op.create_index(
-        "ix_posts_fingerprint", "posts", ["fingerprint"], unique=False, schema="paceline"
-    )
+    op.create_index("ix_posts_fingerprint", "posts", ["fingerprint"], unique=False, schema="paceline")
     op.create_index(
         "ix_posts_unpublished",
         "posts",

@@ -85,9 +85,7 @@ def upgrade() -> None:
         sa.Column("request_type", sa.Text(), nullable=False),
         sa.Column("bucket", sa.Integer(), nullable=False),
         sa.Column("requests", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "hour", "request_type", "bucket", name=op.f("pk_ai_latency_hourly")
-        ),
+        sa.PrimaryKeyConstraint("hour", "request_type", "bucket", name=op.f("pk_ai_latency_hourly")),
         schema="paceline",
     )
     op.create_table(
@@ -121,9 +119,7 @@ def upgrade() -> None:
         sa.Column("requests", sa.Integer(), nullable=False),
         sa.Column("tokens_used", sa.BigInteger(), nullable=False),
         sa.Column("cost_micros", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "frozen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-        ),
+        sa.Column("frozen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_usage_days")),
         schema="paceline",
     )

@@ -24,16 +24,9 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("signed_in_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "role in ('viewer', 'operator', 'admin')", name=op.f("ck_accounts_role")
-        ),
+        sa.CheckConstraint("role in ('viewer', 'operator', 'admin')", name=op.f("ck_accounts_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
         sa.UniqueConstraint("name", name=op.f("uq_accounts_name")),
         schema="paceline",
@@ -68,16 +61,9 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "role in ('viewer', 'operator', 'admin')", name=op.f("ck_api_tokens_role")
-        ),
+        sa.CheckConstraint("role in ('viewer', 'operator', 'admin')", name=op.f("ck_api_tokens_role")),
         sa.ForeignKeyConstraint(
             ["account_id"],
             ["paceline.accounts.id"],
@@ -88,9 +74,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("hash", name=op.f("uq_api_tokens_hash")),
         schema="paceline",
     )
-    op.create_index(
-        "ix_api_tokens_account_id", "api_tokens", ["account_id"], unique=False, schema="paceline"
-    )
+    op.create_index("ix_api_tokens_account_id", "api_tokens", ["account_id"], unique=False, schema="paceline")
     op.create_table(
         "invitations",
         sa.Column("hash", sa.Text(), nullable=False),
@@ -102,16 +86,9 @@ def upgrade() -> None:
             nullable=True,
             comment="whose word it is, and good for no longer than that; null: the command line",
         ),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "role in ('viewer', 'operator', 'admin')", name=op.f("ck_invitations_role")
-        ),
+        sa.CheckConstraint("role in ('viewer', 'operator', 'admin')", name=op.f("ck_invitations_role")),
         sa.ForeignKeyConstraint(
             ["account_id"],
             ["paceline.accounts.id"],
@@ -131,28 +108,16 @@ def upgrade() -> None:
         "sessions",
         sa.Column("hash", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["account_id"],
-            ["paceline.accounts.id"],
-            name=op.f("fk_sessions_account_id"),
-            ondelete="cascade",
+            ["account_id"], ["paceline.accounts.id"], name=op.f("fk_sessions_account_id"), ondelete="cascade"
         ),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
         schema="paceline",
     )
-    op.create_index(
-        "ix_sessions_account_id", "sessions", ["account_id"], unique=False, schema="paceline"
-    )
+    op.create_index("ix_sessions_account_id", "sessions", ["account_id"], unique=False, schema="paceline")
     op.add_column(
         "agents",
         sa.Column(
@@ -202,11 +167,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state in ('failed', 'skipped', 'quarantined')"),
     )
     op.create_index(
-        "ix_runs_cycle_at_due_at_id",
-        "runs",
-        ["cycle_at", "due_at", "id"],
-        unique=False,
-        schema="paceline",
+        "ix_runs_cycle_at_due_at_id", "runs", ["cycle_at", "due_at", "id"], unique=False, schema="paceline"
     )
 
 
@@ -219,11 +180,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state in ('failed', 'skipped', 'quarantined')"),
     )
     op.create_index(
-        op.f("ix_runs_cycle_at_due_at"),
-        "runs",
-        ["cycle_at", "due_at"],
-        unique=False,
-        schema="paceline",
+        op.f("ix_runs_cycle_at_due_at"), "runs", ["cycle_at", "due_at"], unique=False, schema="paceline"
     )
     op.drop_index(
         "ix_posts_unpublished",

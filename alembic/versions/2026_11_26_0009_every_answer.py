@@ -15,11 +15,7 @@ branch_labels = None
 depends_on = None
 
 LEDGER = (
-    (
-        "cost_reserved",
-        sa.BigInteger(),
-        "micro-dollars booked for it; they count where the cost is unknown",
-    ),
+    ("cost_reserved", sa.BigInteger(), "micro-dollars booked for it; they count where the cost is unknown"),
     (
         "cost_reported",
         sa.BigInteger(),
@@ -57,9 +53,7 @@ def upgrade() -> None:
         op.add_column(table, column, schema="paceline")
     for table in WRITTEN:
         about = "invisible characters that were taken out of it, by their names"
-        op.add_column(
-            table, sa.Column("dropped", sa.Text(), nullable=True, comment=about), schema="paceline"
-        )
+        op.add_column(table, sa.Column("dropped", sa.Text(), nullable=True, comment=about), schema="paceline")
     about = "welcomes asked for; after three it writes regular posts"
     tries = sa.Column(
         "welcome_tries", sa.Integer(), server_default=sa.text("0"), nullable=False, comment=about

@@ -19,11 +19,7 @@ depends_on = None
 COLUMNS = (
     sa.Column("options", postgresql.JSONB(), comment="of its message: queue, chain, chord, links"),
     sa.Column("group_id", sa.Text(), comment="Celery's group that it is of"),
-    sa.Column(
-        "is_continued",
-        sa.Boolean(),
-        comment="whether what follows it was begun; null: nothing does",
-    ),
+    sa.Column("is_continued", sa.Boolean(), comment="whether what follows it was begun; null: nothing does"),
     sa.Column("cancelled_by", sa.Text(), comment="who ended it before its time"),
 )
 INDEXES = (

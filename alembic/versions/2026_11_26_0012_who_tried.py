@@ -18,23 +18,15 @@ branch_labels = None
 depends_on = None
 
 LOG = (
-    sa.Column(
-        "actor_kind", sa.Text(), comment="person, token, command, celery, environment, program"
-    ),
+    sa.Column("actor_kind", sa.Text(), comment="person, token, command, celery, environment, program"),
     sa.Column("account_id", sa.Uuid(), comment="of a person or a token; the account may be gone"),
     sa.Column("address", sa.Text(), comment="where a person or a token came from"),
 )
 ACCOUNT = (
-    sa.Column(
-        "disabled_at", sa.DateTime(timezone=True), comment="nobody signs in to it from then on"
-    ),
+    sa.Column("disabled_at", sa.DateTime(timezone=True), comment="nobody signs in to it from then on"),
     sa.Column("totp_secret", sa.Text(), comment="of the second factor, base32"),
-    sa.Column(
-        "totp_since", sa.DateTime(timezone=True), comment="asked for from then on; null: not yet"
-    ),
-    sa.Column(
-        "totp_used", sa.BigInteger(), comment="the step of the last code, which is good once"
-    ),
+    sa.Column("totp_since", sa.DateTime(timezone=True), comment="asked for from then on; null: not yet"),
+    sa.Column("totp_used", sa.BigInteger(), comment="the step of the last code, which is good once"),
 )
 PLACES = (
     sa.Column("address", sa.Text(), server_default="", nullable=False),
@@ -46,30 +38,28 @@ def upgrade() -> None:
     op.create_table(
         "devices",
         sa.Column("hash", sa.Text(), primary_key=True),
-        sa.Column("account_id", sa.Uuid(),
-                  sa.ForeignKey("paceline.accounts.id", ondelete="cascade"), nullable=False),
+        sa.Column(
+            "account_id", sa.Uuid(), sa.ForeignKey("paceline.accounts.id", ondelete="cascade"), nullable=False
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_index("ix_devices_account_id", "devices", ["account_id"], schema="paceline")
     for column in ACCOUNT:
         op.add_column("accounts", column, schema="paceline")
     op.create_table(
         "recovery_codes",
         sa.Column("hash", sa.Text(), primary_key=True),
-        sa.Column("account_id", sa.Uuid(),
-                  sa.ForeignKey("paceline.accounts.id", ondelete="cascade"), nullable=False),
+        sa.Column(
+            "account_id", sa.Uuid(), sa.ForeignKey("paceline.accounts.id", ondelete="cascade"), nullable=False
+        ),
         schema="paceline",
-    )  # fmt: skip
-    op.create_index(
-        "ix_recovery_codes_account_id", "recovery_codes", ["account_id"], schema="paceline"
     )
+    op.create_index("ix_recovery_codes_account_id", "recovery_codes", ["account_id"], schema="paceline")
     for column in PLACES:
         op.add_column("sessions", column, schema="paceline")
-    ends = sa.Column(
-        "expires_at", sa.DateTime(timezone=True), comment="null: made before tokens ended"
-    )
+    ends = sa.Column("expires_at", sa.DateTime(timezone=True), comment="null: made before tokens ended")
     op.add_column("api_tokens", ends, schema="paceline")
     for column in LOG:
         op.add_column("audit_log", column, schema="paceline")

@@ -19,37 +19,41 @@ depends_on = None
 
 def upgrade() -> None:
     op.alter_column(
-        "accounts", "password_hash", nullable=True, schema="paceline",
-        comment="null: only the company's sign-in opens it",
-    )  # fmt: skip
-    op.add_column(
         "accounts",
-        sa.Column("oidc_issuer", sa.Text(), comment="the company's provider"), schema="paceline",
-    )  # fmt: skip
+        "password_hash",
+        nullable=True,
+        schema="paceline",
+        comment="null: only the company's sign-in opens it",
+    )
+    op.add_column(
+        "accounts", sa.Column("oidc_issuer", sa.Text(), comment="the company's provider"), schema="paceline"
+    )
     op.add_column(
         "accounts",
         sa.Column("oidc_subject", sa.Text(), comment="the provider's name for the person"),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_unique_constraint(
         "uq_accounts_oidc", "accounts", ["oidc_issuer", "oidc_subject"], schema="paceline"
     )
     op.add_column(
         "sessions",
         sa.Column(
-            "by_company", sa.Boolean(), server_default=sa.false(), nullable=False,
+            "by_company",
+            sa.Boolean(),
+            server_default=sa.false(),
+            nullable=False,
             comment="opened by the company's sign-in",
         ),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.add_column(
         "sessions",
         sa.Column(
-            "proved_at", sa.DateTime(timezone=True),
-            comment="when the person last showed again who they are",
+            "proved_at", sa.DateTime(timezone=True), comment="when the person last showed again who they are"
         ),
         schema="paceline",
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

@@ -146,11 +146,9 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="the preset, or the file's name"),
         sa.Column("since", TIME, **NOW),
         sa.CheckConstraint("id = 1", name="ck_app_link_one"),
-        sa.CheckConstraint(
-            "state in ('active', 'paused', 'disconnected')", name="ck_app_link_state"
-        ),
+        sa.CheckConstraint("state in ('active', 'paused', 'disconnected')", name="ck_app_link_state"),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_table(
         "webhooks",
         sa.Column("id", sa.Uuid(), primary_key=True),
@@ -161,13 +159,11 @@ def upgrade() -> None:
         sa.Column("old_until", TIME),
         sa.Column("state", sa.Text(), server_default="active", nullable=False),
         sa.Column("reason", sa.Text(), comment="why it is paused or disabled"),
-        sa.Column(
-            "rests_until", TIME, comment="it did not take an event, and is asked for none until then"
-        ),
+        sa.Column("rests_until", TIME, comment="it did not take an event, and is asked for none until then"),
         sa.Column("created_at", TIME, **NOW),
         sa.CheckConstraint("state in ('active', 'paused', 'disabled')", name="ck_webhooks_state"),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
@@ -176,13 +172,17 @@ def upgrade() -> None:
         sa.Column("payload", JSONB(), nullable=False),
         sa.Column("created_at", TIME, **NOW),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_index("ix_outbox_created_at", "outbox", ["created_at"], schema="paceline")
     op.create_table(
         "deliveries",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
-        sa.Column("event_id", sa.BigInteger(),
-                  sa.ForeignKey("paceline.outbox.id", ondelete="cascade"), nullable=False),
+        sa.Column(
+            "event_id",
+            sa.BigInteger(),
+            sa.ForeignKey("paceline.outbox.id", ondelete="cascade"),
+            nullable=False,
+        ),
         sa.Column("receiver", sa.Text(), nullable=False, comment="app, or a webhook's id"),
         sa.Column("thread", sa.Uuid(), nullable=False),
         sa.Column("state", sa.Text(), server_default="pending", nullable=False),
@@ -192,20 +192,29 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), comment="of the last try"),
         sa.CheckConstraint("state in ('pending', 'done', 'dead')", name="ck_deliveries_state"),
         schema="paceline",
-    )  # fmt: skip
+    )
     op.create_index("ix_deliveries_event_id", "deliveries", ["event_id"], schema="paceline")
     op.create_index(
-        "ix_deliveries_due", "deliveries", ["receiver", "next_at"], schema="paceline",
+        "ix_deliveries_due",
+        "deliveries",
+        ["receiver", "next_at"],
+        schema="paceline",
         postgresql_where=sa.text("state = 'pending'"),
-    )  # fmt: skip
+    )
     op.create_index(
-        "ix_deliveries_thread", "deliveries", ["receiver", "thread", "id"], schema="paceline",
+        "ix_deliveries_thread",
+        "deliveries",
+        ["receiver", "thread", "id"],
+        schema="paceline",
         postgresql_where=sa.text("state = 'pending'"),
-    )  # fmt: skip
+    )
     op.create_index(
-        "ix_deliveries_dead", "deliveries", ["receiver", "id"], schema="paceline",
+        "ix_deliveries_dead",
+        "deliveries",
+        ["receiver", "id"],
+        schema="paceline",
         postgresql_where=sa.text("state = 'dead'"),
-    )  # fmt: skip
+    )
     for statement in (
         RECEIVERS,
         EMIT,

@@ -17,9 +17,12 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_index(
-        "ix_outbox_run", "outbox", [sa.text("(payload ->> 'run')")], schema="paceline",
+        "ix_outbox_run",
+        "outbox",
+        [sa.text("(payload ->> 'run')")],
+        schema="paceline",
         postgresql_where=sa.text("payload ->> 'run' is not null"),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

@@ -30,14 +30,18 @@ def upgrade() -> None:
         op.drop_constraint(f"fk_{table}_run_id", table, schema="paceline", type_="foreignkey")
     op.drop_constraint("fk_votes_post_id", "votes", schema="paceline", type_="foreignkey")
     op.create_foreign_key(
-        "fk_votes_post_id", "votes", "posts", ["post_id"], ["id"], ondelete="cascade",
-        source_schema="paceline", referent_schema="paceline",
-    )  # fmt: skip
+        "fk_votes_post_id",
+        "votes",
+        "posts",
+        ["post_id"],
+        ["id"],
+        ondelete="cascade",
+        source_schema="paceline",
+        referent_schema="paceline",
+    )
     for table in ("posts", "comments"):
         op.create_index(f"ix_{table}_created_at", table, ["created_at"], schema="paceline")
-    op.create_index(
-        "ix_runs_agent_id_created_at", "runs", ["agent_id", "created_at"], schema="paceline"
-    )
+    op.create_index("ix_runs_agent_id_created_at", "runs", ["agent_id", "created_at"], schema="paceline")
     op.create_index("ix_runs_finished_at", "runs", ["finished_at"], schema="paceline")
     for table, said in ABOUT.items():
         op.execute(f"comment on column paceline.{table}.run_id is '{said}'")
@@ -63,11 +67,21 @@ def downgrade() -> None:
         op.drop_index(f"ix_{table}_created_at", table, schema="paceline")
     op.drop_constraint("fk_votes_post_id", "votes", schema="paceline", type_="foreignkey")
     op.create_foreign_key(
-        "fk_votes_post_id", "votes", "posts", ["post_id"], ["id"],
-        source_schema="paceline", referent_schema="paceline",
-    )  # fmt: skip
+        "fk_votes_post_id",
+        "votes",
+        "posts",
+        ["post_id"],
+        ["id"],
+        source_schema="paceline",
+        referent_schema="paceline",
+    )
     for table in OF_RUNS:
         op.create_foreign_key(
-            f"fk_{table}_run_id", table, "runs", ["run_id"], ["id"],
-            source_schema="paceline", referent_schema="paceline",
-        )  # fmt: skip
+            f"fk_{table}_run_id",
+            table,
+            "runs",
+            ["run_id"],
+            ["id"],
+            source_schema="paceline",
+            referent_schema="paceline",
+        )

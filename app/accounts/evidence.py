@@ -29,13 +29,7 @@ def failed(name: str, visitor: Visitor) -> None:
 def locked(connection: Connection, name: str, visitor: Visitor) -> None:
     """So many wrong ones that the next has to wait."""
     log.warning("sign_in.locked", **_about(name, visitor))
-    _note(
-        connection,
-        "accounts.locked",
-        name,
-        visitor,
-        Actor(ActorKind.PROGRAM, None, visitor.address),
-    )
+    _note(connection, "accounts.locked", name, visitor, Actor(ActorKind.PROGRAM, None, visitor.address))
 
 
 def throttled(name: str, visitor: Visitor) -> None:
@@ -45,9 +39,7 @@ def throttled(name: str, visitor: Visitor) -> None:
 
 def refused(person: Person, visitor: Visitor, what: str) -> None:
     """Somebody who is signed in wanted what their role may not."""
-    log.warning(
-        "access.refused", wanted=what, role=str(person.role), **_about(person.name, visitor)
-    )
+    log.warning("access.refused", wanted=what, role=str(person.role), **_about(person.name, visitor))
 
 
 def _about(name: str, visitor: Visitor) -> dict[str, str]:
@@ -56,7 +48,12 @@ def _about(name: str, visitor: Visitor) -> dict[str, str]:
 
 def _note(connection: Connection, action: str, name: str, visitor: Visitor, actor: Actor) -> None:
     note_change(
-        connection, actor=name if actor.kind is ActorKind.PERSON else "paceline", action=action,
-        subject=name, before={}, after={"address": visitor.address, "browser": visitor.browser},
-        reason="", by=actor,
-    )  # fmt: skip
+        connection,
+        actor=name if actor.kind is ActorKind.PERSON else "paceline",
+        action=action,
+        subject=name,
+        before={},
+        after={"address": visitor.address, "browser": visitor.browser},
+        reason="",
+        by=actor,
+    )

@@ -16,9 +16,10 @@ from app.settings import OidcSettings
 def whose(connection: Connection, identity: Identity) -> Person | None:
     """The account that is linked with an identity, unless it is disabled."""
     query = select(Account.id, Account.name, Account.role).where(
-        Account.oidc_issuer == identity.issuer, Account.oidc_subject == identity.subject,
+        Account.oidc_issuer == identity.issuer,
+        Account.oidc_subject == identity.subject,
         Account.disabled_at.is_(None),
-    )  # fmt: skip
+    )
     row = connection.execute(query).one_or_none()
     return row and Person(row.id, row.name, Role(row.role))
 
@@ -79,6 +80,11 @@ def _is_known(connection: Connection, identity: Identity) -> bool:
 
 def _note(connection: Connection, person: Person, after: dict[str, object]) -> None:
     note_change(
-        connection, actor=person.name, action="accounts.company_login", subject=person.name,
-        before={}, after=after, reason="",
-    )  # fmt: skip
+        connection,
+        actor=person.name,
+        action="accounts.company_login",
+        subject=person.name,
+        before={},
+        after=after,
+        reason="",
+    )

@@ -48,9 +48,14 @@ def invite(
     }
     connection.execute(insert(Invitation).values(row))
     note_change(
-        connection, actor=actor, action="accounts.reset" if person else "accounts.invite",
-        subject=person.name if person else role, before={}, after={"role": row["role"]}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action="accounts.reset" if person else "accounts.invite",
+        subject=person.name if person else role,
+        before={},
+        after={"role": row["role"]},
+        reason=reason,
+    )
     return secret
 
 
@@ -71,9 +76,7 @@ def invite_first_admin(connection: Connection) -> str:
 
 def is_admin_invited(connection: Connection) -> bool:
     """Whether a link for an administrator waits to be used."""
-    query = select(Invitation.hash).where(
-        Invitation.role == Role.ADMIN, Invitation.expires_at > func.now()
-    )
+    query = select(Invitation.hash).where(Invitation.role == Role.ADMIN, Invitation.expires_at > func.now())
     return connection.execute(query.limit(1)).first() is not None
 
 

@@ -62,14 +62,18 @@ class Provider:
         self._issuer = str(settings.issuer).rstrip("/")
         secret = settings.client_secret
         self._client = _Client(
-            None, "company", client_id=settings.client_id,
+            None,
+            "company",
+            client_id=settings.client_id,
             client_secret=secret and secret.get_secret_value(),
             server_metadata_url=self._issuer + DISCOVERY,
             client_kwargs={
-                "scope": "openid email", "code_challenge_method": "S256",
-                "timeout": TIMEOUT_S, "follow_redirects": False,
+                "scope": "openid email",
+                "code_challenge_method": "S256",
+                "timeout": TIMEOUT_S,
+                "follow_redirects": False,
             },
-        )  # fmt: skip
+        )
         self._at_once = threading.BoundedSemaphore(AT_ONCE)
 
     def ask(self, secret: str, *, anew: bool) -> str:
@@ -79,10 +83,13 @@ class Provider:
         extra: dict[str, Any] = {"prompt": "login", "max_age": 0} if anew else {}
         begun = self._talk(
             lambda: self._client.create_authorization_url(
-                self._back, state=_from(secret, "state"), nonce=_from(secret, "nonce"),
-                code_verifier=_from(secret, "verifier"), **extra,
+                self._back,
+                state=_from(secret, "state"),
+                nonce=_from(secret, "nonce"),
+                code_verifier=_from(secret, "verifier"),
+                **extra,
             )
-        )  # fmt: skip
+        )
         return str(begun["url"])
 
     def hear(self, secret: str, state: str, code: str) -> Identity:
@@ -93,9 +100,11 @@ class Provider:
         email = claims.get("email") if claims.get("email_verified") is True else None
         proved = claims.get("auth_time")
         return Identity(
-            self._issuer, str(claims["sub"]), str(email).strip().lower() if email else None,
+            self._issuer,
+            str(claims["sub"]),
+            str(email).strip().lower() if email else None,
             datetime.fromtimestamp(float(proved), UTC) if proved else None,
-        )  # fmt: skip
+        )
 
     def _claims_for(self, secret: str, code: str) -> dict[str, Any]:
         token = self._client.fetch_access_token(
@@ -115,21 +124,10 @@ class Provider:
             return what()
         except httpx2.HTTPError as error:
             log.warning("oidc.away", issuer=self._issuer, error=str(error) or type(error).__name__)
-            raise Unreachable(
-                "the company's sign-in does not answer: try again, or use a password"
-            ) from None
-        except (
-            AuthlibBaseError,
-            JoseError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RuntimeError,
-        ) as error:
+            raise Unreachable("the company's sign-in does not answer: try again, or use a password") from None
+        except (AuthlibBaseError, JoseError, ValueError, KeyError, TypeError, RuntimeError) as error:
             log.warning("oidc.not_believed", issuer=self._issuer, error=str(error))
-            raise NotBelieved(
-                "the company's sign-in sent an answer that cannot be believed"
-            ) from None
+            raise NotBelieved("the company's sign-in sent an answer that cannot be believed") from None
         finally:
             self._at_once.release()
 

@@ -16,9 +16,7 @@ from app.models import Account, ApiToken, AuditEntry, Device, Invitation, Role, 
 
 IDLE = timedelta(hours=12)
 """A session that is not used for so long is over."""
-RESERVED = frozenset(
-    {"root", "environment", "celery", "paceline", "beat", "worker", "system", "anybody"}
-)
+RESERVED = frozenset({"root", "environment", "celery", "paceline", "beat", "worker", "system", "anybody"})
 """They stand for other actors in the change log."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 
@@ -46,18 +44,12 @@ def clean_name(name: str) -> str:
     """The name in its one spelling; raises ConfigError when it cannot be one."""
     name = name.strip().lower()
     if not NAME.fullmatch(name):
-        raise ConfigError(
-            "a name has 1 to 63 characters: letters a to z, digits, dot, hyphen, underscore, @"
-        )
+        raise ConfigError("a name has 1 to 63 characters: letters a to z, digits, dot, hyphen, underscore, @")
     return name
 
 
 def add_account(
-    connection: Connection,
-    name: str,
-    password: str | None,
-    role: Role,
-    reason: str = "by invitation",
+    connection: Connection, name: str, password: str | None, role: Role, reason: str = "by invitation"
 ) -> Person:
     """Make an account; raises ConfigError when the name is taken or the password will not do. Without a
     password only the company's sign-in opens it.
@@ -74,17 +66,20 @@ def add_account(
     if connection.execute(select(Account.id).where(Account.name == name)).first():
         raise ConfigError(f"{name} is taken: choose another name")
     if connection.execute(was_there.limit(1)).first():
-        raise ConfigError(
-            f"{name} was somebody else's: choose another name, or the change log lies"
-        )
+        raise ConfigError(f"{name} was somebody else's: choose another name, or the change log lies")
     person = Person(uuid7(), name, role)
     hashed = None if password is None else hash_password(password)
     row = {"id": person.id, "name": name, "password_hash": hashed, "role": role}
     connection.execute(insert(Account).values(row))
     note_change(
-        connection, actor=name, action="accounts.add", subject=name, before={},
-        after={"role": role}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=name,
+        action="accounts.add",
+        subject=name,
+        before={},
+        after={"role": role},
+        reason=reason,
+    )
     return person
 
 
@@ -97,9 +92,14 @@ def set_password(connection: Connection, person: Person, password: str) -> None:
     connection.execute(changed.values(password_hash=hash_password(password)))
     _end_all(connection, person)
     note_change(
-        connection, actor=person.name, action="accounts.password", subject=person.name, before={},
-        after={}, reason="",
-    )  # fmt: skip
+        connection,
+        actor=person.name,
+        action="accounts.password",
+        subject=person.name,
+        before={},
+        after={},
+        reason="",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +125,15 @@ def list_accounts(connection: Connection) -> list[Listed]:
         .scalar_subquery()
     )
     query = select(
-        Account.id, Account.name, Account.role, Account.created_at, Account.signed_in_at,
-        Account.disabled_at, Account.totp_since.is_not(None), sessions,
-    ).order_by(Account.name)  # fmt: skip
+        Account.id,
+        Account.name,
+        Account.role,
+        Account.created_at,
+        Account.signed_in_at,
+        Account.disabled_at,
+        Account.totp_since.is_not(None),
+        sessions,
+    ).order_by(Account.name)
     return [Listed(*row) for row in connection.execute(query)]
 
 
@@ -155,9 +161,14 @@ def set_role(connection: Connection, name: str, role: Role, *, actor: str, reaso
     connection.execute(update(Account).where(Account.id == person.id).values(role=role))
     connection.execute(delete(Invitation).where(Invitation.invited_by == person.id))
     note_change(
-        connection, actor=actor, action="accounts.role", subject=person.name,
-        before={"role": person.role}, after={"role": role}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action="accounts.role",
+        subject=person.name,
+        before={"role": person.role},
+        after={"role": role},
+        reason=reason,
+    )
 
 
 def remove_account(connection: Connection, name: str, *, actor: str, reason: str) -> None:
@@ -167,9 +178,14 @@ def remove_account(connection: Connection, name: str, *, actor: str, reason: str
     _keep_an_admin(connection, person)
     connection.execute(delete(Account).where(Account.id == person.id))
     note_change(
-        connection, actor=actor, action="accounts.remove", subject=person.name,
-        before={"role": person.role}, after={}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action="accounts.remove",
+        subject=person.name,
+        before={"role": person.role},
+        after={},
+        reason=reason,
+    )
 
 
 def disable(connection: Connection, name: str, *, actor: str, reason: str) -> None:
@@ -179,15 +195,18 @@ def disable(connection: Connection, name: str, *, actor: str, reason: str) -> No
     _one_at_a_time(connection)
     person = find_account(connection, name)
     _keep_an_admin(connection, person)
-    connection.execute(
-        update(Account).where(Account.id == person.id).values(disabled_at=func.now())
-    )
+    connection.execute(update(Account).where(Account.id == person.id).values(disabled_at=func.now()))
     _end_all(connection, person)
     connection.execute(delete(Invitation).where(Invitation.invited_by == person.id))
     note_change(
-        connection, actor=actor, action="accounts.disable", subject=person.name, before={}, after={},
+        connection,
+        actor=actor,
+        action="accounts.disable",
+        subject=person.name,
+        before={},
+        after={},
         reason=reason,
-    )  # fmt: skip
+    )
 
 
 def enable(connection: Connection, name: str, *, actor: str, reason: str) -> None:
@@ -195,9 +214,14 @@ def enable(connection: Connection, name: str, *, actor: str, reason: str) -> Non
     person = find_account(connection, name)
     connection.execute(update(Account).where(Account.id == person.id).values(disabled_at=None))
     note_change(
-        connection, actor=actor, action="accounts.enable", subject=person.name, before={}, after={},
+        connection,
+        actor=actor,
+        action="accounts.enable",
+        subject=person.name,
+        before={},
+        after={},
         reason=reason,
-    )  # fmt: skip
+    )
 
 
 def sign_out(connection: Connection, name: str, *, actor: str, reason: str) -> None:
@@ -208,9 +232,14 @@ def sign_out(connection: Connection, name: str, *, actor: str, reason: str) -> N
     _end_all(connection, person)
     connection.execute(delete(Invitation).where(Invitation.invited_by == person.id))
     note_change(
-        connection, actor=actor, action="accounts.sign_out", subject=person.name, before={}, after={},
+        connection,
+        actor=actor,
+        action="accounts.sign_out",
+        subject=person.name,
+        before={},
+        after={},
         reason=reason,
-    )  # fmt: skip
+    )
 
 
 def _end_all(connection: Connection, person: Person) -> None:

@@ -100,6 +100,11 @@ def _step_of(secret: str, code: str) -> int | None:
 
 def _note(connection: Connection, person: Person, state: str, actor: str, reason: str = "") -> None:
     note_change(
-        connection, actor=actor, action="accounts.second_factor", subject=person.name, before={},
-        after={"state": state}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action="accounts.second_factor",
+        subject=person.name,
+        before={},
+        after={"state": state},
+        reason=reason,
+    )

@@ -5,15 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, not_, select, update
 
-from app.accounts import (
-    Person,
-    Visitor,
-    evidence,
-    hash_secret,
-    new_secret,
-    second_factor,
-    throttle,
-)
+from app.accounts import Person, Visitor, evidence, hash_secret, new_secret, second_factor, throttle
 from app.accounts.passwords import is_right
 from app.accounts.people import is_alive, proofs
 from app.accounts.throttle import Throttled
@@ -45,9 +37,7 @@ class Listed:
     is_this: bool
 
 
-def sign_in(
-    engine: Engine, name: str, password: str, visitor: Visitor, code: str = ""
-) -> SignedIn | None:
+def sign_in(engine: Engine, name: str, password: str, visitor: Visitor, code: str = "") -> SignedIn | None:
     """A new session, or None when name, password or the code of a second factor are wrong, or the account is
     disabled; raises Throttled and Busy.
 
@@ -104,9 +94,13 @@ def _count(engine: Engine, name: str, visitor: Visitor) -> throttle.Try:
 
 
 def open_session(
-    connection: Connection, account_id: object, visitor: Visitor | None = None,
-    *, verified: str | None = None, by_company: bool = False,
-) -> str | None:  # fmt: skip
+    connection: Connection,
+    account_id: object,
+    visitor: Visitor | None = None,
+    *,
+    verified: str | None = None,
+    by_company: bool = False,
+) -> str | None:
     """A new session's secret; what has expired is removed on the way. None when the password is no longer the
     `verified` one: it was changed meanwhile.
     """
@@ -134,13 +128,15 @@ def whose_session(connection: Connection, secret: str, *, is_used: bool = True) 
     """
     query = (
         select(
-            Account.id, Account.name, Account.role,
+            Account.id,
+            Account.name,
+            Account.role,
             (Session.seen_at < func.now() - SEEN_EVERY).label("is_stale"),
             and_(Account.totp_since.is_(None), not_(Session.by_company)).label("lacks_factor"),
         )
         .join(Account, Account.id == Session.account_id)
         .where(Session.hash == hash_secret(secret), Account.disabled_at.is_(None), *is_alive())
-    )  # fmt: skip
+    )
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
@@ -177,7 +173,7 @@ def list_sessions(connection: Connection, person: Person, secret: str) -> list[L
         select(Session.hash, Session.address, Session.browser, Session.created_at, Session.seen_at, is_this)
         .where(Session.account_id == person.id, *is_alive())
         .order_by(is_this.desc(), Session.seen_at.desc())
-    )  # fmt: skip
+    )
     return [Listed(*row) for row in connection.execute(query)]
 
 
@@ -194,7 +190,5 @@ def close_listed(connection: Connection, person: Person, listed_id: str) -> bool
 
 def close_others(connection: Connection, person: Person, secret: str) -> int:
     """Sign all other browsers of a person out; returns how many."""
-    others = delete(Session).where(
-        Session.account_id == person.id, Session.hash != hash_secret(secret)
-    )
+    others = delete(Session).where(Session.account_id == person.id, Session.hash != hash_secret(secret))
     return len(connection.execute(others.returning(Session.hash)).all())

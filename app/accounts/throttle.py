@@ -43,9 +43,7 @@ def count_try(connection: Connection, name: str, visitor: Visitor) -> Try:
     for kind, key in keys.items():
         over = SignInFailure.failures - FREE_TRIES[kind]
         wait = timedelta(minutes=1) * func.power(2, func.least(over, 6))
-        may_try = (over < 0) | (
-            func.now() - SignInFailure.last_at >= func.least(wait, LONGEST_WAIT)
-        )
+        may_try = (over < 0) | (func.now() - SignInFailure.last_at >= func.least(wait, LONGEST_WAIT))
         counted = upsert(SignInFailure).values(key=key, failures=1, last_at=func.now())
         counted = counted.on_conflict_do_update(
             index_elements=["key"],
@@ -77,20 +75,21 @@ def know_device(connection: Connection, account_id: object, device: str) -> str:
     secret = new_secret()
     connection.execute(upsert(Device).values(hash=hash_secret(secret), account_id=account_id))
     kept = (
-        select(Device.hash).where(Device.account_id == account_id)
-        .order_by(Device.seen_at.desc()).limit(DEVICES_MAX)
-    )  # fmt: skip
-    connection.execute(
-        delete(Device).where(Device.account_id == account_id, Device.hash.not_in(kept))
+        select(Device.hash)
+        .where(Device.account_id == account_id)
+        .order_by(Device.seen_at.desc())
+        .limit(DEVICES_MAX)
     )
+    connection.execute(delete(Device).where(Device.account_id == account_id, Device.hash.not_in(kept)))
     return secret
 
 
 def _keys(connection: Connection, name: str, visitor: Visitor) -> dict[str, str]:
     known = (
-        select(Device.hash).join(Account, Account.id == Device.account_id)
+        select(Device.hash)
+        .join(Account, Account.id == Device.account_id)
         .where(Device.hash == hash_secret(visitor.device), Account.name == name)
-    )  # fmt: skip
+    )
     if visitor.device and connection.execute(known).first():
         return {"device": f"device {hash_secret(visitor.device)}"}
     address = visitor.address

@@ -31,9 +31,7 @@ class Listed:
     expires_at: datetime | None
 
 
-def add_token(
-    connection: Connection, person: Person, label: str, role: Role, days: int = 90
-) -> str:
+def add_token(connection: Connection, person: Person, label: str, role: Role, days: int = 90) -> str:
     """A new token, shown this once; it may do what the person may, and no more than `role`, for some days."""
     if days not in DAYS:
         raise ConfigError(f"a token is good for {', '.join(map(str, DAYS))} days")
@@ -50,9 +48,14 @@ def add_token(
     }
     connection.execute(insert(ApiToken).values(row))
     note_change(
-        connection, actor=person.name, action="tokens.add", subject=label, before={},
-        after={"role": role, "days": days}, reason="",
-    )  # fmt: skip
+        connection,
+        actor=person.name,
+        action="tokens.add",
+        subject=label,
+        before={},
+        after={"role": role, "days": days},
+        reason="",
+    )
     return secret
 
 
@@ -69,9 +72,14 @@ def remove_token(connection: Connection, person: Person, token_id: UUID) -> bool
     label = connection.execute(gone.returning(ApiToken.label)).scalar_one_or_none()
     if label is not None:
         note_change(
-            connection, actor=person.name, action="tokens.remove", subject=label, before={},
-            after={}, reason="",
-        )  # fmt: skip
+            connection,
+            actor=person.name,
+            action="tokens.remove",
+            subject=label,
+            before={},
+            after={},
+            reason="",
+        )
     return label is not None
 
 
@@ -79,7 +87,10 @@ def whose_token(connection: Connection, secret: str) -> Person | None:
     """Who calls with this token, with the lesser of the person's and the token's role."""
     query = (
         select(
-            Account.id, Account.name, Account.role, ApiToken.id.label("token_id"),
+            Account.id,
+            Account.name,
+            Account.role,
+            ApiToken.id.label("token_id"),
             ApiToken.role.label("token_role"),
             or_(ApiToken.used_at.is_(None), ApiToken.used_at < func.now() - USED_EVERY).label("is_stale"),
         )
@@ -89,7 +100,7 @@ def whose_token(connection: Connection, secret: str) -> Person | None:
             Account.disabled_at.is_(None),
             or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
         )
-    )  # fmt: skip
+    )
     row = connection.execute(query).one_or_none()
     if row is None:
         return None

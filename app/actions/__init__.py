@@ -11,8 +11,12 @@ from app.errors import NotFound
 __all__ = ["ACTIONS", "Action", "Desk", "Done", "Who", "find"]
 
 ACTIONS: tuple[Action, ...] = (
-    *fleet.ACTIONS, *agents.ACTIONS, *content.ACTIONS, *receivers.ACTIONS, *alerts.ACTIONS,
-)  # fmt: skip
+    *fleet.ACTIONS,
+    *agents.ACTIONS,
+    *content.ACTIONS,
+    *receivers.ACTIONS,
+    *alerts.ACTIONS,
+)
 
 
 def find(name: str) -> Action:

@@ -22,14 +22,11 @@ from app.runs.states import OPEN
 from app.wiring import publish
 
 Agents = Annotated[
-    list[Handle],
-    Field(min_length=1, max_length=1_000, title="agents", description="handles or ids"),
+    list[Handle], Field(min_length=1, max_length=1_000, title="agents", description="handles or ids")
 ]
 Runs = Annotated[
     list[UUID],
-    Field(
-        min_length=1, max_length=1_000, title="runs", description="ids, as `runs list` shows them"
-    ),
+    Field(min_length=1, max_length=1_000, title="runs", description="ids, as `runs list` shows them"),
 ]
 
 
@@ -84,9 +81,7 @@ def set_quota(desk: Desk, ask: SetQuota, who: Who) -> int:
     return _change(desk, ask.agents, {"daily_tokens": ask.tokens}, "agents.quota", who)
 
 
-def _change(
-    desk: Desk, handles: Sequence[str], changes: dict[str, Any], action: str, who: Who
-) -> int:
+def _change(desk: Desk, handles: Sequence[str], changes: dict[str, Any], action: str, who: Who) -> int:
     with desk.engine.begin() as connection:
         found = {roster.find_known(connection, handle) for handle in handles}
         for agent_id in sorted(found):  # in one order, so that two people do not block each other
@@ -112,9 +107,14 @@ def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
             run_id = uuid7()
             adhoc.request_run(connection, run_id, handle, now)
             note_change(
-                connection, actor=who.name, action="agents.dispatch", subject=handle, before={},
-                after={"run": str(run_id)}, reason=who.reason,
-            )  # fmt: skip
+                connection,
+                actor=who.name,
+                action="agents.dispatch",
+                subject=handle,
+                before={},
+                after={"run": str(run_id)},
+                reason=who.reason,
+            )
             run_ids.append(run_id)
     try:
         publish(run_ids)
@@ -175,24 +175,59 @@ def _role_for_quota(desk: Desk, ask: SetQuota) -> Role:
 
 ACTIONS = (
     Action(
-        "agents-pause", "Pause agents", Role.OPERATOR, PauseAgents, _affects_agents, pause_agents,
-        back="/agents", command="paceline agents pause HANDLE", chosen="agents",
+        "agents-pause",
+        "Pause agents",
+        Role.OPERATOR,
+        PauseAgents,
+        _affects_agents,
+        pause_agents,
+        back="/agents",
+        command="paceline agents pause HANDLE",
+        chosen="agents",
     ),
     Action(
-        "agents-resume", "Resume agents", Role.OPERATOR, ResumeAgents, _affects_agents, resume_agents,
-        back="/agents", command="paceline agents resume HANDLE", chosen="agents",
+        "agents-resume",
+        "Resume agents",
+        Role.OPERATOR,
+        ResumeAgents,
+        _affects_agents,
+        resume_agents,
+        back="/agents",
+        command="paceline agents resume HANDLE",
+        chosen="agents",
     ),
     Action(
-        "agents-quota", "Set a daily quota", Role.OPERATOR, SetQuota, _affects_agents, set_quota,
-        back="/agents", command="paceline agents quota HANDLE TOKENS", chosen="agents",
+        "agents-quota",
+        "Set a daily quota",
+        Role.OPERATOR,
+        SetQuota,
+        _affects_agents,
+        set_quota,
+        back="/agents",
+        command="paceline agents quota HANDLE TOKENS",
+        chosen="agents",
         needs=_role_for_quota,
     ),
     Action(
-        "agents-run", "Run agents now", Role.OPERATOR, RunAgents, _affects_agents, _start,
-        back="/runs", command="paceline dispatch HANDLE --wait", chosen="agents",
+        "agents-run",
+        "Run agents now",
+        Role.OPERATOR,
+        RunAgents,
+        _affects_agents,
+        _start,
+        back="/runs",
+        command="paceline dispatch HANDLE --wait",
+        chosen="agents",
     ),
     Action(
-        "runs-cancel", "Cancel runs", Role.OPERATOR, CancelRuns, _affects_runs, cancel_runs,
-        back="/runs", command="paceline runs cancel ID", chosen="runs",
+        "runs-cancel",
+        "Cancel runs",
+        Role.OPERATOR,
+        CancelRuns,
+        _affects_runs,
+        cancel_runs,
+        back="/runs",
+        command="paceline runs cancel ID",
+        chosen="runs",
     ),
-)  # fmt: skip
+)

@@ -23,9 +23,14 @@ def send_test(desk: Desk, _: SendTest, who: Who) -> int:
         )
     with desk.engine.begin() as connection:
         note_change(
-            connection, actor=who.name, action="alerts.test", subject="fleet", before={},
-            after={"channels": len(urls)}, reason=who.reason,
-        )  # fmt: skip
+            connection,
+            actor=who.name,
+            action="alerts.test",
+            subject="fleet",
+            before={},
+            after={"channels": len(urls)},
+            reason=who.reason,
+        )
     message = Message("test", "info", "Paceline: a test", "If you read this, alerts arrive.")
     failed = [n for n, url in enumerate(urls, 1) if not _takes(url, message)]
     if failed:
@@ -48,7 +53,13 @@ def _affects(desk: Desk, _: Connection, __: Given) -> str:
 
 ACTIONS = (
     Action(
-        "alerts-test", "Send a test message", Role.OPERATOR, SendTest, _affects, send_test,
-        back="/alerts", command="paceline alerts test",
+        "alerts-test",
+        "Send a test message",
+        Role.OPERATOR,
+        SendTest,
+        _affects,
+        send_test,
+        back="/alerts",
+        command="paceline alerts test",
     ),
-)  # fmt: skip
+)

@@ -72,10 +72,19 @@ def _affects(_: Desk, connection: Connection, given: Given) -> str:
 
 ACTIONS = tuple(
     Action(
-        f"content-{verb}", title, Role.OPERATOR, ask, _affects, _decide(verb), back="/feed",
-        command=f"paceline content {verb} ID", chosen="ids",
+        f"content-{verb}",
+        title,
+        Role.OPERATOR,
+        ask,
+        _affects,
+        _decide(verb),
+        back="/feed",
+        command=f"paceline content {verb} ID",
+        chosen="ids",
     )
     for verb, title, ask in (
-        ("approve", "Publish", Approve), ("reject", "Reject", Reject), ("hide", "Hide", Hide)
+        ("approve", "Publish", Approve),
+        ("reject", "Reject", Reject),
+        ("hide", "Hide", Hide),
     )
-)  # fmt: skip
+)

@@ -34,9 +34,7 @@ class Pause(Input):
         None, title="minutes", description="empty: until that moment, or until somebody resumes"
     )
     until: datetime | None = Field(
-        None,
-        title="or until",
-        description="2026-12-24 18:00, of the business time zone unless it names one",
+        None, title="or until", description="2026-12-24 18:00, of the business time zone unless it names one"
     )
 
 
@@ -50,9 +48,7 @@ class SetLimits(Versioned):
     rate: Rate | None = Field(None, title="calls per second")
     burst: Burst | None = Field(None, title="calls that may start at once after a pause")
     max_wait_s: MaxWait | None = Field(None, title="seconds a run waits on a worker")
-    tokens_per_minute: Count | None = Field(
-        None, title="LLM tokens per minute", description="0: no limit"
-    )
+    tokens_per_minute: Count | None = Field(None, title="LLM tokens per minute", description="0: no limit")
     agent_daily_tokens: Count | None = Field(
         None, title="LLM tokens per agent and day", description="0: no limit"
     )
@@ -77,17 +73,11 @@ class SetBudget(Input):
 class SetControls(Versioned):
     """Change what agents may do and publish, from the next run of each on, without a restart."""
 
-    dry_run: bool | None = Field(
-        None, title="dry run", description="write and record, but publish nothing"
-    )
+    dry_run: bool | None = Field(None, title="dry run", description="write and record, but publish nothing")
     review: Review | None = Field(None, title="what waits for approval")
     paused_activities: list[Activity] | None = Field(None, title="what no agent does for now")
-    posts_per_hour: Count | None = Field(
-        None, title="posts of an agent per hour", description="0: no cap"
-    )
-    posts_per_day: Count | None = Field(
-        None, title="posts of an agent per day", description="0: no cap"
-    )
+    posts_per_hour: Count | None = Field(None, title="posts of an agent per hour", description="0: no cap")
+    posts_per_day: Count | None = Field(None, title="posts of an agent per day", description="0: no cap")
     comments_per_hour: Count | None = Field(
         None, title="comments of an agent per hour", description="0: no cap"
     )
@@ -108,12 +98,7 @@ class SetControls(Versioned):
 
 
 def set_limits(
-    desk: Desk,
-    changes: dict[str, Any],
-    who: Who,
-    *,
-    close_breaker: bool = False,
-    version: int | None = None,
+    desk: Desk, changes: dict[str, Any], who: Who, *, close_breaker: bool = False, version: int | None = None
 ) -> Limits:
     """Change the fleet's limits and copy them to where every call sees them; raises NotYet when Redis is
     away, and ConfigError when they are no longer of the `version` that was looked at.
@@ -121,9 +106,8 @@ def set_limits(
     _refuse_budget_without_prices(desk, changes)
     with desk.engine.begin() as connection:
         limits = change_limits(
-            connection, desk.settings.limits, changes, actor=who.name, reason=who.reason,
-            version=version,
-        )  # fmt: skip
+            connection, desk.settings.limits, changes, actor=who.name, reason=who.reason, version=version
+        )
         leases.wake_all(connection)  # what they wait for may have changed
         if close_breaker:
             incidents.end_all(connection)
@@ -179,9 +163,7 @@ def set_budgets(desk: Desk, ask: SetBudget, who: Who) -> None:
     with desk.engine.begin() as connection:
         leases.wake_all(connection)
         if not set_budget(connection, ask.community, changes, actor=who.name, reason=who.reason):
-            raise NotFound(
-                f"no community {ask.community!r}: `paceline usage --by community` shows them"
-            )
+            raise NotFound(f"no community {ask.community!r}: `paceline usage --by community` shows them")
 
 
 def set_controls(desk: Desk, ask: SetControls, who: Who) -> Controls:
@@ -190,9 +172,13 @@ def set_controls(desk: Desk, ask: SetControls, who: Who) -> Controls:
         raise ConfigError("nothing to change")
     with desk.engine.begin() as connection:
         return controls.change_controls(
-            connection, desk.settings.controls, ask.changes, actor=who.name, reason=who.reason,
+            connection,
+            desk.settings.controls,
+            ask.changes,
+            actor=who.name,
+            reason=who.reason,
             version=ask.version,
-        )  # fmt: skip
+        )
 
 
 def _set_limits(desk: Desk, ask: SetLimits, who: Who) -> None:
@@ -218,9 +204,7 @@ def _affects_fleet(_: Desk, connection: Connection, __: Given) -> str:
 
 def _affects_budget(desk: Desk, connection: Connection, _: Given) -> str:
     limits = read_limits(connection, desk.settings.limits)
-    names = list(
-        connection.execute(select(Community.name).order_by(Community.name).limit(SHOWN)).scalars()
-    )
+    names = list(connection.execute(select(Community.name).order_by(Community.name).limit(SHOWN)).scalars())
     return (
         f"the fleet, whose budgets are {_limit(limits.budget_day_micros)} per day and "
         f"{_limit(limits.budget_month_micros)} per month; or one community: {', '.join(names)}."
@@ -250,24 +234,56 @@ def _role_for_controls(_: Desk, ask: SetControls) -> Role:
 
 ACTIONS = (
     Action(
-        "pause", "Pause the fleet", Role.OPERATOR, Pause, _affects_fleet, pause, back="/",
+        "pause",
+        "Pause the fleet",
+        Role.OPERATOR,
+        Pause,
+        _affects_fleet,
+        pause,
+        back="/",
         command="paceline pause --for MINUTES --until MOMENT --reason WHY",
     ),
     Action(
-        "resume", "Resume the fleet", Role.OPERATOR, Resume, _affects_fleet, resume, back="/",
+        "resume",
+        "Resume the fleet",
+        Role.OPERATOR,
+        Resume,
+        _affects_fleet,
+        resume,
+        back="/",
         command="paceline resume --reason WHY",
     ),
     Action(
-        "limits", "Change limits", Role.ADMIN, SetLimits, _affects_fleet, _set_limits, back="/limits",
-        command="paceline limits set --rate 6 --reason WHY", present=_limits_now,
+        "limits",
+        "Change limits",
+        Role.ADMIN,
+        SetLimits,
+        _affects_fleet,
+        _set_limits,
+        back="/limits",
+        command="paceline limits set --rate 6 --reason WHY",
+        present=_limits_now,
     ),
     Action(
-        "budget", "Set a budget", Role.ADMIN, SetBudget, _affects_budget, set_budgets, back="/limits",
+        "budget",
+        "Set a budget",
+        Role.ADMIN,
+        SetBudget,
+        _affects_budget,
+        set_budgets,
+        back="/limits",
         command="paceline budget set --day 5 --month 90 --community NAME --reason WHY",
     ),
     Action(
-        "controls", "Change controls", Role.OPERATOR, SetControls, _affects_fleet, _set_controls,
-        back="/limits", command="paceline controls set --dry-run --reason WHY",
-        present=_controls_now, needs=_role_for_controls,
+        "controls",
+        "Change controls",
+        Role.OPERATOR,
+        SetControls,
+        _affects_fleet,
+        _set_controls,
+        back="/limits",
+        command="paceline controls set --dry-run --reason WHY",
+        present=_controls_now,
+        needs=_role_for_controls,
     ),
-)  # fmt: skip
+)

@@ -106,8 +106,5 @@ class Versioned(Input):
     """A change of what may have been changed by somebody else meanwhile."""
 
     version: int | None = Field(
-        None,
-        ge=0,
-        le=INT_MAX,
-        description="the version that was looked at; refused when it is no longer so",
+        None, ge=0, le=INT_MAX, description="the version that was looked at; refused when it is no longer so"
     )

@@ -50,9 +50,10 @@ class ReplayReceivers(Input):
 
     receivers: Receivers
     since: datetime | None = Field(
-        None, title="since",
+        None,
+        title="since",
         description="every event from then on (UTC unless it names a zone); empty: what is dead",
-    )  # fmt: skip
+    )
 
 
 class AddWebhook(Input):
@@ -103,9 +104,7 @@ def resume_receivers(desk: Desk, ask: ResumeReceivers, who: Who) -> int:
     return _set(desk, ask.receivers, LinkState.ACTIVE, WebhookState.ACTIVE, who)
 
 
-def _set(
-    desk: Desk, receivers: Sequence[str], link: LinkState, hook: WebhookState, who: Who
-) -> int:
+def _set(desk: Desk, receivers: Sequence[str], link: LinkState, hook: WebhookState, who: Who) -> int:
     about: dict[str, Any] = {"actor": who.name, "reason": who.reason}
     with desk.engine.begin() as connection:
         for receiver in receivers:
@@ -129,10 +128,14 @@ def replay(desk: Desk, ask: ReplayReceivers, who: Who) -> int:
             if hook:
                 webhooks.wake(connection, hook)
         note_change(
-            connection, actor=who.name, action="receivers.replay",
-            subject=", ".join(ask.receivers)[:200], before={}, after={"events": count},
+            connection,
+            actor=who.name,
+            action="receivers.replay",
+            subject=", ".join(ask.receivers)[:200],
+            before={},
+            after={"events": count},
             reason=who.reason,
-        )  # fmt: skip
+        )
     return count
 
 
@@ -152,9 +155,14 @@ def try_webhooks(desk: Desk, ask: TryWebhooks, who: Who) -> Done:
     with desk.engine.begin() as connection:
         secrets = [webhooks.secret_of(connection, hook) for hook in hooks]
         note_change(
-            connection, actor=who.name, action="webhooks.test",
-            subject=", ".join(hook.url for hook in hooks)[:200], before={}, after={}, reason=who.reason,
-        )  # fmt: skip
+            connection,
+            actor=who.name,
+            action="webhooks.test",
+            subject=", ".join(hook.url for hook in hooks)[:200],
+            before={},
+            after={},
+            reason=who.reason,
+        )
     due = Due(0, 0, sending.TEST, {"said": "It works."}, 0, utcnow())
     said = {}
     with sending.client(allows_private=desk.settings.app.private_networks) as http:
@@ -204,9 +212,14 @@ def sync(desk: Desk, _: SyncApplication, who: Who) -> int:
         link = app_link.read_connected(connection)
         count = app_link.sync(connection)
         note_change(
-            connection, actor=who.name, action="app.sync", subject=link.name, before={},
-            after={"events": count}, reason=who.reason,
-        )  # fmt: skip
+            connection,
+            actor=who.name,
+            action="app.sync",
+            subject=link.name,
+            before={},
+            after={"events": count},
+            reason=who.reason,
+        )
     return count
 
 
@@ -244,39 +257,93 @@ _THESE: dict[str, Any] = {"back": "/application", "chosen": "receivers"}
 
 ACTIONS = (
     Action(
-        "receivers-pause", "Pause receivers", Role.OPERATOR, PauseReceivers, _affects, pause_receivers,
-        command="paceline app pause; paceline webhooks pause ID", **_THESE,
+        "receivers-pause",
+        "Pause receivers",
+        Role.OPERATOR,
+        PauseReceivers,
+        _affects,
+        pause_receivers,
+        command="paceline app pause; paceline webhooks pause ID",
+        **_THESE,
     ),
     Action(
-        "receivers-resume", "Let receivers go on", Role.OPERATOR, ResumeReceivers, _affects,
-        resume_receivers, command="paceline app resume; paceline webhooks resume ID", **_THESE,
+        "receivers-resume",
+        "Let receivers go on",
+        Role.OPERATOR,
+        ResumeReceivers,
+        _affects,
+        resume_receivers,
+        command="paceline app resume; paceline webhooks resume ID",
+        **_THESE,
     ),
     Action(
-        "receivers-replay", "Send again", Role.OPERATOR, ReplayReceivers, _affects, replay,
-        command="paceline app replay; paceline webhooks replay ID --since MOMENT", **_THESE,
+        "receivers-replay",
+        "Send again",
+        Role.OPERATOR,
+        ReplayReceivers,
+        _affects,
+        replay,
+        command="paceline app replay; paceline webhooks replay ID --since MOMENT",
+        **_THESE,
     ),
     Action(
-        "webhooks-add", "Add a webhook", Role.ADMIN, AddWebhook, _affects_new, add_webhook,
-        back="/application", command="paceline webhooks add https://... --events post.*",
+        "webhooks-add",
+        "Add a webhook",
+        Role.ADMIN,
+        AddWebhook,
+        _affects_new,
+        add_webhook,
+        back="/application",
+        command="paceline webhooks add https://... --events post.*",
     ),
     Action(
-        "webhooks-test", "Send a test event", Role.OPERATOR, TryWebhooks, _affects, try_webhooks,
-        command="paceline webhooks test ID", **_THESE,
+        "webhooks-test",
+        "Send a test event",
+        Role.OPERATOR,
+        TryWebhooks,
+        _affects,
+        try_webhooks,
+        command="paceline webhooks test ID",
+        **_THESE,
     ),
     Action(
-        "webhooks-rotate", "Make another secret", Role.ADMIN, RotateSecrets, _affects, rotate_secrets,
-        command="paceline webhooks rotate ID", **_THESE,
+        "webhooks-rotate",
+        "Make another secret",
+        Role.ADMIN,
+        RotateSecrets,
+        _affects,
+        rotate_secrets,
+        command="paceline webhooks rotate ID",
+        **_THESE,
     ),
     Action(
-        "webhooks-remove", "Remove webhooks", Role.ADMIN, RemoveWebhooks, _affects, remove_webhooks,
-        command="paceline webhooks remove ID", **_THESE,
+        "webhooks-remove",
+        "Remove webhooks",
+        Role.ADMIN,
+        RemoveWebhooks,
+        _affects,
+        remove_webhooks,
+        command="paceline webhooks remove ID",
+        **_THESE,
     ),
     Action(
-        "app-sync", "Deliver what was written before", Role.OPERATOR, SyncApplication, _affects_app,
-        sync, back="/application", command="paceline app sync",
+        "app-sync",
+        "Deliver what was written before",
+        Role.OPERATOR,
+        SyncApplication,
+        _affects_app,
+        sync,
+        back="/application",
+        command="paceline app sync",
     ),
     Action(
-        "app-disconnect", "Disconnect the application", Role.ADMIN, DisconnectApplication, _affects_app,
-        disconnect, back="/application", command="paceline app disconnect",
+        "app-disconnect",
+        "Disconnect the application",
+        Role.ADMIN,
+        DisconnectApplication,
+        _affects_app,
+        disconnect,
+        back="/application",
+        command="paceline app disconnect",
     ),
-)  # fmt: skip
+)

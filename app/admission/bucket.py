@@ -105,9 +105,7 @@ class Bucket:
         self.probe = self.why = self.stop_key = ""
         self.suspect = None
 
-    def configure(
-        self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True
-    ) -> None:
+    def configure(self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True) -> None:
         """Put another configuration in force. `resumes`: end what the gateway's answers stopped. Not
         `is_new`: it is the one in force, or an older one.
         """
@@ -244,9 +242,7 @@ class Bucket:
         self._count(self.spending, ask.place, cost)
         if self.is_stopped(ask.key):
             self.probe = ask.rid
-        booked = Reservation(
-            ask.agent, ask.est, cost, slot, self.gen, False, 0, 0, slot + GRACE, ask.place
-        )
+        booked = Reservation(ask.agent, ask.est, cost, slot, self.gen, False, 0, 0, slot + GRACE, ask.place)
         wait = max(0, slot - now)
         if wait <= INSTANT:
             self._start(ask, booked, now)
@@ -317,18 +313,24 @@ class Bucket:
         return held
 
     def settle(
-        self, rid: str, verdict: Verdict, used: int, cost: int, now: int, *, key: str = "key",
-        model: str = "model", run: str = "run",
-    ) -> int:  # fmt: skip
+        self,
+        rid: str,
+        verdict: Verdict,
+        used: int,
+        cost: int,
+        now: int,
+        *,
+        key: str = "key",
+        model: str = "model",
+        run: str = "run",
+    ) -> int:
         """End a reservation; 0 when there is none, so settling twice counts once."""
         held = self.reservations.get(rid)
         if held is None:
             return 0
         if verdict.effect == "void":
             used = cost = 0
-        held = self._release(
-            rid, held.est if used < 0 else used, held.cost if cost < 0 else cost, now
-        )
+        held = self._release(rid, held.est if used < 0 else used, held.cost if cost < 0 else cost, now)
         is_probe = self.probe == rid
         if is_probe:
             self.probe = ""

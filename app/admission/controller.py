@@ -305,8 +305,7 @@ class Admission:
         found = self._circuit.call(lambda: self.redis.hmget(key, names))
         pairs = zip(found[::2], found[1::2], strict=True)
         return {
-            agent: int(used or 0) + int(held or 0)
-            for agent, (used, held) in zip(agents, pairs, strict=True)
+            agent: int(used or 0) + int(held or 0) for agent, (used, held) in zip(agents, pairs, strict=True)
         }
 
     def state(self, keys: Sequence[str] = ()) -> State:

@@ -41,9 +41,7 @@ def read_counters(redis: Redis, window: Windows) -> Counters:
     found: Counters = {}
     tokens = _numbers(redis, quota)
     for name in _whose(tokens):
-        found[f"tokens of {name} today", quota, f"u:{name}", f"h:{name}"] = _pair(
-            tokens, f":{name}"
-        )
+        found[f"tokens of {name} today", quota, f"u:{name}", f"h:{name}"] = _pair(tokens, f":{name}")
     for when, key in (("today", day), ("this month", month)):
         money = _numbers(redis, key)
         found[f"micro-dollars {when}", key, "u", "h"] = _pair(money, "")
@@ -89,6 +87,4 @@ def _money(by_place: dict[UUID, int]) -> dict[str, int]:
 def repair(redis: Redis, drifts: list[Drift]) -> int:
     """Set drifted counters right where nothing is under way; returns how many."""
     script = redis.register_script((files("app.admission") / "lua" / "repair.lua").read_text())
-    return sum(
-        int(script(keys=[d.key], args=[d.used, d.held, d.counted, d.ledger])) for d in drifts
-    )
+    return sum(int(script(keys=[d.key], args=[d.used, d.held, d.counted, d.ledger])) for d in drifts)

@@ -53,9 +53,7 @@ def change_limits(
     version: int | None = None,
 ) -> Limits:
     """Change limits, with an audit entry; the caller commits and then puts them in force."""
-    return _row.change(
-        connection, _seed(settings), changes, actor=actor, reason=reason, version=version
-    )
+    return _row.change(connection, _seed(settings), changes, actor=actor, reason=reason, version=version)
 
 
 def _seed(settings: LimitSettings) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from app.clock import monotonic
 PATIENCE_S = 30.0
 
 
-def wait_for_turn(
-    redis: Redis, name: str, interval_s: float, stopping: Event | None = None
-) -> bool:
+def wait_for_turn(redis: Redis, name: str, interval_s: float, stopping: Event | None = None) -> bool:
     """Wait until nobody asked this source for `interval_s`; False when that did not come in time. Raises
     Stopping when the process is told to end.
 

@@ -39,11 +39,7 @@ class Windows:
     def keys(self) -> tuple[str, str, str]:
         """Q, D, M: the full date is in the name, so nothing is ever reset."""
         day, month = self.day, self.day[:7]
-        return (
-            f"{{paceline}}:quota:{day}",
-            f"{{paceline}}:spend:{day}",
-            f"{{paceline}}:spend:{month}",
-        )
+        return (f"{{paceline}}:quota:{day}", f"{{paceline}}:spend:{day}", f"{{paceline}}:spend:{month}")
 
 
 def windows(now: datetime, zone: ZoneInfo) -> Windows:

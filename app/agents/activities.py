@@ -71,9 +71,7 @@ def due_activities(
     else:
         wanted.append(Activity(ActivityKind.POST, "post"))
     wanted += [
-        Activity(ActivityKind.COMMENT, f"comment.{slot}", slot)
-        for slot, is_due in enumerate(drawn)
-        if is_due
+        Activity(ActivityKind.COMMENT, f"comment.{slot}", slot) for slot, is_due in enumerate(drawn) if is_due
     ]
     if facts.is_visit_due:
         wanted.append(Activity(ActivityKind.CROSS_VISIT, "cross_visit", VISIT_SLOT))

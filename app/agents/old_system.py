@@ -96,9 +96,7 @@ def _rows(connection: Connection, schema: str, table: str) -> Iterator[dict[str,
     if not _exists(connection, schema, table):
         return
     name = f'"{schema.replace(chr(34), chr(34) * 2)}"."{table}"'
-    query = text(
-        f"select to_jsonb(t) from {name} t order by to_jsonb(t)->>'created_at', to_jsonb(t)->>'id'"
-    )
+    query = text(f"select to_jsonb(t) from {name} t order by to_jsonb(t)->>'created_at', to_jsonb(t)->>'id'")
     for (row,) in connection.execute(query.execution_options(yield_per=1_000)):
         yield row
 
@@ -117,9 +115,18 @@ def _read_agent(row: dict[str, Any], community: str, found: Found) -> None:
     persona = _text(row.get("description"), LONGEST["persona"]) or f"You are {name}."
     is_active = row.get("status", "active") == "active"
     found.agents.append(
-        OldAgent(agent_id, x_handle or _slug(name), name, community, persona, is_active,
-                 _moment(row) if row.get("has_posted_welcome") else None, source, x_handle)
-    )  # fmt: skip
+        OldAgent(
+            agent_id,
+            x_handle or _slug(name),
+            name,
+            community,
+            persona,
+            is_active,
+            _moment(row) if row.get("has_posted_welcome") else None,
+            source,
+            x_handle,
+        )
+    )
     if source and row.get("writing_style"):
         _read_style(source, row["writing_style"], found)
 

@@ -117,8 +117,15 @@ def refresh(connection: Connection, username: str, *, actor: str, reason: str) -
     learned_at: datetime | None = row.learned_at
     if learned_at is not None and row[2] < learned_at + REFRESH_EVERY:
         return learned_at + REFRESH_EVERY
-    _set(connection, username, {"state": StyleState.DUE, "due_at": func.now()}, "style.refresh",
-         row.state, actor, reason)  # fmt: skip
+    _set(
+        connection,
+        username,
+        {"state": StyleState.DUE, "due_at": func.now()},
+        "style.refresh",
+        row.state,
+        actor,
+        reason,
+    )
     return None
 
 
@@ -129,8 +136,14 @@ def opt_out(connection: Connection, username: str, *, actor: str, reason: str) -
     if before is None:
         row = upsert(StyleProfile).values(username=username, state=StyleState.OPTED_OUT)
         connection.execute(row.on_conflict_do_nothing())
-    gone = {"state": StyleState.OPTED_OUT, "profile": None, "tweets": None, "problem": None,
-            "due_at": None, "learned_at": None}  # fmt: skip
+    gone = {
+        "state": StyleState.OPTED_OUT,
+        "profile": None,
+        "tweets": None,
+        "problem": None,
+        "due_at": None,
+        "learned_at": None,
+    }
     _set(connection, username, gone, "style.opt_out", before, actor, reason)
 
 
@@ -155,10 +168,13 @@ def _set(
     actor: str,
     reason: str,
 ) -> None:
-    connection.execute(
-        update(StyleProfile).where(StyleProfile.username == username).values(**values)
-    )
+    connection.execute(update(StyleProfile).where(StyleProfile.username == username).values(**values))
     note_change(
-        connection, actor=actor, action=action, subject=username, before={"state": before},
-        after={"state": values["state"]}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action=action,
+        subject=username,
+        before={"state": before},
+        after={"state": values["state"]},
+        reason=reason,
+    )

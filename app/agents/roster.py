@@ -36,9 +36,7 @@ def phase_of(agent_id: UUID) -> int:
 
 
 def add_agents(
-    connection: Connection,
-    entries: Sequence[Entry],
-    on_progress: Callable[[int], None] = lambda done: None,
+    connection: Connection, entries: Sequence[Entry], on_progress: Callable[[int], None] = lambda done: None
 ) -> Imported:
     """Create agents, or bring those with a known handle up to date. Safe to repeat."""
     communities = _ensure_communities(connection, {entry.community for entry in entries})
@@ -81,9 +79,7 @@ def _ensure_communities(connection: Connection, names: set[str]) -> dict[str, UU
     if names:
         rows = [{"id": uuid7(), "name": name} for name in sorted(names)]
         connection.execute(insert(Community).values(rows).on_conflict_do_nothing())
-    found = connection.execute(
-        select(Community.name, Community.id).where(Community.name.in_(names))
-    )
+    found = connection.execute(select(Community.name, Community.id).where(Community.name.in_(names)))
     return {row.name: row.id for row in found}
 
 
@@ -102,9 +98,7 @@ class Listed:
 
 
 def _listed() -> Select[*tuple[Any, ...]]:
-    columns = [
-        Community.name if name == "community" else getattr(Agent, name) for name in Listed.__slots__
-    ]
+    columns = [Community.name if name == "community" else getattr(Agent, name) for name in Listed.__slots__]
     return select(*columns).join(Community, Community.id == Agent.community_id)
 
 
@@ -152,9 +146,7 @@ def show_agent(connection: Connection, who: str) -> Shown | None:
     condition = _is(who)
     if condition is None:
         return None
-    columns = [
-        Community.name if name == "community" else getattr(Agent, name) for name in Shown.__slots__
-    ]
+    columns = [Community.name if name == "community" else getattr(Agent, name) for name in Shown.__slots__]
     query = select(*columns).join(Community, Community.id == Agent.community_id)
     row = connection.execute(query.where(condition)).one_or_none()
     return None if row is None else Shown(*row)
@@ -224,13 +216,7 @@ def _is(who: str) -> ColumnElement[bool] | None:
 
 
 def change_agent(
-    connection: Connection,
-    agent_id: UUID,
-    changes: dict[str, Any],
-    *,
-    actor: str,
-    action: str,
-    reason: str,
+    connection: Connection, agent_id: UUID, changes: dict[str, Any], *, actor: str, action: str, reason: str
 ) -> dict[str, Any]:
     """Change an agent, with an audit entry; returns what was there before."""
     columns = [getattr(Agent, name) for name in changes]
@@ -240,7 +226,12 @@ def change_agent(
     before = {name: getattr(row, name) for name in changes}
     connection.execute(update(Agent).where(Agent.id == agent_id).values(**changes))
     note_change(
-        connection, actor=actor, action=action, subject=row.handle, before=before, after=changes,
+        connection,
+        actor=actor,
+        action=action,
+        subject=row.handle,
+        before=before,
+        after=changes,
         reason=reason,
-    )  # fmt: skip
+    )
     return before

@@ -129,9 +129,10 @@ def _csv_rows(text: str, delimiter: str | None) -> tuple[Rows, tuple[str, ...]]:
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         others = [
-            (sign, name) for sign, name in DELIMITERS.items()
+            (sign, name)
+            for sign, name in DELIMITERS.items()
             if sign != (delimiter or found) and sign in "".join(header)
-        ]  # fmt: skip
+        ]
         if others:
             sign, name = others[0]
             raise _Unreadable(
@@ -209,12 +210,7 @@ def _check(rows: Rows, ignored: tuple[str, ...]) -> Roster:
             else:
                 first_line[handle] = line
                 entries.append(
-                    Entry(
-                        line=line,
-                        **fields,
-                        style_source=users["style_source"],
-                        x_handle=users["x_handle"],
-                    )
+                    Entry(line=line, **fields, style_source=users["style_source"], x_handle=users["x_handle"])
                 )
         problems += [Problem(line, reason) for reason in reasons]
     if not rows:

@@ -14,9 +14,15 @@ from app.agents.prompts import Message, quoted
 TWEETS_MIN = 5
 WORD_MAX, LIST_MAX = 120, 8
 TEXTS = (
-    "tone", "emoji_frequency", "avg_sentence_length", "capitalization", "vocabulary_style",
-    "punctuation_style", "sample_voice", "language",
-)  # fmt: skip
+    "tone",
+    "emoji_frequency",
+    "avg_sentence_length",
+    "capitalization",
+    "vocabulary_style",
+    "punctuation_style",
+    "sample_voice",
+    "language",
+)
 LISTS = ("preferred_emojis", "common_phrases")
 
 LINK = re.compile(r"https?://\S+|www\.\S+", re.I)

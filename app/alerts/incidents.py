@@ -5,16 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    exists,
-    func,
-    insert,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, select, text, update
 
 from app.kinds import FLEET_WIDE, Effect, Kind
 from app.models import Call, CallStatus, Incident
@@ -59,14 +50,7 @@ def fold(connection: Connection, stop: str | None = None) -> Folded:
                 continue
             incident_id = connection.execute(
                 insert(Incident)
-                .values(
-                    kind=kind.code,
-                    opened_at=first,
-                    last_at=first,
-                    calls=0,
-                    agents=0,
-                    peak_per_minute=0,
-                )
+                .values(kind=kind.code, opened_at=first, last_at=first, calls=0, agents=0, peak_per_minute=0)
                 .returning(Incident.id)
             ).scalar_one()
             opened.append(incident_id)
@@ -84,9 +68,7 @@ def fold(connection: Connection, stop: str | None = None) -> Folded:
     return Folded(tuple(opened), tuple(closed))
 
 
-def _end(
-    connection: Connection, incident_id: UUID, is_over: ColumnElement[bool], at: Any
-) -> list[UUID]:
+def _end(connection: Connection, incident_id: UUID, is_over: ColumnElement[bool], at: Any) -> list[UUID]:
     """End an incident if it is over; returns it if it was."""
     mine = update(Incident).where(Incident.id == incident_id, is_over).values(closed_at=at)
     return list(connection.execute(mine.returning(Incident.id)).scalars())
@@ -95,9 +77,7 @@ def _end(
 def end_all(connection: Connection) -> None:
     """End the incidents that are open: a person resumed. What is refused from now on is another one."""
     fold(connection)
-    connection.execute(
-        update(Incident).where(Incident.closed_at.is_(None)).values(closed_at=func.now())
-    )
+    connection.execute(update(Incident).where(Incident.closed_at.is_(None)).values(closed_at=func.now()))
 
 
 def _pause_is_over() -> ColumnElement[bool]:
@@ -158,20 +138,13 @@ def _recount(connection: Connection, incident_id: UUID, kind: Kind, since: datet
     minute = func.date_trunc("minute", Call.created_at)
     per_minute = select(func.count().label("n")).where(*where).group_by(minute).subquery()
     row = connection.execute(
-        select(func.count(), func.count(Call.agent_id.distinct()), func.max(Call.created_at)).where(
-            *where
-        )
+        select(func.count(), func.count(Call.agent_id.distinct()), func.max(Call.created_at)).where(*where)
     ).one()
     peak = connection.execute(select(func.max(per_minute.c.n))).scalar_one()
     connection.execute(
         update(Incident)
         .where(Incident.id == incident_id)
-        .values(
-            calls=row[0],
-            agents=row[1],
-            last_at=func.coalesce(row[2], since),
-            peak_per_minute=peak or 0,
-        )
+        .values(calls=row[0], agents=row[1], last_at=func.coalesce(row[2], since), peak_per_minute=peak or 0)
     )
 
 
@@ -180,9 +153,15 @@ def list_incidents(
 ) -> list[dict[str, object]]:
     """The newest incidents; `is_open`: only those that are not over."""
     columns = (
-        Incident.id, Incident.kind, Incident.opened_at, Incident.last_at, Incident.closed_at,
-        Incident.calls, Incident.agents, Incident.peak_per_minute,
-    )  # fmt: skip
+        Incident.id,
+        Incident.kind,
+        Incident.opened_at,
+        Incident.last_at,
+        Incident.closed_at,
+        Incident.calls,
+        Incident.agents,
+        Incident.peak_per_minute,
+    )
     query = select(*columns).order_by(Incident.opened_at.desc()).limit(limit)
     if is_open:
         query = query.where(Incident.closed_at.is_(None))

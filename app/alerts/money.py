@@ -45,9 +45,7 @@ def budget_messages(budget: BudgetStatus, zone: ZoneInfo, policy: OverBudget) ->
         OverBudget.POSTS_ONLY: "agents go on with posts only, which is paid beyond the budget",
         OverBudget.CHEAPER_MODEL: "the cheaper model is asked, which is paid beyond the budget",
     }[policy]
-    reached = [
-        step for step in BUDGET_STEPS if (budget.is_used_up if step == 100 else share >= step)
-    ]
+    reached = [step for step in BUDGET_STEPS if (budget.is_used_up if step == 100 else share >= step)]
     return [
         Message(
             key=f"budget.{budget.when}.{budget.limit}.{step}" + (f".{whose}" if of else ""),
@@ -89,8 +87,4 @@ def runway(connection: Connection, settings: Settings) -> list[Message]:
     left = short_dollars(found.credits_left or 0)
     body = f"{left} are left and last {found.runway_days:g} days ({found.basis})."
     bought = f"{settings.usage.credits_usd:g}.{settings.usage.credits_since or ''}"
-    return [
-        Message(
-            f"runway.{month}.{bought}.{step:g}", "warning", "Paceline: the credits end soon", body
-        )
-    ]
+    return [Message(f"runway.{month}.{bought}.{step:g}", "warning", "Paceline: the credits end soon", body)]

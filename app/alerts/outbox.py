@@ -66,23 +66,17 @@ def apprise_channel(urls: Sequence[str]) -> Channel:
         if len(services) < len(urls):
             log.error("alerts.channel_unreadable", which=unreadable(urls), of=len(urls))
         if not services:
-            raise UnreadableChannel(
-                f"none of {len(urls)} URLs names a service: look for a misspelling"
-            )
+            raise UnreadableChannel(f"none of {len(urls)} URLs names a service: look for a misspelling")
         kind = kinds.get(message.severity, apprise.NotifyType.FAILURE)
         # As text: names that people chose are no markup of an e-mail.
         text = apprise.NotifyFormat.TEXT
-        arrived = services.notify(
-            body=message.body, title=message.title, notify_type=kind, body_format=text
-        )
+        arrived = services.notify(body=message.body, title=message.title, notify_type=kind, body_format=text)
         return bool(arrived)
 
     return send
 
 
-def post(
-    connection: Connection, messages: Sequence[Message], quiet_until: datetime | None = None
-) -> int:
+def post(connection: Connection, messages: Sequence[Message], quiet_until: datetime | None = None) -> int:
     """Put messages into the outbox; returns how many were new. What is no failure waits for the end of
     quiet hours.
     """
@@ -95,9 +89,7 @@ def post(
             "severity": m.severity,
             "title": m.title,
             "body": m.body,
-            "next_try_at": func.now()
-            if quiet_until is None or m.severity == "failure"
-            else quiet_until,
+            "next_try_at": func.now() if quiet_until is None or m.severity == "failure" else quiet_until,
         }
         for m in messages
     ]
@@ -111,9 +103,7 @@ def end_of_quiet(now: datetime, zone: ZoneInfo, hours: str) -> datetime | None:
         return None
     first, last = (int(part) for part in hours.split("-"))
     local = now.astimezone(zone)
-    is_quiet = (
-        first <= local.hour < last if first < last else local.hour >= first or local.hour < last
-    )
+    is_quiet = first <= local.hour < last if first < last else local.hour >= first or local.hour < last
     if first == last or not is_quiet:
         return None
     end = local.replace(hour=last, minute=0, second=0, microsecond=0)
@@ -136,9 +126,7 @@ def send_due(engine: Engine, channel: Channel | None) -> tuple[int, int]:
             values["sent_at"] = func.now()
             sent += 1
         else:
-            values["next_try_at"] = func.now() + timedelta(
-                seconds=min(3600, 15 * 2 ** min(tries, 8))
-            )
+            values["next_try_at"] = func.now() + timedelta(seconds=min(3600, 15 * 2 ** min(tries, 8)))
             failed += 1
             log.warning("alert.not_sent", key=message.key, error=error, tries=tries + 1)
         with engine.begin() as connection:
@@ -160,14 +148,11 @@ def _take(engine: Engine) -> list[tuple[UUID, Message, int]]:
             .where(Alert.id.in_(due))
             .values(next_try_at=func.now() + timedelta(seconds=2 * SEND_S * BATCH))
             .returning(
-                Alert.id, Alert.key, Alert.severity, Alert.title, Alert.body, Alert.tries,
-                Alert.created_at,
+                Alert.id, Alert.key, Alert.severity, Alert.title, Alert.body, Alert.tries, Alert.created_at
             )
-        ).all()  # fmt: skip
+        ).all()
     taken = sorted(taken, key=lambda row: row.created_at)
-    return [
-        (row.id, Message(row.key, row.severity, row.title, row.body), row.tries) for row in taken
-    ]
+    return [(row.id, Message(row.key, row.severity, row.title, row.body), row.tries) for row in taken]
 
 
 def _send(channel: Channel, message: Message) -> str | None:
@@ -187,8 +172,14 @@ def _send(channel: Channel, message: Message) -> str | None:
 def list_alerts(connection: Connection, limit: int = 50) -> list[dict[str, object]]:
     """The newest messages and whether they arrived."""
     columns = (
-        Alert.key, Alert.severity, Alert.title, Alert.body, Alert.created_at, Alert.sent_at,
-        Alert.tries, Alert.last_error,
-    )  # fmt: skip
+        Alert.key,
+        Alert.severity,
+        Alert.title,
+        Alert.body,
+        Alert.created_at,
+        Alert.sent_at,
+        Alert.tries,
+        Alert.last_error,
+    )
     query = select(*columns).order_by(Alert.created_at.desc()).limit(limit)
     return [dict(row._mapping) for row in connection.execute(query)]

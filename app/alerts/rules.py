@@ -39,9 +39,7 @@ def _receivers(connection: Connection, _: Settings) -> list[Message]:
             body += "`paceline app replay` or `paceline webhooks replay` sends them again."
         elif one.is_late:
             key, title = f"receiver.{one.id}.late.{day}", f"events are late at {one.where}"
-            body = (
-                f"The oldest of {one.pending} waits for {one.lag_s / 60:.0f} minutes: {one.error}."
-            )
+            body = f"The oldest of {one.pending} waits for {one.lag_s / 60:.0f} minutes: {one.error}."
         else:
             continue
         found.append(Message(key, "failure", f"Paceline: {title}", body))
@@ -62,11 +60,13 @@ def _sign_ins(connection: Connection, settings: Settings) -> list[Message]:
         day = f"{row.last_at.astimezone(settings.zone):%Y-%m-%d}"
         found.append(
             Message(
-                f"sign_in.{row.key}.{day}", "warning", f"Paceline: many wrong passwords {what}",
+                f"sign_in.{row.key}.{day}",
+                "warning",
+                f"Paceline: many wrong passwords {what}",
                 f"{row.failures} in a row, the last at {row.last_at:%H:%M:%S} UTC. They wait longer and "
                 "longer between two tries; browsers that are known do not. The dashboard's log has each.",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -85,9 +85,13 @@ def _access(connection: Connection, _: Settings) -> list[Message]:
         else:
             said = f"{row.subject} is an administrator now, by {row.actor}"
         found.append(
-            Message(f"access.{row.id}", "warning", f"Paceline: {said}",
-                    "If nobody of yours did this: `paceline accounts sign-out NAME`, then look at Audit.")
-        )  # fmt: skip
+            Message(
+                f"access.{row.id}",
+                "warning",
+                f"Paceline: {said}",
+                "If nobody of yours did this: `paceline accounts sign-out NAME`, then look at Audit.",
+            )
+        )
     return found
 
 
@@ -101,9 +105,14 @@ def _long_429(connection: Connection, settings: Settings) -> list[Message]:
 
 def _incidents(connection: Connection, settings: Settings, *, is_pause: bool) -> list[Message]:
     query = select(
-        Incident.id, Incident.kind, Incident.opened_at, Incident.closed_at, Incident.calls,
-        Incident.agents, (func.coalesce(Incident.closed_at, func.now()) - Incident.opened_at).label("lasted"),
-    ).where(Incident.opened_at > func.now() - RECENT)  # fmt: skip
+        Incident.id,
+        Incident.kind,
+        Incident.opened_at,
+        Incident.closed_at,
+        Incident.calls,
+        Incident.agents,
+        (func.coalesce(Incident.closed_at, func.now()) - Incident.opened_at).label("lasted"),
+    ).where(Incident.opened_at > func.now() - RECENT)
     found = []
     for row in connection.execute(query):
         kind = BY_CODE[row.kind]
@@ -135,12 +144,11 @@ def _scheduler(connection: Connection, settings: Settings) -> list[Message]:
         said = f"No slice was opened since {last.done_at:%Y-%m-%d %H:%M:%S} UTC: beat, every worker, Redis "
         said += "or PostgreSQL is gone or hangs. `paceline doctor` says which."
         return [
-            Message(f"scheduler.{last.done_at.isoformat()}", "failure",
-                    "Paceline: the scheduler is silent", said)
-        ]  # fmt: skip
-    query = select(Alert.key).where(
-        Alert.key.like("scheduler.%"), Alert.created_at > func.now() - RECENT
-    )
+            Message(
+                f"scheduler.{last.done_at.isoformat()}", "failure", "Paceline: the scheduler is silent", said
+            )
+        ]
+    query = select(Alert.key).where(Alert.key.like("scheduler.%"), Alert.created_at > func.now() - RECENT)
     return [
         Message(f"{key}.over", "info", "Paceline: the scheduler works again", "Slices are opened.")
         for key in connection.execute(query).scalars()
@@ -153,11 +161,15 @@ def _quarantine(connection: Connection, _: Settings) -> list[Message]:
         Run.state == RunState.QUARANTINED, Run.finished_at > func.now() - RECENT
     )
     return [
-        Message(f"quarantine.{row.id}", "warning", "Paceline: an agent is quarantined",
-                f"Run {row.id} of agent {row.agent_id}: {row.reason}. The agent sits out until "
-                "`paceline agents resume`; the workers' logs say what happened.")
+        Message(
+            f"quarantine.{row.id}",
+            "warning",
+            "Paceline: an agent is quarantined",
+            f"Run {row.id} of agent {row.agent_id}: {row.reason}. The agent sits out until "
+            "`paceline agents resume`; the workers' logs say what happened.",
+        )
         for row in connection.execute(query)
-    ]  # fmt: skip
+    ]
 
 
 def _models(connection: Connection, _: Settings) -> list[Message]:
@@ -179,13 +191,9 @@ def _models(connection: Connection, _: Settings) -> list[Message]:
         # A model that is gone is asked once in ten minutes, so few calls say enough.
         is_failing = not row.ok and (row.calls >= FAILING_CALLS or row.is_gone)
         if is_failing and not is_told:
-            body = (
-                f"None of {row.calls} calls since {row.since:%Y-%m-%d %H:%M:%S} UTC was answered: "
-            )
+            body = f"None of {row.calls} calls since {row.since:%Y-%m-%d %H:%M:%S} UTC was answered: "
             body += f"{row.error}. If it is retired: PACELINE_GATEWAY__POST_MODEL and its like."
-            found.append(
-                Message(key, "failure", f"Paceline: every call of {row.model} fails", body)
-            )
+            found.append(Message(key, "failure", f"Paceline: every call of {row.model} fails", body))
         elif row.ok and is_told:
             title = f"Paceline: over: {row.model} answers again"
             found.append(Message(f"{key}|over", "info", title, f"{row.ok} answered."))
@@ -208,13 +216,9 @@ def _books(connection: Connection, _: Settings) -> list[Message]:
     last = {job.name: job for job in jobs.last_rounds(connection)}.get(jobs.CHECK_BOOKS)
     if last is None or last.result.startswith("0 "):
         return []
-    body = (
-        f"{last.result} between ledger, rollups and Redis at {last.done_at:%Y-%m-%d %H:%M:%S} UTC: "
-    )
+    body = f"{last.result} between ledger, rollups and Redis at {last.done_at:%Y-%m-%d %H:%M:%S} UTC: "
     body += "`paceline audit` shows each."
-    return [
-        Message(f"books.{last.done_at:%Y-%m-%d}", "failure", "Paceline: the books differ", body)
-    ]
+    return [Message(f"books.{last.done_at:%Y-%m-%d}", "failure", "Paceline: the books differ", body)]
 
 
 def _was_told(connection: Connection, key: str) -> bool:
@@ -237,25 +241,49 @@ def _always(said: str) -> Callable[[Settings], str]:
 
 
 RULES = (
-    Rule("budgets", _always("50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
-         money.budgets),
-    Rule("runway", lambda s: f"the credits last fewer than {s.alerts.runway_days:g} days "
-         "(PACELINE_ALERTS__RUNWAY_DAYS)", money.runway),
-    Rule("balance", lambda s: f"twitterapi.io has fewer than {s.sources.low_balance_credits:,} credits "
-         "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)", money.balance),
+    Rule(
+        "budgets",
+        _always("50, 80, 95 and 100 % of a budget are used, of the fleet or of a community"),
+        money.budgets,
+    ),
+    Rule(
+        "runway",
+        lambda s: f"the credits last fewer than {s.alerts.runway_days:g} days (PACELINE_ALERTS__RUNWAY_DAYS)",
+        money.runway,
+    ),
+    Rule(
+        "balance",
+        lambda s: (
+            f"twitterapi.io has fewer than {s.sources.low_balance_credits:,} credits "
+            "(PACELINE_SOURCES__LOW_BALANCE_CREDITS)"
+        ),
+        money.balance,
+    ),
     Rule("stops", _always(", ".join(kind.title for kind in STOPPING) + "; and when it is over"), _stops),
-    Rule("429", lambda s: f"the gateway answers 429 for longer than {s.alerts.long_incident_min:g} minutes "
-         "(PACELINE_ALERTS__LONG_INCIDENT_MIN)", _long_429),
+    Rule(
+        "429",
+        lambda s: (
+            f"the gateway answers 429 for longer than {s.alerts.long_incident_min:g} minutes "
+            "(PACELINE_ALERTS__LONG_INCIDENT_MIN)"
+        ),
+        _long_429,
+    ),
     Rule("models", _always("none of the calls of a model is answered"), _models),
     Rule("scheduler", _always("no slice is opened for too long"), _scheduler),
     Rule("quarantine", _always("a run brought down three workers"), _quarantine),
     Rule("books", _always("ledger, rollups and Redis differ"), _books),
-    Rule("sign-ins", _always(f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
-         _sign_ins),
+    Rule(
+        "sign-ins",
+        _always(f"{MANY_FAILURES} wrong passwords in a row, for one name or from one address"),
+        _sign_ins,
+    ),
     Rule("access", _always("somebody becomes administrator, or gets an API token"), _access),
-    Rule("receivers", _always("the application or a webhook is paused, ten minutes late, or lost an event"),
-         _receivers),
-)  # fmt: skip
+    Rule(
+        "receivers",
+        _always("the application or a webhook is paused, ten minutes late, or lost an event"),
+        _receivers,
+    ),
+)
 
 
 def evaluate(connection: Connection, settings: Settings) -> list[Message]:

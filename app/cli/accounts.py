@@ -11,9 +11,7 @@ from app.cli.output import data, notes, print_json
 from app.models import Role
 from app.settings import get_settings
 
-app = typer.Typer(
-    help="Who may sign in to the dashboard, and what they may do.", no_args_is_help=True
-)
+app = typer.Typer(help="Who may sign in to the dashboard, and what they may do.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="As `accounts list` shows it")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
@@ -61,9 +59,7 @@ def reset(name: Name, reason: Reason = "") -> None:
 
 @app.command("role")
 def set_role(
-    name: Name,
-    role: Annotated[Role, typer.Argument(help="viewer, operator or admin")],
-    reason: Reason = "",
+    name: Name, role: Annotated[Role, typer.Argument(help="viewer, operator or admin")], reason: Reason = ""
 ) -> None:
     """Change what somebody may do, from their next page on."""
     with database(get_settings()) as engine, engine.begin() as connection:

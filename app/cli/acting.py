@@ -15,9 +15,13 @@ from app.cli.output import data, notes, print_json
 from app.settings import get_settings
 
 MOMENTS = [
-    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%dT%H:%M%z",
     "%Y-%m-%dT%H:%M:%S%z",
-]  # fmt: skip
+]
 """How a moment may be written."""
 
 METAVARS: dict[Any, str] = {datetime: "MOMENT", float: "NUMBER", int: "NUMBER", list[str]: "TEXT"}
@@ -76,11 +80,13 @@ def _signature(action: Action, settled: Mapping[str, Any], options: Mapping[str,
     found.sort(key=lambda one: one.default is not Parameter.empty)
     why = Annotated[str, typer.Option(help="Why; goes into the audit log")]
     json = Annotated[bool, typer.Option("--json", help="Print JSON")]
-    return Signature([
-        *found,
-        Parameter("reason", Parameter.KEYWORD_ONLY, default="", annotation=why),
-        Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=json),
-    ])  # fmt: skip
+    return Signature(
+        [
+            *found,
+            Parameter("reason", Parameter.KEYWORD_ONLY, default="", annotation=why),
+            Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=json),
+        ]
+    )
 
 
 def _parameter(name: str, field: FieldInfo, option: str | None, *, is_argument: bool) -> Parameter:

@@ -31,9 +31,7 @@ PROBLEMS_SHOWN = 50
 
 @app.command("import")
 def import_agents(
-    file: Annotated[
-        Path, typer.Argument(help="CSV with handle,display_name,community,persona; or JSON")
-    ],
+    file: Annotated[Path, typer.Argument(help="CSV with handle,display_name,community,persona; or JSON")],
     partial: Annotated[
         bool, typer.Option("--partial", help="Import the good lines even if others are bad")
     ] = False,
@@ -93,9 +91,13 @@ def add(
 ) -> None:
     """Add one agent, or bring it up to date."""
     fields = {
-        "handle": handle, "display_name": name, "community": community, "persona": persona,
-        "style_source": style_source, "x_handle": x_handle,
-    }  # fmt: skip
+        "handle": handle,
+        "display_name": name,
+        "community": community,
+        "persona": persona,
+        "style_source": style_source,
+        "x_handle": x_handle,
+    }
     parsed = read_roster(json.dumps([fields]).encode(), is_json=True)
     if parsed.problems:
         raise ConfigError("; ".join(problem.reason for problem in parsed.problems))
@@ -125,8 +127,11 @@ def show(
             data.print(f"{name.replace('_', ' '):<13} {value}", markup=False)
     for run in runs:
         said = run.post or run.reason or ""
-        data.print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.origin:<6} {run.state:<10} "
-                   f"{run.comments} comments  {shorten(said, 80)}", markup=False)  # fmt: skip
+        data.print(
+            f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.origin:<6} {run.state:<10} "
+            f"{run.comments} comments  {shorten(said, 80)}",
+            markup=False,
+        )
 
 
 @app.command("list")
@@ -144,9 +149,7 @@ def list_agents(
         print_json({"agents": found, "total": total})
         return
     if not found:
-        notes.print(
-            "no agents: paceline agents import examples/roster.csv" if not total else "none"
-        )
+        notes.print("no agents: paceline agents import examples/roster.csv" if not total else "none")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("HANDLE", "NAME", "COMMUNITY", "STATE", "LAST RUN (UTC)"):
@@ -188,9 +191,7 @@ def explain_agent(
 @app.command("quota")
 def quota(
     handle: Annotated[str, typer.Argument(help="Handle or id of the agent")],
-    tokens: Annotated[
-        str, typer.Argument(help="LLM tokens per day; 0: no limit; default: the fleet's")
-    ],
+    tokens: Annotated[str, typer.Argument(help="LLM tokens per day; 0: no limit; default: the fleet's")],
     reason: Annotated[str, typer.Option(help="Why; goes into the audit log")] = "",
 ) -> None:
     """Give an agent a daily quota of its own."""
@@ -210,8 +211,9 @@ def quota(
     if value and value < least:
         notes.print(
             f"a call reserves at least {least:,} LLM tokens, so {handle} will never call",
-            style="yellow", markup=False,
-        )  # fmt: skip
+            style="yellow",
+            markup=False,
+        )
 
 
 def _now(state: str) -> Told:

@@ -17,9 +17,7 @@ from app.integration.deliver import application
 from app.integration.mapping import Mapping, presets, read_mapping, read_preset
 from app.settings import get_settings
 
-app = typer.Typer(
-    help="Your application: what agents write appears in its tables.", no_args_is_help=True
-)
+app = typer.Typer(help="Your application: what agents write appears in its tables.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log")]
@@ -33,12 +31,8 @@ def _link(here: Engine) -> Link:
 @app.command("connect")
 def connect(
     preset: Annotated[str, typer.Option(help="A known application: simple or subtuna")] = "",
-    mapping: Annotated[
-        Path | None, typer.Option(help="A TOML file that says which column gets what")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Insert, show the rows, roll back")
-    ] = False,
+    mapping: Annotated[Path | None, typer.Option(help="A TOML file that says which column gets what")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Insert, show the rows, roll back")] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
@@ -103,8 +97,15 @@ def show(as_json: AsJson = False) -> None:
             notes.print("nothing is connected: paceline app connect --preset NAME")
         return
     if as_json:
-        print_json({"connected": link.name, "state": link.state, "reason": link.reason,
-                    "backlog": asdict(standing), "dead_letters": dead})  # fmt: skip
+        print_json(
+            {
+                "connected": link.name,
+                "state": link.state,
+                "reason": link.reason,
+                "backlog": asdict(standing),
+                "dead_letters": dead,
+            }
+        )
         return
     where = "another database" if settings.app.database_url else "this database"
     data.print(f"{link.name}, in {where}: {link.state}", markup=False)
@@ -117,8 +118,10 @@ def show(as_json: AsJson = False) -> None:
     )
     data.print(f"  {standing.done} delivered, {lag}, {standing.dead} dead", markup=False)
     for letter in dead:
-        data.print(f"  dead: {letter['kind']} of {letter['created_at']:%Y-%m-%d %H:%M:%S}: {letter['error']}",
-                   markup=False)  # fmt: skip
+        data.print(
+            f"  dead: {letter['kind']} of {letter['created_at']:%Y-%m-%d %H:%M:%S}: {letter['error']}",
+            markup=False,
+        )
     if dead:
         notes.print("send them again with: paceline app replay", style="dim")
 
@@ -146,9 +149,7 @@ def check(as_json: AsJson = False) -> None:
 THIS = {"receivers": [deliveries.APP]}
 app.command("pause")(act("receivers-pause", lambda *_: "paused: events wait", fixed=THIS))
 app.command("resume")(act("receivers-resume", lambda *_: "goes on", fixed=THIS))
-app.command("replay")(
-    act("receivers-replay", lambda _, done: f"{done.count} are sent again", fixed=THIS)
-)
+app.command("replay")(act("receivers-replay", lambda _, done: f"{done.count} are sent again", fixed=THIS))
 app.command("disconnect")(act("app-disconnect", lambda *_: "disconnected"))
 app.command("sync")(
     act("app-sync", lambda _, done: f"{done.count} posts and comments are delivered now, in order")

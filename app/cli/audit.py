@@ -14,9 +14,7 @@ from app.settings import get_settings
 from app.wiring import build, find_addresses
 
 
-def audit_books(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
-) -> None:
+def audit_books(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
     """Compare the gateway's tally, the ledger, Redis and the application; every difference is a number."""
     settings = get_settings()
     with database(settings) as here:  # says what is missing before anything else is tried
@@ -56,9 +54,7 @@ def _show(books: Books, application: dict[str, int] | None) -> None:
         is_theirs = what.endswith("_not_there")  # their people may have removed it
         style, note = ("dim", " (removed there, or lost)") if is_theirs else ("red", "")
         style = style if count else "green"
-        data.print(
-            f"  [{style}]{count:>6}[/]  application: {what.replace('_', ' ')}{note if count else ''}"
-        )
+        data.print(f"  [{style}]{count:>6}[/]  application: {what.replace('_', ' ')}{note if count else ''}")
     data.print()
     for detail in books.details:
         data.print(f"  {detail}", markup=False)

@@ -38,10 +38,16 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
             budgets = read_budgets(connection, settings, now)
     problem = asked.price_problem if any(budget.limit for budget in budgets) else None
     rows: list[dict[str, Any]] = [
-        {"of": budget.of, "period": NAMES[budget.period], "micros": budget.limit, "spent": budget.spent,
-         "reserved": budget.held, "is_used_up": budget.is_used_up}
+        {
+            "of": budget.of,
+            "period": NAMES[budget.period],
+            "micros": budget.limit,
+            "spent": budget.spent,
+            "reserved": budget.held,
+            "is_used_up": budget.is_used_up,
+        }
         for budget in budgets
-    ]  # fmt: skip
+    ]
     if as_json:
         print_json(
             {
@@ -60,9 +66,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = F
         share = f"{100 * row['spent'] / row['micros']:.0f} %" if row["micros"] else ""
         limit = dollars(row["micros"]) if row["micros"] else "no limit"
         share += "  USED UP" if row["is_used_up"] else ""
-        table.add_row(
-            row["of"], row["period"], dollars(row["spent"]), dollars(row["reserved"]), limit, share
-        )
+        table.add_row(row["of"], row["period"], dollars(row["spent"]), dollars(row["reserved"]), limit, share)
     data.print(table)
     for name, said in forecast_lines(found):
         data.print(f"{name:<13}{said}", markup=False)

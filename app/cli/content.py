@@ -31,8 +31,11 @@ def show(
         return
     for item in found:
         note = f" ({item.note})" if item.note else ""
-        data.print(f"{item.id}  {item.created_at:%Y-%m-%d %H:%M:%S}  {item.kind} by {item.agent} in "
-                   f"{item.community}: {item.state}{note}", markup=False)  # fmt: skip
+        data.print(
+            f"{item.id}  {item.created_at:%Y-%m-%d %H:%M:%S}  {item.kind} by {item.agent} in "
+            f"{item.community}: {item.state}{note}",
+            markup=False,
+        )
         data.print(f"    {item.body}", markup=False)
         if item.dropped:
             data.print(f"    invisible characters were taken out: {item.dropped}", markup=False)

@@ -15,9 +15,7 @@ from app.errors import ConfigError
 from app.models import Links, OverBudget, Review
 from app.settings import get_settings
 
-app = typer.Typer(
-    help="Dry run, approval, pauses by activity, caps, words and links.", no_args_is_help=True
-)
+app = typer.Typer(help="Dry run, approval, pauses by activity, caps, words and links.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Cap = Annotated[int | None, typer.Option(help="Of one agent; 0: no cap")]
@@ -34,15 +32,11 @@ def show(as_json: AsJson = False) -> None:
 
 @app.command("set")
 def set_controls(
-    dry_run: Annotated[
-        bool | None, typer.Option("--dry-run/--no-dry-run", help="Publish nothing")
-    ] = None,
+    dry_run: Annotated[bool | None, typer.Option("--dry-run/--no-dry-run", help="Publish nothing")] = None,
     review: Annotated[Review | None, typer.Option(help="What waits for approval")] = None,
     pause: Annotated[
         list[str] | None,
-        typer.Option(
-            help="style, welcome, post, comment, cross_visit or reaction; may be repeated"
-        ),
+        typer.Option(help="style, welcome, post, comment, cross_visit or reaction; may be repeated"),
     ] = None,
     resume: Annotated[list[str] | None, typer.Option(help="The same; or `all`")] = None,
     posts_per_hour: Cap = None,
@@ -103,13 +97,10 @@ def _print(controls: Controls, *, as_json: bool) -> None:
         else "nothing waits for approval",
         "paused": ", ".join(controls.paused_activities) or "nothing",
         "posts": f"{_cap(controls.posts_per_hour)} per hour, {_cap(controls.posts_per_day)} per day",
-        "comments": f"{_cap(controls.comments_per_hour)} per hour, "
-        f"{_cap(controls.comments_per_day)} per day",
+        "comments": f"{_cap(controls.comments_per_hour)} per hour, {_cap(controls.comments_per_day)} per day",
         "banned words": ", ".join(controls.banned_words) or "none",
         "links": controls.links,
-        "duplicates": f"refused for {controls.duplicates_s} s"
-        if controls.duplicates_s
-        else "allowed",
+        "duplicates": f"refused for {controls.duplicates_s} s" if controls.duplicates_s else "allowed",
         "over budget": controls.over_budget,
     }
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -53,9 +53,7 @@ def follow_zone(engine: Engine, settings: Settings) -> bool:
         known = zones.read_zone(connection)
     if known is None or known == settings.timezone:
         return False
-    notes.print(
-        f"the time zone was {known}: summing the usage up by the days of {settings.timezone} ..."
-    )
+    notes.print(f"the time zone was {known}: summing the usage up by the days of {settings.timezone} ...")
     with progress("days", 100) as tell:
         zones.rezone(engine, settings.zone, lambda done, whole: tell(100 * done // whole))
     with engine.begin() as connection:

@@ -117,9 +117,7 @@ def _exposed(settings: Settings) -> list[Finding]:
     found = []
     is_local = settings.web.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and not settings.web.url.startswith("https://"):
-        said = (
-            f"the dashboard listens on {settings.web.host} without TLS: anybody reads its passwords"
-        )
+        said = f"the dashboard listens on {settings.web.host} without TLS: anybody reads its passwords"
         mend = "put a proxy with TLS before it and set PACELINE_WEB__PUBLIC_URL=https://..."
         found.append(Finding("web", "warning", said, mend))
     urls = [url.get_secret_value() for url in settings.alerts.urls]

@@ -46,9 +46,7 @@ def look_at_database(settings: Settings, addresses: Addresses) -> list[Finding]:
             proofs.prove_postgres(engine)
         except SQLAlchemyError as error:
             said, _ = explain_sql(error)
-            findings.append(
-                Finding("writes", "error", said, "docs/operations.md: the role's rights")
-            )
+            findings.append(Finding("writes", "error", said, "docs/operations.md: the role's rights"))
         else:
             findings.append(Finding("writes", "ok", "a row was written and taken back"))
         with engine.connect() as connection:
@@ -143,19 +141,13 @@ def _queue(addresses: Addresses, lines: list[leases.Line]) -> Finding:
         return Finding("queue", "ok", said)
     finally:
         client.close()
-    return Finding(
-        "queue", "ok", f"{said}, {'workers listen' if is_heard else 'no worker listens'}"
-    )
+    return Finding("queue", "ok", f"{said}, {'workers listen' if is_heard else 'no worker listens'}")
 
 
 def _storage(sizes: list[retention.Size], settings: Settings) -> Finding:
     """How large the tables are, how they grow, and when the disk is full."""
     found = retention.forecast(sizes, settings.kept)
-    grows = (
-        f"{retention.say_bytes(found.per_day)} more a day"
-        if found.per_day
-        else "growth not known yet"
-    )
+    grows = f"{retention.say_bytes(found.per_day)} more a day" if found.per_day else "growth not known yet"
     said = f"{retention.say_bytes(found.size)}, {grows}"
     if found.ends_at is not None:
         said += f", ends at {retention.say_bytes(found.ends_at)}"

@@ -27,10 +27,14 @@ def start(settings: Settings, env: Mapping[str, str], logs: Path) -> Part:
     """Start it. Without a password of the operator's it gets one of its own, and looks only."""
     flower = settings.flower
     command = celery_command(
-        "flower", f"--address={flower.host}", f"--port={flower.port}", f"--max_tasks={TASKS_MAX}",
-        f"--conf={files('workers') / 'flowerconfig.py'}", "--purge_offline_workers=60",
+        "flower",
+        f"--address={flower.host}",
+        f"--port={flower.port}",
+        f"--max_tasks={TASKS_MAX}",
+        f"--conf={files('workers') / 'flowerconfig.py'}",
+        "--purge_offline_workers=60",
         *(() if flower.basic_auth else ("--read_only",)),
-    )  # fmt: skip
+    )
     given = flower.basic_auth.get_secret_value() if flower.basic_auth else None
     password = given or f"{USER}:{_own_password(settings)}"
     return Part("flower", command, {**env, "FLOWER_BASIC_AUTH": password}, logs)

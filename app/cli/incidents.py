@@ -19,9 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 alerts = typer.Typer(help="Messages about incidents and thresholds.", no_args_is_help=True)
 
 
-def incidents(
-    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False
-) -> None:
+def incidents(limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False) -> None:
     """List rate-limit and credit incidents, the newest first."""
     with database(get_settings()) as engine, engine.connect() as connection:
         found = list_incidents(connection, limit)
@@ -45,9 +43,7 @@ def incidents(
 
 
 @alerts.command("list")
-def list_all(
-    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False
-) -> None:
+def list_all(limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20, as_json: AsJson = False) -> None:
     """List messages, and whether they arrived."""
     with database(get_settings()) as engine, engine.connect() as connection:
         found = list_alerts(connection, limit)

@@ -53,15 +53,18 @@ def set_limits(
 ) -> None:
     """Change limits; every worker's next call sees them, without a restart."""
     limits = given(
-        fleet.SetLimits, reason, rate=rate, burst=burst, max_wait_s=max_wait,
-        tokens_per_minute=tokens_per_minute, agent_daily_tokens=agent_daily_tokens,
-    )  # fmt: skip
+        fleet.SetLimits,
+        reason,
+        rate=rate,
+        burst=burst,
+        max_wait_s=max_wait,
+        tokens_per_minute=tokens_per_minute,
+        agent_daily_tokens=agent_daily_tokens,
+    )
     budget = given(fleet.SetBudget, reason, day_usd=budget_day, month_usd=budget_month)
     changes = limits.changes | budget.in_micros
     if not changes:
-        raise ConfigError(
-            "nothing to change: give at least one of --rate, --burst, --budget-day, ..."
-        )
+        raise ConfigError("nothing to change: give at least one of --rate, --burst, --budget-day, ...")
     settings = get_settings()
     with database(settings) as engine:
         at = desk(settings, engine)
@@ -77,13 +80,16 @@ def _after(at: Desk, as_json: bool) -> None:
 
 
 pause = act(
-    "pause", after=_after, options={"minutes": "--for"},
+    "pause",
+    after=_after,
+    options={"minutes": "--for"},
     help="Stop all gateway calls and all new runs; calls under way finish.",
-)  # fmt: skip
+)
 resume = act(
-    "resume", after=_after,
+    "resume",
+    after=_after,
     help="End a pause, a stop by the gateway (credits, key, quota) and the wait after a 429.",
-)  # fmt: skip
+)
 
 
 def _print(limits: Limits, seen: Look, stops: list[Stop], *, as_json: bool) -> None:
@@ -99,16 +105,10 @@ def _print(limits: Limits, seen: Look, stops: list[Stop], *, as_json: bool) -> N
 
 def _rows(limits: Limits, seen: Look, stops: list[Stop]) -> list[tuple[str, str]]:
     rows = [
-        (
-            "rate",
-            f"{limits.rate:g} calls/s, burst {limits.burst}, a run waits up to {limits.max_wait_s:g} s",
-        ),
+        ("rate", f"{limits.rate:g} calls/s, burst {limits.burst}, a run waits up to {limits.max_wait_s:g} s"),
         ("tokens per minute", _or_none(limits.tokens_per_minute)),
         ("tokens per agent and day", _or_none(limits.agent_daily_tokens)),
-        (
-            "budget per day",
-            dollars(limits.budget_day_micros) if limits.budget_day_micros else "no limit",
-        ),
+        ("budget per day", dollars(limits.budget_day_micros) if limits.budget_day_micros else "no limit"),
         (
             "budget per month",
             dollars(limits.budget_month_micros) if limits.budget_month_micros else "no limit",
@@ -118,10 +118,7 @@ def _rows(limits: Limits, seen: Look, stops: list[Stop]) -> list[tuple[str, str]
     if state is None:
         return rows
     rows += [
-        (
-            "in force",
-            f"version {state.version} of {limits.version}, {seen.allowed_rate:g} calls/s now",
-        ),
+        ("in force", f"version {state.version} of {limits.version}, {seen.allowed_rate:g} calls/s now"),
         ("reserved", f"{state.reserved} calls waiting or under way"),
         *(
             (

@@ -133,9 +133,9 @@ def _plain(line: str) -> str:
         said = str(entry["event"])
     except (ValueError, KeyError, TypeError):
         return line
-    *_, last = str(
-        entry.get("exception") or entry.get("error") or entry.get("why") or ""
-    ).splitlines() or [""]
+    *_, last = str(entry.get("exception") or entry.get("error") or entry.get("why") or "").splitlines() or [
+        ""
+    ]
     return f"{said}: {last}" if last and last not in said else said
 
 

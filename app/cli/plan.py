@@ -20,28 +20,18 @@ def plan(
     calls_per_cycle: Annotated[
         float | None,
         typer.Option(
-            help="Calls per agent and cycle; default: from the settings",
-            min=0.01,
-            max=1_000,
-            callback=finite,
+            help="Calls per agent and cycle; default: from the settings", min=0.01, max=1_000, callback=finite
         ),
     ] = None,
-    tokens_in: Annotated[
-        int, typer.Option(help="LLM tokens per prompt", min=0, max=10_000_000)
-    ] = 50,
-    tokens_out: Annotated[
-        int, typer.Option(help="LLM tokens per answer", min=0, max=10_000_000)
-    ] = 100,
+    tokens_in: Annotated[int, typer.Option(help="LLM tokens per prompt", min=0, max=10_000_000)] = 50,
+    tokens_out: Annotated[int, typer.Option(help="LLM tokens per answer", min=0, max=10_000_000)] = 100,
     model: Annotated[
         str | None, typer.Option(help="For all calls; default: the model of each kind of request")
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Calls per second; default: from the settings",
-            min=RATE_MIN,
-            max=RATE_MAX,
-            callback=finite,
+            help="Calls per second; default: from the settings", min=RATE_MIN, max=RATE_MAX, callback=finite
         ),
     ] = None,
     latency: Annotated[
@@ -93,16 +83,12 @@ def _cost(costs: dict[str, int | None]) -> str:
     unknown = [model for model in costs if model not in known]
     said = []
     if unknown:
-        said.append(
-            f"unknown: no price is known for {', '.join(unknown)} (set PACELINE_USAGE__PRICES)"
-        )
+        said.append(f"unknown: no price is known for {', '.join(unknown)} (set PACELINE_USAGE__PRICES)")
     if known:
         rest = "the rest " if unknown else ""
         by_model = ", ".join(f"{model} {short_dollars(micros)}" for model, micros in known.items())
         whole = short_dollars(sum(known.values()))
-        by_model = (
-            f"{whole} per 30 days: {by_model}" if len(known) > 1 else f"{by_model} per 30 days"
-        )
+        by_model = f"{whole} per 30 days: {by_model}" if len(known) > 1 else f"{by_model} per 30 days"
         said.append(f"{rest}{by_model}, at today's list price")
     return "; ".join(said)
 

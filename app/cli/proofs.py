@@ -98,8 +98,10 @@ def _scripts(client: Redis, scratch: str, keys: list[str]) -> None:
 
 
 _PROOFS: dict[str, Callable[[Redis, str, list[str]], None]] = {
-    "a queue": _queue, "a channel": _channel, "admission's scripts": _scripts,
-}  # fmt: skip
+    "a queue": _queue,
+    "a channel": _channel,
+    "admission's scripts": _scripts,
+}
 
 
 def prove_postgres(engine: Engine) -> None:

@@ -54,9 +54,7 @@ def list_(
 
 
 @app.command("show")
-def show(
-    run_id: Annotated[UUID, typer.Argument(help="Id of the run")], as_json: AsJson = False
-) -> None:
+def show(run_id: Annotated[UUID, typer.Argument(help="Id of the run")], as_json: AsJson = False) -> None:
     """Show a run with its calls and what it made."""
     with database(get_settings()) as engine, engine.connect() as connection:
         report = report_run(connection, run_id)

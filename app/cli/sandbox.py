@@ -13,16 +13,10 @@ def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes any", min=0, max=65535)] = 8999,
     rate: Annotated[float | None, typer.Option(help="Calls per second; default: the cap")] = None,
-    capacity: Annotated[
-        int | None, typer.Option(help="Burst; default: max(2, rate/10)", min=1)
-    ] = None,
+    capacity: Annotated[int | None, typer.Option(help="Burst; default: max(2, rate/10)", min=1)] = None,
     latency: Annotated[float | None, typer.Option(help="Seconds per answer", min=0)] = None,
-    credits_usd: Annotated[
-        float | None, typer.Option("--credits", help="Dollars until 402", min=0)
-    ] = None,
-    retry_after: Annotated[
-        float | None, typer.Option(help="Seconds named with a 429", min=0)
-    ] = None,
+    credits_usd: Annotated[float | None, typer.Option("--credits", help="Dollars until 402", min=0)] = None,
+    retry_after: Annotated[float | None, typer.Option(help="Seconds named with a 429", min=0)] = None,
     key: Annotated[str | None, typer.Option(help="Answer 401 to any other key")] = None,
     unlimited: Annotated[bool, typer.Option("--unlimited", help="No rate limit at all")] = False,
 ) -> None:
@@ -46,9 +40,7 @@ def sandbox(
     try:
         listener = server.listen(host, port)
     except OSError as error:
-        raise PortTaken(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
-        ) from None
+        raise PortTaken(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
     address = f"http://{host}:{listener.getsockname()[1]}"
     limit = "no limit" if unlimited else f"{rules.rate:g} calls/s, burst {rules.capacity}"
     notes.print(f"sandbox gateway on {address}/v1 ({limit}); its tally: {address}/sandbox/tally")

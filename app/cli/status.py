@@ -16,9 +16,7 @@ from app.runs.stops import find_stops, look, name_who_paused, standing
 from app.settings import get_settings
 
 
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
-) -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False) -> None:
     """Show what the fleet did in the last hour and where the present cycle stands."""
     settings, now = get_settings(), utcnow()
     with database(settings) as engine:
@@ -38,10 +36,7 @@ def status(
     data.print(describe(progress), markup=False)
     for budget in budgets:
         used = "  USED UP" if budget.is_used_up else ""
-        data.print(
-            f"budget     {budget.of}, {budget.period}: {spent_of(budget)}{used}",
-            markup=False,
-        )
+        data.print(f"budget     {budget.of}, {budget.period}: {spent_of(budget)}{used}", markup=False)
 
 
 def _fields(progress: Progress) -> dict[str, object]:

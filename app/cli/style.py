@@ -58,9 +58,7 @@ def refresh(username: User, reason: Reason = "") -> None:
             raise ConfigError(f"{name} is opted out: `paceline style opt-in {name}` first")
         later = profiles.refresh(connection, name, actor=user(), reason=reason)
     if later is not None:
-        raise ConfigError(
-            f"it was learned less than a day ago: possible from {later:%Y-%m-%d %H:%M} UTC"
-        )
+        raise ConfigError(f"it was learned less than a day ago: possible from {later:%Y-%m-%d %H:%M} UTC")
     data.print(f"{name}: learned anew with the next run")
 
 

@@ -17,10 +17,7 @@ SETTING = "SOURCE_DATABASE_URL"
 
 
 def take_over(
-    url: Annotated[
-        str,
-        typer.Option(envvar=SETTING, help="The old system's database; it is only read"),
-    ],
+    url: Annotated[str, typer.Option(envvar=SETTING, help="The old system's database; it is only read")],
     schema: Annotated[str, typer.Option(help="Schema of the old tables")] = "public",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
@@ -41,11 +38,7 @@ def take_over(
         if not dry_run:
             connection.commit()
     if as_json:
-        problems = {
-            "problems": found.problems,
-            "left": old_system.LEFT,
-            "running_jobs": found.running_jobs,
-        }
+        problems = {"problems": found.problems, "left": old_system.LEFT, "running_jobs": found.running_jobs}
         print_json({"dry_run": dry_run, **asdict(done), **problems})
         return
     data.print(
@@ -60,5 +53,6 @@ def take_over(
     for job in found.running_jobs:
         notes.print(
             f"its job {job} still runs, so both systems would post: select cron.unschedule('{job}')",
-            style="yellow", markup=False,
-        )  # fmt: skip
+            style="yellow",
+            markup=False,
+        )

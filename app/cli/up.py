@@ -30,14 +30,7 @@ from app.cli.db import follow_zone
 from app.cli.foreground import alone, stop_on_signals
 from app.cli.output import notes, print_json
 from app.cli.parts import Part, celery_command, free_port, require_port, stop_all
-from app.cli.up_report import (
-    display,
-    read,
-    show_reasons,
-    show_summary,
-    summarize,
-    why_nothing_runs,
-)
+from app.cli.up_report import display, read, show_reasons, show_summary, summarize, why_nothing_runs
 from app.clock import monotonic, sleep, utcnow
 from app.db import check_database, make_engine
 from app.embedded import Servers, revive, servers
@@ -66,24 +59,18 @@ EXAMPLES = next(
 
 
 def up(
-    for_s: Annotated[
-        float | None, typer.Option("--for", help="End after this many seconds", min=1)
-    ] = None,
+    for_s: Annotated[float | None, typer.Option("--for", help="End after this many seconds", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes", min=1, max=64)] = None,
     no_web: Annotated[bool, typer.Option("--no-web", help="No dashboard")] = False,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="No Flower")] = False,
-    no_sandbox: Annotated[
-        bool, typer.Option("--no-sandbox", help="Never start the sandbox")
-    ] = False,
+    no_sandbox: Annotated[bool, typer.Option("--no-sandbox", help="Never start the sandbox")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON")] = False,
 ) -> None:
     """Run everything in the foreground: servers, sandbox, beat, workers, dashboard, Flower."""
     began = monotonic()
     settings = get_settings()
     if settings.gateway_url is None and no_sandbox:
-        raise ConfigError(
-            "--no-sandbox needs a gateway: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL"
-        )
+        raise ConfigError("--no-sandbox needs a gateway: set LOVABLE_API_KEY or PACELINE_GATEWAY__BASE_URL")
     if not no_web:
         require_port(settings.web.host, settings.web.port, "PACELINE_WEB__PORT", "--no-web")
     if not no_flower:
@@ -119,9 +106,7 @@ def up(
                 deadline = None if for_s is None else monotonic() + for_s
                 _watch(engine, admission, settings, started, parts, since, deadline, stopping)
             finally:
-                killed = _drain(
-                    engine, settings, parts, finish=for_s is not None, stopping=stopping
-                )
+                killed = _drain(engine, settings, parts, finish=for_s is not None, stopping=stopping)
             summary = summarize(engine, settings, since, began, parts, gateway_url, killed)
         redis.close()
         engine.dispose()
@@ -152,9 +137,7 @@ def _refuse_budget_without_prices(connection: Connection, settings: Settings) ->
     if not problem or not any(b.limit for b in read_budgets(connection, settings, utcnow())):
         return
     if settings.usage.unknown_prices == "refuse":
-        raise ConfigError(
-            f"a budget is set, but {problem}; or set PACELINE_USAGE__UNKNOWN_PRICES=warn"
-        )
+        raise ConfigError(f"a budget is set, but {problem}; or set PACELINE_USAGE__UNKNOWN_PRICES=warn")
     notes.print(f"a budget is set, but {problem}", style="yellow", markup=False)
 
 
@@ -222,11 +205,7 @@ def _start_parts(
         Part(
             f"worker{number}",
             celery_command(
-                "worker",
-                f"--hostname=worker{number}@%h",
-                level,
-                "--without-gossip",
-                "--without-mingle",
+                "worker", f"--hostname=worker{number}@%h", level, "--without-gossip", "--without-mingle"
             ),
             env,
             logs,
@@ -313,9 +292,7 @@ def _watch(
                 # Judged by what it does: a beat can hang for days and look alive.
                 silent_s = abs(progress.scheduler_silence_s or 0.0)
                 if min(silent_s, monotonic() - beat_since) > patience_s:
-                    notes.print(
-                        "no slice was opened for too long: beat is replaced", style="yellow"
-                    )
+                    notes.print("no slice was opened for too long: beat is replaced", style="yellow")
                     beat.replace()
                     beat_since = monotonic()
             left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
@@ -326,12 +303,7 @@ def _watch(
 
 
 def _drain(
-    engine: Engine,
-    settings: Settings,
-    parts: list[Part],
-    *,
-    finish: bool,
-    stopping: threading.Event,
+    engine: Engine, settings: Settings, parts: list[Part], *, finish: bool, stopping: threading.Event
 ) -> list[str]:
     """Stop in order: beat, then workers when they have finished, then what watches them.
 

@@ -121,17 +121,13 @@ def _tally(gateway_url: str) -> dict[str, Any] | None:
     """The sandbox's own count, if it still answers."""
     try:
         with httpx2.Client(timeout=5, trust_env=False) as client:
-            tally: dict[str, Any] = client.get(
-                gateway_url.removesuffix("/v1") + "/sandbox/tally"
-            ).json()
+            tally: dict[str, Any] = client.get(gateway_url.removesuffix("/v1") + "/sandbox/tally").json()
     except (httpx2.HTTPError, ValueError):
         return None
     return {name: tally[name] for name in ("requests", "by_status", "repeated_request_ids")}
 
 
-def why_nothing_runs(
-    progress: Progress, parts: list[Part], settings: Settings, seconds: float
-) -> str | None:
+def why_nothing_runs(progress: Progress, parts: list[Part], settings: Settings, seconds: float) -> str | None:
     """What the workers say when runs wait for longer than two slices and nobody has taken one; else None."""
     if seconds < 2 * settings.cycle.slice_length_s + 10:
         return None
@@ -159,9 +155,7 @@ def show_reasons(summary: dict[str, Any]) -> None:
 
 def show_summary(summary: dict[str, Any]) -> None:
     """The same for a person; raises PacelineError when something had to be killed."""
-    runs = (
-        ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
-    )
+    runs = ", ".join(f"{count} {state}" for state, count in sorted(summary["runs"].items())) or "none"
     calls, unknown = summary["calls"], summary["calls_of_unknown_cost"]
     data.print(
         f"ran {summary['seconds']:.0f} s: runs {runs}; {calls['total']} calls"

@@ -33,10 +33,7 @@ def usage(
     limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
     calls: Annotated[
-        bool,
-        typer.Option(
-            "--calls", help="Print every single call of the period, as CSV or as JSON lines"
-        ),
+        bool, typer.Option("--calls", help="Print every single call of the period, as CSV or as JSON lines")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
@@ -75,11 +72,16 @@ def usage(
         if by:
             _show_groups(by, PERIODS[period], rows)
         if latency.p50_ms is not None:
-            data.print(f"answers {PERIODS[period]}: half within {latency.p50_ms} ms, 95 % within "
-                       f"{latency.p95_ms} ms (to 5 %, whole hours)")  # fmt: skip
+            data.print(
+                f"answers {PERIODS[period]}: half within {latency.p50_ms} ms, 95 % within "
+                f"{latency.p95_ms} ms (to 5 %, whole hours)"
+            )
         for refusal in denied:
-            data.print(f"not allowed {PERIODS[period]}: {refusal.calls:,} x {refusal.reason}, at most "
-                       f"{refusal.peak_per_minute:,} in a minute", markup=False)  # fmt: skip
+            data.print(
+                f"not allowed {PERIODS[period]}: {refusal.calls:,} x {refusal.reason}, at most "
+                f"{refusal.peak_per_minute:,} in a minute",
+                markup=False,
+            )
         notes.print(
             f"as of {now:%Y-%m-%d %H:%M:%S} UTC, days of {zone.key}; cost is what the gateway reports, else "
             "estimated at list price; OTHER holds other errors and calls under way"
@@ -112,10 +114,7 @@ def _show(totals: list[Period]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for period in totals:
         table.add_row(
-            period.name,
-            f"{period.usage.requests:,}",
-            f"{period.before.requests:,}",
-            *_cells(period.usage),
+            period.name, f"{period.usage.requests:,}", f"{period.before.requests:,}", *_cells(period.usage)
         )
     data.print(table)
 
@@ -135,6 +134,8 @@ def _cells(usage: Usage) -> list[str]:
     counts = (usage.ok, usage.rate_limited, usage.credits_exhausted, usage.other)
     cost = dollars(usage.cost_micros)
     return [
-        *(f"{count:,}" for count in counts), f"{usage.tokens_input:,}", f"{usage.tokens_output:,}",
+        *(f"{count:,}" for count in counts),
+        f"{usage.tokens_input:,}",
+        f"{usage.tokens_output:,}",
         f"{cost} (+{usage.unpriced} of unknown cost)" if usage.unpriced else cost,
-    ]  # fmt: skip
+    ]

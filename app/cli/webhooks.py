@@ -26,9 +26,7 @@ def show(as_json: AsJson = False) -> None:
         found = webhooks.list_webhooks(connection)
         standing = {hook.id: deliveries.backlog(connection, str(hook.id)) for hook in found}
     if as_json:
-        print_json(
-            {"webhooks": [{**asdict(hook), "backlog": asdict(standing[hook.id])} for hook in found]}
-        )
+        print_json({"webhooks": [{**asdict(hook), "backlog": asdict(standing[hook.id])} for hook in found]})
         return
     if not found:
         notes.print("none: paceline webhooks add https://...")
@@ -39,8 +37,15 @@ def show(as_json: AsJson = False) -> None:
     for hook in found:
         backlog = standing[hook.id]
         shown = ", ".join(one.replace("%", "*").replace("\\_", "_") for one in hook.events)
-        table.add_row(str(hook.id), hook.state, shown, str(backlog.done), str(backlog.pending),
-                      str(backlog.dead), hook.url)  # fmt: skip
+        table.add_row(
+            str(hook.id),
+            hook.state,
+            shown,
+            str(backlog.done),
+            str(backlog.pending),
+            str(backlog.dead),
+            hook.url,
+        )
     data.print(table)
     for hook in found:
         if said := hook.reason or standing[hook.id].error:
@@ -56,7 +61,5 @@ app.command("test")(act("webhooks-test", lambda _, done: f"{done.count} took it"
 app.command("pause")(act("receivers-pause", _to("paused, events wait")))
 app.command("resume")(act("receivers-resume", _to("goes on")))
 app.command("replay")(act("receivers-replay", lambda _, done: f"{done.count} are sent again"))
-app.command("rotate")(
-    act("webhooks-rotate", lambda _, done: "the old secret signs, too, for a day")
-)
+app.command("rotate")(act("webhooks-rotate", lambda _, done: "the old secret signs, too, for a day"))
 app.command("remove")(act("webhooks-remove", _to("removed")))

@@ -28,23 +28,19 @@ def workers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] 
         notes.print("no worker was heard of: start `make up`, or `celery -A workers worker`")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in (
-        "NAME",
-        "HOST",
-        "PID",
-        "VERSION",
-        "STARTED (UTC)",
-        "RESTARTS",
-        "HEARD",
-        "IN HAND",
-        "DONE",
-    ):
+    for column in ("NAME", "HOST", "PID", "VERSION", "STARTED (UTC)", "RESTARTS", "HEARD", "IN HAND", "DONE"):
         table.add_column(column, no_wrap=column in ("PID", "VERSION", "IN HAND", "DONE"))
     for worker in found:
         heard = f"{(now - worker.seen_at).total_seconds():.0f} s ago"
         table.add_row(
-            worker.name, worker.host, str(worker.pid), worker.version,
-            f"{worker.started_at:%Y-%m-%d %H:%M:%S}", str(worker.restarts),
-            heard + (", SILENT" if worker.is_silent(now) else ""), str(worker.in_hand), str(worker.done),
-        )  # fmt: skip
+            worker.name,
+            worker.host,
+            str(worker.pid),
+            worker.version,
+            f"{worker.started_at:%Y-%m-%d %H:%M:%S}",
+            str(worker.restarts),
+            heard + (", SILENT" if worker.is_silent(now) else ""),
+            str(worker.in_hand),
+            str(worker.done),
+        )
     data.print(table)

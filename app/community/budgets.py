@@ -22,9 +22,7 @@ class Budget:
 def list_budgets(connection: Connection) -> list[Budget]:
     """Communities that have a budget of their own, by name."""
     has_one = or_(Community.budget_day_micros > 0, Community.budget_month_micros > 0)
-    query = select(
-        Community.id, Community.name, Community.budget_day_micros, Community.budget_month_micros
-    )
+    query = select(Community.id, Community.name, Community.budget_day_micros, Community.budget_month_micros)
     rows = connection.execute(query.where(has_one).order_by(Community.name))
     return [Budget(*row) for row in rows]
 
@@ -42,7 +40,12 @@ def set_budget(
     connection.execute(update(Community).where(Community.id == row.id).values(**changes))
     before = {name: getattr(row, name) for name in changes}
     note_change(
-        connection, actor=actor, action="budget.set", subject=community, before=before, after=changes,
+        connection,
+        actor=actor,
+        action="budget.set",
+        subject=community,
+        before=before,
+        after=changes,
         reason=reason,
-    )  # fmt: skip
+    )
     return True

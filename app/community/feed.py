@@ -50,21 +50,12 @@ def _of_others(agent: Column) -> tuple[ColumnElement[bool], ...]:
 
 def _has(table: type[Vote] | type[Comment], agent: Column) -> ColumnElement[bool]:
     """Whether the agent has voted or commented on the post."""
-    return (
-        exists()
-        .where(table.post_id == Post.id, table.agent_id == agent)
-        .correlate_except(table)
-    )  # fmt: skip
+    return exists().where(table.post_id == Post.id, table.agent_id == agent).correlate_except(table)
 
 
 def own_recent_posts(agent: Column) -> "Function[list[str]]":
     """The agent's last few posts, newest first, as part of a query."""
-    query = (
-        select(Post.body)
-        .where(Post.agent_id == agent)
-        .order_by(Post.created_at.desc())
-        .limit(RECENT)
-    )  # fmt: skip
+    query = select(Post.body).where(Post.agent_id == agent).order_by(Post.created_at.desc()).limit(RECENT)
     return func.array(query.scalar_subquery())
 
 
@@ -123,9 +114,7 @@ def _elsewhere() -> Select[UUID, str, str]:
 _ELSEWHERE = Statement(_elsewhere())
 
 
-def posts_elsewhere(
-    connection: AnyConnection, agent_id: UUID, community_id: UUID
-) -> tuple[FeedPost, ...]:
+def posts_elsewhere(connection: AnyConnection, agent_id: UUID, community_id: UUID) -> tuple[FeedPost, ...]:
     """Others' newest posts in other communities, not commented on, newest first."""
     found = _ELSEWHERE.all(connection, agent_id=agent_id, community_id=community_id)
     return tuple(FeedPost(*row) for row in found)
@@ -136,10 +125,7 @@ def latest_post_at(community: Column, before: Column, but_run: Column) -> Scalar
     query.
     """
     query = select(func.max(Post.created_at)).where(
-        Post.community_id == community,
-        IS_PUBLISHED,
-        Post.created_at <= before,
-        Post.run_id != but_run,
+        Post.community_id == community, IS_PUBLISHED, Post.created_at <= before, Post.run_id != but_run
     )
     return query.scalar_subquery()
 
@@ -154,9 +140,7 @@ class Written:
     comments_day: int
 
 
-def written_lately(
-    connection: Connection, agent_id: UUID, before: datetime, but_run: UUID
-) -> Written:
+def written_lately(connection: Connection, agent_id: UUID, before: datetime, but_run: UUID) -> Written:
     """Posts and comments of the hour and the 24 hours before that moment, this run's own left out."""
     counts: list[int] = []
     for table in (Post, Comment):

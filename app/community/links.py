@@ -21,8 +21,7 @@ ONE_DOT_LEADER = "\u2024"
 
 _TAIL = r"[^\s<>\"「」『』】、。\uff0c\uff01\uff1f\uff1b“”|]*"
 _SCHEME = regex.compile(
-    rf"(?<![a-z0-9])(?:[a-z][a-z0-9+.-]{{1,15}}:/{{2}}{_TAIL}|www\.{_TAIL}|(?:magnet|mailto):[^\s]+)",
-    regex.I,
+    rf"(?<![a-z0-9])(?:[a-z][a-z0-9+.-]{{1,15}}:/{{2}}{_TAIL}|www\.{_TAIL}|(?:magnet|mailto):[^\s]+)", regex.I
 )
 _DOT = r"(?:[.。]|\s?[\[({]\s?(?:\.|dot)\s?[\])}]\s?|\[\.|\.\])"
 _LABEL = r"[\p{L}\p{M}\p{N}_-]"
@@ -42,17 +41,68 @@ _NUMBERED = regex.compile(r"(?:version|release|firmware|section|chapter|build|v|
 _AFTER = " ).,?!:;'\"]}»”\u2019*_-"
 """Ends that belong to the sentence, not to the link."""
 
-_COMMON = frozenset((
-    "com", "net", "org", "info", "biz", "io", "ai", "app", "dev", "xyz", "me", "co", "ru", "top", "site",
-    "online", "shop", "club", "link", "click", "live", "store", "gg", "tv", "to", "ly", "zip", "mov",
-))  # fmt: skip
+_COMMON = frozenset(
+    (
+        "com",
+        "net",
+        "org",
+        "info",
+        "biz",
+        "io",
+        "ai",
+        "app",
+        "dev",
+        "xyz",
+        "me",
+        "co",
+        "ru",
+        "top",
+        "site",
+        "online",
+        "shop",
+        "club",
+        "link",
+        "click",
+        "live",
+        "store",
+        "gg",
+        "tv",
+        "to",
+        "ly",
+        "zip",
+        "mov",
+    )
+)
 """Endings that ordinary words do not have."""
 _FILES = frozenset(("md", "py", "sh", "rs", "so"))
 """Endings of files that are endings of names, too."""
-_CODE = frozenset((
-    "self", "this", "foo", "event", "app", "console", "os", "sys", "math", "window", "document", "request",
-    "response", "asp", "vb", "ado", "socket", "node", "gent", "et", "dr", "ph", "prof",
-))  # fmt: skip
+_CODE = frozenset(
+    (
+        "self",
+        "this",
+        "foo",
+        "event",
+        "app",
+        "console",
+        "os",
+        "sys",
+        "math",
+        "window",
+        "document",
+        "request",
+        "response",
+        "asp",
+        "vb",
+        "ado",
+        "socket",
+        "node",
+        "gent",
+        "et",
+        "dr",
+        "ph",
+        "prof",
+    )
+)
 """What stands before a dot in code and in abbreviations."""
 
 

@@ -4,9 +4,18 @@ import unicodedata
 from functools import lru_cache
 
 _NAMED = {
-    "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "\u0131": "i", "ƀ": "b", "ɓ": "b", "ɗ": "d", "ŀ": "l",
+    "ø": "o",
+    "ł": "l",
+    "đ": "d",
+    "ħ": "h",
+    "ŧ": "t",
+    "\u0131": "i",
+    "ƀ": "b",
+    "ɓ": "b",
+    "ɗ": "d",
+    "ŀ": "l",
     "\u03c9": "w",
-}  # fmt: skip
+}
 """Latin letters with a stroke, which no normal form takes off, and a Greek one that the table leaves out."""
 
 
@@ -16,8 +25,12 @@ def latin(char: str) -> str:
     if char.lower() in _NAMED:
         return _NAMED[char.lower()]
     name = unicodedata.name(char, "")
-    for kind in ("LATIN LETTER SMALL CAPITAL ", "NEGATIVE SQUARED LATIN CAPITAL LETTER ",
-                 "NEGATIVE CIRCLED LATIN CAPITAL LETTER ", "REGIONAL INDICATOR SYMBOL LETTER "):  # fmt: skip
+    for kind in (
+        "LATIN LETTER SMALL CAPITAL ",
+        "NEGATIVE SQUARED LATIN CAPITAL LETTER ",
+        "NEGATIVE CIRCLED LATIN CAPITAL LETTER ",
+        "REGIONAL INDICATOR SYMBOL LETTER ",
+    ):
         if name.startswith(kind) and len(name) == len(kind) + 1:
             return name[-1].lower()
     # Its table takes a tenth of a second to load, and most texts hold no such letter.

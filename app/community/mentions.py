@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    CTE,
-    ColumnElement,
-    Connection,
-    Uuid,
-    any_,
-    bindparam,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import ARRAY, CTE, ColumnElement, Connection, Uuid, any_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -61,9 +50,7 @@ def due_accounts(
         .order_by(MentionScan.scanned_at.asc().nulls_first())
         .with_for_update(skip_locked=True)
     )
-    taken = [
-        (row.account, ScanPoint(row.since_id, row.good_at)) for row in connection.execute(query)
-    ]
+    taken = [(row.account, ScanPoint(row.since_id, row.good_at)) for row in connection.execute(query)]
     if taken:
         connection.execute(
             update(MentionScan)
@@ -78,23 +65,24 @@ def store(connection: Connection, account: str, source: str, seen: Sequence[Seen
     new = 0
     if seen:
         rows = [
-            {"id": uuid7(), "post_id": s.post_id, "account": account, "author": s.author,
-             "body": s.body, "posted_at": s.posted_at, "source": source}
+            {
+                "id": uuid7(),
+                "post_id": s.post_id,
+                "account": account,
+                "author": s.author,
+                "body": s.body,
+                "posted_at": s.posted_at,
+                "source": source,
+            }
             for s in seen
-        ]  # fmt: skip
+        ]
         added = insert(Mention).values(rows).on_conflict_do_nothing().returning(Mention.id)
         new = len(connection.execute(added).all())
     known = connection.execute(
         select(MentionScan.since_id).where(MentionScan.account == account).with_for_update()
     ).scalar_one_or_none()
-    ids = [int(s.post_id) for s in seen] + (
-        [int(known)] if known else []
-    )  # as numbers, not as text
-    values: dict[str, object] = {
-        "source": source,
-        "problem": None,
-        "good_at": MentionScan.scanned_at,
-    }
+    ids = [int(s.post_id) for s in seen] + ([int(known)] if known else [])  # as numbers, not as text
+    values: dict[str, object] = {"source": source, "problem": None, "good_at": MentionScan.scanned_at}
     if ids:
         values["since_id"] = str(max(ids))
     connection.execute(update(MentionScan).where(MentionScan.account == account).values(**values))
@@ -108,9 +96,7 @@ def note_problem(connection: Connection, account: str, problem: str) -> None:
     )
 
 
-def open_mentions(
-    connection: Connection, account: str, before: datetime
-) -> list[tuple[UUID, str, str]]:
+def open_mentions(connection: Connection, account: str, before: datetime) -> list[tuple[UUID, str, str]]:
     """Fresh mentions that no post took up, the newest first, as (id, author, body)."""
     query = (
         select(Mention.id, Mention.author, Mention.body)
@@ -131,9 +117,7 @@ def taking_up(stored: CTE, is_visible: ColumnElement[bool]) -> CTE:
     return (
         update(Mention)
         .where(
-            Mention.id == any_(bindparam("heard", type_=ARRAY(Uuid))),
-            Mention.run_id.is_(None),
-            is_visible,
+            Mention.id == any_(bindparam("heard", type_=ARRAY(Uuid))), Mention.run_id.is_(None), is_visible
         )
         .values(run_id=stored.c.run_id)
         .cte("heard")

@@ -55,9 +55,7 @@ _SIGNS = str.maketrans(
 )
 _SIGN = re.compile(r"[0345718@$€!|](?=[\w@$€])|(?<=[\w@$€])[034571$€](?=\W|$)")
 _PIECE = re.compile(r"[^\s-]+")
-_JOINED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-)
+_JOINED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 """Scripts that write words without a space between them, or join particles to them."""
 _APOSTROPHE = re.compile("(?<=[^\\W\\d_])['\u2019](?=[^\\W\\d_])")
 
@@ -66,9 +64,7 @@ def _readings(text: str) -> list[str]:
     """A text in each way a reader may take it: as written, with look-alikes as Latin letters, and with digits
     and signs within words as the letters that they stand for. A number stays a number.
     """
-    text = _APOSTROPHE.sub(
-        " \u200b ", text
-    )  # `He'll` is two words, and no letters that stand alone
+    text = _APOSTROPHE.sub(" \u200b ", text)  # `He'll` is two words, and no letters that stand alone
     forms = dict.fromkeys((text, skeleton(text)))
     for form in tuple(forms):
         for one in ("i", "l"):

@@ -40,17 +40,7 @@ from app.community.mentions import taking_up
 from app.community.reactions import Reaction
 from app.community.text import Tidied
 from app.controls import Controls
-from app.models import (
-    VISIT_SLOT,
-    Agent,
-    Comment,
-    ContentState,
-    Links,
-    Post,
-    PostKind,
-    Review,
-    Vote,
-)
+from app.models import VISIT_SLOT, Agent, Comment, ContentState, Links, Post, PostKind, Review, Vote
 from app.text import name_characters
 
 WELCOME_TRIES = 3
@@ -196,11 +186,14 @@ def storing_votes(ended: CTE) -> CTE:
             bindparam("vote_reactions", type_=ARRAY(Text)),
         )
         .table_valued(
-            column("id", Uuid()), column("post_id", Uuid()), column("value", Integer),
-            column("reaction", Text), name="new",
+            column("id", Uuid()),
+            column("post_id", Uuid()),
+            column("value", Integer),
+            column("reaction", Text),
+            name="new",
         )
         .render_derived()
-    )  # fmt: skip
+    )
     rows = select(*new.c, ended.c.agent_id, ended.c.id).join_from(new, ended, true())
     return (
         insert(Vote)

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from uuid import UUID
 
-APPROVING = (
-    "👍",
-    "❤️",
-    "👏",
-    "🙌",
-    "💯",
-    "😄",
-    "Well said.",
-    "So true.",
-    "Love this.",
-    "Same here.",
-)
+APPROVING = ("👍", "❤️", "👏", "🙌", "💯", "😄", "Well said.", "So true.", "Love this.", "Same here.")
 DOUBTING = ("🤔", "Not so sure.", "Hm, really?")
 APPROVAL = 0.9
 """Most votes are kind; nobody reads a community where they are not."""

@@ -25,8 +25,7 @@ DECISIONS = {
 def verbs_by_state() -> dict[ContentState, list[str]]:
     """What may be decided about a text in each state."""
     return {
-        state: [name for name, (states, _) in DECISIONS.items() if state in states]
-        for state in ContentState
+        state: [name for name, (states, _) in DECISIONS.items() if state in states] for state in ContentState
     }
 
 
@@ -58,9 +57,16 @@ def list_content(
     for table, kind in ((Post, "post"), (Comment, "comment")):
         in_post = Post.id == (table.id if table is Post else Comment.post_id)
         part = select(
-            table.id, literal(kind).label("kind"), Agent.handle, Community.name, table.body,
-            table.state, table.note, table.dropped, table.created_at,
-        ).join(Agent, Agent.id == table.agent_id)  # fmt: skip
+            table.id,
+            literal(kind).label("kind"),
+            Agent.handle,
+            Community.name,
+            table.body,
+            table.state,
+            table.note,
+            table.dropped,
+            table.created_at,
+        ).join(Agent, Agent.id == table.agent_id)
         if table is Comment:
             part = part.join(Post, in_post)
         part = part.join(Community, Community.id == Post.community_id)

@@ -13,9 +13,20 @@ LONGEST = BODY_MAX
 READ = 8_000
 """So much of an answer is looked at: more than any that fits, and little enough for every rule here."""
 PAIRS = {
-    '"': '"', "'": "'", "\u201c": "\u201d", "\u201d": "\u201d", "\u201e": "\u201c\u201d", "\u2018": "\u2019",
-    "\u201a": "\u2018\u2019", "«": "»", "»": "«", "‹": "›", "›": "‹", "「": "」", "『": "』",
-}  # fmt: skip
+    '"': '"',
+    "'": "'",
+    "\u201c": "\u201d",
+    "\u201d": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "\u2018": "\u2019",
+    "\u201a": "\u2018\u2019",
+    "«": "»",
+    "»": "«",
+    "‹": "›",
+    "›": "‹",
+    "「": "」",
+    "『": "』",
+}
 """Quotation marks, and what closes them in the languages that open with them."""
 FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]?[\w+#.-]*")
 STACKED = regex.compile(r"(\p{M}{4})\p{M}+")
@@ -60,9 +71,7 @@ def without_quotes(line: str) -> str:
         return line
     opening, closing, inner = line[0], line[-1], line[1:-1]
     marks = inner
-    if {opening, closing} & set(
-        "'\u2018\u2019"
-    ):  # an apostrophe within a word is no quotation mark
+    if {opening, closing} & set("'\u2018\u2019"):  # an apostrophe within a word is no quotation mark
         marks = re.sub(r"(?<=\w)['\u2019](?=\w)", "", inner)
     if opening in marks or closing in marks:
         return line

@@ -112,9 +112,7 @@ def _make_cluster(data: Path) -> None:
     )
     if made.returncode != 0:
         reason = (made.stderr or made.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise PacelineError(
-            f"initdb failed ({reason[0]}): set DATABASE_URL to use another PostgreSQL"
-        )
+        raise PacelineError(f"initdb failed ({reason[0]}): set DATABASE_URL to use another PostgreSQL")
     draft.rename(data)
 
 
@@ -161,14 +159,15 @@ def _ask_for_password(data: Path, password: str) -> None:
         return
     done = subprocess.run(
         [*_unprivileged(data), str(_bin() / "postgres"), "--single", "-D", str(data), "postgres"],
-        input=f"alter role postgres password '{password}'\n", capture_output=True, text=True, cwd="/",
+        input=f"alter role postgres password '{password}'\n",
+        capture_output=True,
+        text=True,
+        cwd="/",
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise PacelineError(
-            f"PostgreSQL took no password ({reason[0]}): look at {data.parent / 'log'}"
-        )
+        raise PacelineError(f"PostgreSQL took no password ({reason[0]}): look at {data.parent / 'log'}")
     rules.write_text(RULES)  # it keeps its owner
 
 
@@ -273,9 +272,7 @@ def _unprivileged(folder: Path) -> list[str]:
     owner = folder.stat()
     ways = (*folder.parents, _bin(), *_bin().parents)
     is_open = all(way.stat().st_mode & stat.S_IXOTH for way in ways)
-    capability = (
-        () if is_open else ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    )
+    capability = () if is_open else ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     if shutil.which("setpriv") is None:
         raise PacelineError(
             "PostgreSQL does not run as root and `setpriv` (util-linux) is missing: "

@@ -12,22 +12,46 @@ from app.gateway.usage import read_usage
 from app.kinds import Kind
 from app.text import storable
 
-WHOLE = frozenset(
-    ("stop", "end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", "")
-)
+WHOLE = frozenset(("stop", "end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", ""))
 """Ways in which a model says that it said all it wanted. Anything else is no whole answer."""
-CUT = frozenset((
-    "length", "max_tokens", "max_output_tokens", "token_limit", "model_context_window_exceeded",
-    "model_length",
-))  # fmt: skip
-FILTER = frozenset((
-    "content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety",
-    "sensitive", "function_call_filter", "guardrail_intervened",
-))  # fmt: skip
-BROKEN = frozenset((
-    "error", "other", "language", "malformed_function_call", "pause_turn", "insufficient_system_resource",
-    "incomplete", "unexpected_tool_call", "network_error", "abort",
-))  # fmt: skip
+CUT = frozenset(
+    (
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "token_limit",
+        "model_context_window_exceeded",
+        "model_length",
+    )
+)
+FILTER = frozenset(
+    (
+        "content_filter",
+        "safety",
+        "recitation",
+        "prohibited_content",
+        "blocklist",
+        "spii",
+        "image_safety",
+        "sensitive",
+        "function_call_filter",
+        "guardrail_intervened",
+    )
+)
+BROKEN = frozenset(
+    (
+        "error",
+        "other",
+        "language",
+        "malformed_function_call",
+        "pause_turn",
+        "insufficient_system_resource",
+        "incomplete",
+        "unexpected_tool_call",
+        "network_error",
+        "abort",
+    )
+)
 """What a provider behind the gateway calls an end that was none, while the gateway says `stop`."""
 
 
@@ -38,9 +62,7 @@ def read_answer(body: bytes, now: datetime, tokens_max: int) -> Completion:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise GatewayFault(
-            kinds.BAD_ANSWER, f"not JSON: {shorten(body)}", http_status=200
-        ) from None
+        raise GatewayFault(kinds.BAD_ANSWER, f"not JSON: {shorten(body)}", http_status=200) from None
     usage = read_usage(data, tokens_max)
     choice = _first_choice(data)
     for holder in (data, choice, data[0] if isinstance(data, list) and data else None):

@@ -31,9 +31,7 @@ _UNTOLD: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_A_CALL}
 class OpenAIGateway:
     """Any server that speaks OpenAI's chat completions. Safe to share between threads."""
 
-    def __init__(
-        self, base_url: str, key: str | None, settings: GatewaySettings, connections: int
-    ) -> None:
+    def __init__(self, base_url: str, key: str | None, settings: GatewaySettings, connections: int) -> None:
         headers: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_THE_CLIENT}
         headers |= PLAIN
         if key and is_lovable(base_url):

@@ -36,14 +36,33 @@ DETAIL_MAX, MESSAGE_MAX = 200, 1_000
 GOOGLE_DAY = ZoneInfo("America/Los_Angeles")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,79}")
 TELLING = frozenset(
-    ("code", "type", "status", "reason", "reasons", "error_type", "error_code", "quotaid", "param",
-     "status_code")
-)  # fmt: skip
+    (
+        "code",
+        "type",
+        "status",
+        "reason",
+        "reasons",
+        "error_type",
+        "error_code",
+        "quotaid",
+        "param",
+        "status_code",
+    )
+)
 """Fields that name an error. Others may quote what somebody wrote."""
 HOLDING = frozenset(
-    ("error", "innererror", "inner_error", "detail", "details", "metadata", "errors", "violations",
-     "base_resp")
-)  # fmt: skip
+    (
+        "error",
+        "innererror",
+        "inner_error",
+        "detail",
+        "details",
+        "metadata",
+        "errors",
+        "violations",
+        "base_resp",
+    )
+)
 """Fields that hold the same error once more, or a part of it."""
 
 
@@ -67,9 +86,13 @@ def _fault(status: int, headers: Mapping[str, str], error: "_Error", now: dateti
     if kind is kinds.PARAMETER_REFUSED:
         detail = f"{error.parameter}: {detail}"
     return GatewayFault(
-        kind, detail[: DETAIL_MAX + 20], http_status=status, usage=UNKNOWN_USAGE,
-        retry_after_s=wait_s, resets_at=resets_at,
-    )  # fmt: skip
+        kind,
+        detail[: DETAIL_MAX + 20],
+        http_status=status,
+        usage=UNKNOWN_USAGE,
+        retry_after_s=wait_s,
+        resets_at=resets_at,
+    )
 
 
 def refused_parameter(fault: GatewayFault) -> str:
@@ -102,18 +125,24 @@ def _by_status(status: int, error: "_Error") -> Kind:
         return kinds.MODEL_GONE
     if status == 403 and error.is_flagged:
         return kinds.PROMPT_FLAGGED
-    if error.is_of_provider and status in (
-        401,
-        403,
-    ):  # of the provider behind the gateway, not of our key
+    if error.is_of_provider and status in (401, 403):  # of the provider behind the gateway, not of our key
         return kinds.GATEWAY_DOWN if status == 401 else kinds.REQUEST_REFUSED
     if status == 404 and error.message.lstrip().startswith("<"):  # the page of some server
         return kinds.WRONG_ADDRESS
     by_status = {
-        401: kinds.KEY_REFUSED, 402: kinds.CREDITS_EXHAUSTED, 403: kinds.FORBIDDEN, 404: kinds.MODEL_GONE,
-        408: kinds.GATEWAY_DOWN, 410: kinds.MODEL_GONE, 412: kinds.CREDITS_EXHAUSTED, 425: kinds.GATEWAY_DOWN,
-        498: kinds.GATEWAY_DOWN, 499: kinds.GATEWAY_DOWN, 504: kinds.NO_ANSWER, 524: kinds.NO_ANSWER,
-    }  # fmt: skip
+        401: kinds.KEY_REFUSED,
+        402: kinds.CREDITS_EXHAUSTED,
+        403: kinds.FORBIDDEN,
+        404: kinds.MODEL_GONE,
+        408: kinds.GATEWAY_DOWN,
+        410: kinds.MODEL_GONE,
+        412: kinds.CREDITS_EXHAUSTED,
+        425: kinds.GATEWAY_DOWN,
+        498: kinds.GATEWAY_DOWN,
+        499: kinds.GATEWAY_DOWN,
+        504: kinds.NO_ANSWER,
+        524: kinds.NO_ANSWER,
+    }
     if status in by_status:
         return by_status[status]
     return kinds.REQUEST_REFUSED if 400 <= status < 500 else kinds.GATEWAY_DOWN
@@ -287,9 +316,13 @@ def fault_within(holder: Any, now: datetime, usage: Usage) -> GatewayFault:
     error = _read_error(holder)
     fault = _fault(error.status or _status_within(error), {}, error, now)
     return GatewayFault(
-        fault.kind, f"error in a 200: {fault}"[:DETAIL_MAX], http_status=200, usage=usage,
-        retry_after_s=fault.retry_after_s, resets_at=fault.resets_at,
-    )  # fmt: skip
+        fault.kind,
+        f"error in a 200: {fault}"[:DETAIL_MAX],
+        http_status=200,
+        usage=usage,
+        retry_after_s=fault.retry_after_s,
+        resets_at=fault.resets_at,
+    )
 
 
 def _status_within(error: _Error) -> int:

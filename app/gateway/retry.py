@@ -15,25 +15,19 @@ LATER_THAN = 1_000_000_000
 """A number above this is a moment (seconds or milliseconds since 1970), not a duration."""
 
 
-def retry_after_s(
-    headers: Mapping[str, str], error: Mapping[str, Any], now: datetime
-) -> float | None:
+def retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], now: datetime) -> float | None:
     """Seconds until the next try is welcome, at most an hour; None when nothing readable is said.
 
     The longest of what is said counts: a header for proxies may be shorter than the quota's own delay.
     """
-    found = [
-        seconds for seconds in _said(headers, error, now) if seconds is not None and seconds > 0
-    ]
+    found = [seconds for seconds in _said(headers, error, now) if seconds is not None and seconds > 0]
     if not found:  # when the whole limit is there again, which may be later than one call needs
         resets = (_seconds(headers.get(name), now) for name in RESETS)
         found = [seconds for seconds in resets if seconds is not None and seconds > 0]
     return min(max(found), RETRY_AFTER_MAX_S) if found else None
 
 
-def _said(
-    headers: Mapping[str, str], error: Mapping[str, Any], now: datetime
-) -> Iterator[float | None]:
+def _said(headers: Mapping[str, str], error: Mapping[str, Any], now: datetime) -> Iterator[float | None]:
     metadata = error.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     within = metadata.get("headers")

@@ -44,10 +44,7 @@ class SandboxTally:
             self._read += 1
             seen = json.loads(line)
             yield Answered(
-                _uuid(seen["request_id"]),
-                seen["status"],
-                seen["tokens_input"],
-                seen["tokens_output"],
+                _uuid(seen["request_id"]), seen["status"], seen["tokens_input"], seen["tokens_output"]
             )
 
     def close(self) -> None:

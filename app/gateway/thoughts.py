@@ -34,9 +34,7 @@ def without_thoughts(text: str) -> str:
             return ""
         shown, has_thought = shown[end.end() :], True
     shown, inner = _without_inner(shown)
-    parts = _CLOSING.split(
-        shown
-    )  # of thoughts within thoughts, or of those that began in the prompt
+    parts = _CLOSING.split(shown)  # of thoughts within thoughts, or of those that began in the prompt
     if has_thought or inner:  # a second mark of the end after the answer says nothing
         parts = [part for part in parts if part.strip()] or [""]
     shown = _MARKS.sub("", parts[-1]).strip()

@@ -30,9 +30,7 @@ def read_usage(data: Any, tokens_max: int) -> Usage:
     cost = _cost_of(usage, told)
     problem = None
     if told:
-        sent = {
-            name: usage[name] for name in (*INPUT, *OUTPUT, *TOTAL, "cost") if name in usage
-        } | {
+        sent = {name: usage[name] for name in (*INPUT, *OUTPUT, *TOTAL, "cost") if name in usage} | {
             part: value
             for group, part in (*_CACHED, *_REASONING)
             if (value := _part_as_sent(usage, group, part)) is not None
@@ -42,12 +40,15 @@ def read_usage(data: Any, tokens_max: int) -> Usage:
 
 
 _CACHED = (
-    ("prompt_tokens_details", "cached_tokens"), ("input_tokens_details", "cached_tokens"),
-    ("", "cached_tokens"), ("", "prompt_cache_hit_tokens"),
-)  # fmt: skip
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
+    ("", "cached_tokens"),
+    ("", "prompt_cache_hit_tokens"),
+)
 _REASONING = (
-    ("completion_tokens_details", "reasoning_tokens"), ("output_tokens_details", "reasoning_tokens"),
-)  # fmt: skip
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
+)
 """Where a part of the input or output is told: group and field; without a group, beside the others."""
 
 
@@ -55,12 +56,8 @@ def _tokens(usage: dict[str, Any], told: list[str]) -> TokenUsage | None:
     sent, answered, total = (_count_of(usage, names, told) for names in (INPUT, OUTPUT, TOTAL))
     cached = _first_part(usage, _CACHED, told)
     reasoning = _first_part(usage, _REASONING, told)
-    if (
-        sent is not None and usage.get("prompt_tokens") is None
-    ):  # Anthropic counts what it cached apart
-        read, made = (
-            _count(usage.get(f"cache_{verb}_input_tokens"), told) for verb in ("read", "creation")
-        )
+    if sent is not None and usage.get("prompt_tokens") is None:  # Anthropic counts what it cached apart
+        read, made = (_count(usage.get(f"cache_{verb}_input_tokens"), told) for verb in ("read", "creation"))
         sent += (read or 0) + (made or 0)
         cached = read if cached is None else cached
     if sent is None and answered is not None and total is not None and total >= answered:
@@ -114,9 +111,7 @@ def _count(value: Any, told: list[str]) -> int | None:
     return None
 
 
-def _first_part(
-    usage: dict[str, Any], places: tuple[tuple[str, str], ...], told: list[str]
-) -> int | None:
+def _first_part(usage: dict[str, Any], places: tuple[tuple[str, str], ...], told: list[str]) -> int | None:
     found = (_part_as_sent(usage, group, name) for group, name in places)
     return _count(next((value for value in found if value is not None), None), told)
 

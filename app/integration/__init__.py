@@ -6,8 +6,19 @@ comment, a vote (alembic, 0014). Here deliveries are made: into the application'
 """
 
 EVENTS = (
-    "post.published", "post.updated", "post.hidden", "post.restored",
-    "comment.published", "comment.updated", "comment.hidden", "comment.restored",
-    "vote.cast", "agent.paused", "agent.resumed", "agent.quarantined",
-    "incident.opened", "incident.closed", "budget.crossed",
-)  # fmt: skip
+    "post.published",
+    "post.updated",
+    "post.hidden",
+    "post.restored",
+    "comment.published",
+    "comment.updated",
+    "comment.hidden",
+    "comment.restored",
+    "vote.cast",
+    "agent.paused",
+    "agent.resumed",
+    "agent.quarantined",
+    "incident.opened",
+    "incident.closed",
+    "budget.crossed",
+)

@@ -88,21 +88,27 @@ def read_connected(connection: Connection) -> Link:
     return link
 
 
-def connect(
-    connection: Connection, mapping: Mapping, name: str, *, actor: str, reason: str
-) -> None:
+def connect(connection: Connection, mapping: Mapping, name: str, *, actor: str, reason: str) -> None:
     """Deliver into these tables from now on, in place of what was connected before."""
     before = read(connection)
     given = {
-        "name": name, "mapping": mapping.model_dump(), "state": LinkState.ACTIVE, "reason": None,
+        "name": name,
+        "mapping": mapping.model_dump(),
+        "state": LinkState.ACTIVE,
+        "reason": None,
         "since": func.now(),
-    }  # fmt: skip
+    }
     own = insert(AppLink).values(id=1, **given)
     connection.execute(own.on_conflict_do_update(index_elements=["id"], set_=given))
     note_change(
-        connection, actor=actor, action="app.connect", subject=name,
-        before={"name": before.name} if before else {}, after={"name": name}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action="app.connect",
+        subject=name,
+        before={"name": before.name} if before else {},
+        after={"name": name},
+        reason=reason,
+    )
 
 
 def set_state(
@@ -114,9 +120,14 @@ def set_state(
     if state is LinkState.DISCONNECTED:
         deliveries.drop(connection, APP)
     note_change(
-        connection, actor=actor, action=f"app.{state}", subject=link.name,
-        before={"state": link.state}, after={"state": state}, reason=reason,
-    )  # fmt: skip
+        connection,
+        actor=actor,
+        action=f"app.{state}",
+        subject=link.name,
+        before={"state": link.state},
+        after={"state": state},
+        reason=reason,
+    )
 
 
 # Writing rows
@@ -142,9 +153,11 @@ def _write(there: Connection, mapped: TableMapping, payload: dict[str, Any]) -> 
 def _change(there: Connection, mapped: TableMapping, key: str, values: dict[str, Any]) -> None:
     if values:
         clause = table(
-            mapped.table.partition(".")[2], column(mapped.key), *(column(one) for one in values),
+            mapped.table.partition(".")[2],
+            column(mapped.key),
+            *(column(one) for one in values),
             schema=mapped.table.partition(".")[0],
-        )  # fmt: skip
+        )
         there.execute(update(clause).where(_has_key(clause, mapped, key)).values(values))
 
 
@@ -168,9 +181,10 @@ def apply(there: Connection, mapping: Mapping, kind: str, payload: dict[str, Any
         return
     if verb == "updated":
         changed = {
-            name: value_of(value, payload) for name, value in mapped.columns.items()
+            name: value_of(value, payload)
+            for name, value in mapped.columns.items()
             if value in ("$body", "$title")
-        }  # fmt: skip
+        }
         _change(there, mapped, key, changed)
         return
     for part, field_name in (("communities", "community"), ("agents", "agent")):
@@ -189,9 +203,7 @@ def _is_still_shown(here: Connection, due: Due) -> bool:
         return True
     query = select(model.state).where(model.id == due.payload["id"])
     if model is Comment:  # with a hidden post nobody sees it; it comes along when that is restored
-        query = query.join(Post, Post.id == Comment.post_id).where(
-            Post.state == ContentState.PUBLISHED
-        )
+        query = query.join(Post, Post.id == Comment.post_id).where(Post.state == ContentState.PUBLISHED)
     return here.execute(query).scalar_one_or_none() == ContentState.PUBLISHED
 
 
@@ -221,9 +233,7 @@ def _limit(connection: Connection, timeout_s: float) -> None:
     connection.execute(text(f"set local statement_timeout = {int(timeout_s * 1000)}"))
 
 
-def _deliver_elsewhere(
-    here: Engine, there: Engine, mapping: Mapping, timeout_s: float, found: Round
-) -> None:
+def _deliver_elsewhere(here: Engine, there: Engine, mapping: Mapping, timeout_s: float, found: Round) -> None:
     with here.begin() as connection:
         claimed = deliveries.claim(connection, APP, BATCH, LEASE)
     for number, due in enumerate(claimed):
@@ -234,9 +244,7 @@ def _deliver_elsewhere(
                 if not _deliver_one(ours, theirs, mapping, due, found):
                     break
         except SQLAlchemyError as error:
-            if (
-                not is_passing(error) and sqlstate(error) is not None
-            ):  # refused when it was committed
+            if not is_passing(error) and sqlstate(error) is not None:  # refused when it was committed
                 with here.begin() as ours:
                     _refused(ours, due, error, found)
                 continue
@@ -248,9 +256,7 @@ def _deliver_elsewhere(
             return
 
 
-def _deliver_one(
-    here: Connection, there: Connection, mapping: Mapping, due: Due, found: Round
-) -> bool:
+def _deliver_one(here: Connection, there: Connection, mapping: Mapping, due: Due, found: Round) -> bool:
     """Write one event and mark it; False when no other one would go either."""
     try:
         if not _is_still_shown(here, due):
@@ -284,13 +290,12 @@ def _steps(here: Connection, mapping: Mapping, due: Due) -> list[tuple[str, dict
     own = (due.kind, due.payload)
     is_deleted = mapping.posts.hidden == "delete"
     if due.kind.startswith("comment."):
-        post = _about(here, "post", "id = :id and state = 'published' and external_id is null",
-                      due.payload["post"])  # fmt: skip
+        post = _about(
+            here, "post", "id = :id and state = 'published' and external_id is null", due.payload["post"]
+        )
         return [*(("post.published", one) for one in post), own]
     if due.kind == "post.hidden" and is_deleted:
-        there = _about(
-            here, "comment", "post_id = :id and external_id is not null", due.payload["id"]
-        )
+        there = _about(here, "comment", "post_id = :id and external_id is not null", due.payload["id"])
         return [*(("comment.hidden", one) for one in there), own]
     if due.kind in ("post.published", "post.restored"):
         theirs = _about(here, "comment", "post_id = :id and state = 'published'", due.payload["id"])
@@ -334,10 +339,14 @@ def _pause_agent(here: Connection, due: Due, said: str) -> None:
     own = update(Agent).where(Agent.id == agent["id"], Agent.state == AgentState.ACTIVE)
     if here.execute(own.values(state=AgentState.PAUSED)).rowcount:
         note_change(
-            here, actor="paceline", action="agents.pause", subject=str(agent["handle"]),
-            before={"state": AgentState.ACTIVE}, after={"state": AgentState.PAUSED},
+            here,
+            actor="paceline",
+            action="agents.pause",
+            subject=str(agent["handle"]),
+            before={"state": AgentState.ACTIVE},
+            after={"state": AgentState.PAUSED},
             reason=f"the application refused its {due.kind.partition('.')[0]}: {said}"[:500],
-        )  # fmt: skip
+        )
 
 
 def sync(here: Connection, limit: int = 100_000) -> int:

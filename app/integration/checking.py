@@ -51,34 +51,31 @@ def _check_table(there: Connection, name: str, mapped: TableMapping, me: str) ->
         mend = f"create it, or grant usage on schema {schema} to {me}; or correct [{name}] in the mapping"
         return [Finding(f"{name}: there is no table {mapped.table} that {me} may see", mend)]
     found = [
-        Finding(
-            f"{name}: {mapped.table} has no column {one}",
-            f"correct [{name}.columns] in the mapping",
-        )
+        Finding(f"{name}: {mapped.table} has no column {one}", f"correct [{name}.columns] in the mapping")
         for one in mapped.columns
         if one not in columns
     ]
     found += [
-        Finding(f"{name}: {mapped.table}.{one.attname} takes no null and the mapping gives it nothing",
-                f"add it to [{name}.columns], or give it a default there")
+        Finding(
+            f"{name}: {mapped.table}.{one.attname} takes no null and the mapping gives it nothing",
+            f"add it to [{name}.columns], or give it a default there",
+        )
         for one in columns.values()
         if one.must and one.attname not in mapped.columns
-    ]  # fmt: skip
+    ]
     if mapped.key in columns and not _is_unique(there, about, mapped.key):
         found.append(
-            Finding(f"{name}: {mapped.table}.{mapped.key} is not unique",
-                    f"create unique index on {mapped.table} ({mapped.key});")
-        )  # fmt: skip
-    for right, wanted in rights_of(mapped).items():
-        missing = sorted(
-            one for one in wanted if one in columns and not _may(there, about, one, right, me)
+            Finding(
+                f"{name}: {mapped.table}.{mapped.key} is not unique",
+                f"create unique index on {mapped.table} ({mapped.key});",
+            )
         )
+    for right, wanted in rights_of(mapped).items():
+        missing = sorted(one for one in wanted if one in columns and not _may(there, about, one, right, me))
         if missing:
             grant = f"grant {right} ({', '.join(missing)}) on {mapped.table} to {me};"
             found.append(
-                Finding(
-                    f"{name}: {me} may not {right} {', '.join(missing)} of {mapped.table}", grant
-                )
+                Finding(f"{name}: {me} may not {right} {', '.join(missing)} of {mapped.table}", grant)
             )
     if mapped.hidden == "delete" and not _may(there, about, None, "delete", me):
         grant = f"grant delete on {mapped.table} to {me};"
@@ -120,9 +117,7 @@ def role_sql(mapping: Mapping, role: str = "paceline_app") -> str:
         lines.append(f"grant usage on schema {schema} to {role};")
     for mapped in mapping.parts.values():
         parts = [
-            f"{right} ({', '.join(sorted(wanted))})"
-            for right, wanted in rights_of(mapped).items()
-            if wanted
+            f"{right} ({', '.join(sorted(wanted))})" for right, wanted in rights_of(mapped).items() if wanted
         ]
         if mapped.hidden == "delete":
             parts.append("delete")
@@ -162,9 +157,7 @@ def samples(here: Connection) -> list[tuple[str, dict[str, Any]]]:
     """
     found = here.execute(text(newest)).one_or_none()
     if found is None:
-        raise ConfigError(
-            "nothing is written yet: let an agent write first, `paceline dispatch HANDLE`"
-        )
+        raise ConfigError("nothing is written yet: let an agent write first, `paceline dispatch HANDLE`")
     kinds = zip(("post.published", "comment.published"), found, strict=True)
     return [(kind, payload) for kind, payload in kinds if payload is not None]
 
@@ -194,9 +187,7 @@ def _batches(
     post = aliased(Post)
     thread = model.id if model is Post else Comment.post_id
     waits = exists().where(
-        Delivery.receiver == APP,
-        Delivery.state == DeliveryState.PENDING,
-        Delivery.thread == thread,
+        Delivery.receiver == APP, Delivery.state == DeliveryState.PENDING, Delivery.thread == thread
     )
     last = UUID(int=0)
     while True:
@@ -225,8 +216,7 @@ def _shown_there(there: Connection, mapped: TableMapping, keys: list[str]) -> se
     query = f"select {key} from {mapped.table} where {key} = any(:ids)"
     if isinstance(mapped.hidden, dict):
         marks = [
-            f'"{name}" is not distinct from :hidden_{number}'
-            for number, name in enumerate(mapped.hidden)
+            f'"{name}" is not distinct from :hidden_{number}' for number, name in enumerate(mapped.hidden)
         ]
         query += f" and not ({' and '.join(marks)})"
         given |= {f"hidden_{number}": value for number, value in enumerate(mapped.hidden.values())}

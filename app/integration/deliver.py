@@ -135,17 +135,13 @@ class Receivers:
             while sending.deliver(self.engine, self.http, hook_id):
                 pass
         except (SQLAlchemyError, httpx2.HTTPError) as error:
-            log.warning(
-                "webhook.not_delivered", webhook=str(hook_id), why=str(error).splitlines()[0]
-            )
+            log.warning("webhook.not_delivered", webhook=str(hook_id), why=str(error).splitlines()[0])
         finally:
             with self._lock:
                 self._busy.discard(hook_id)
 
 
-def deliver_for(
-    receivers: Receivers, seconds: float, ending: threading.Event | None = None
-) -> Delivered:
+def deliver_for(receivers: Receivers, seconds: float, ending: threading.Event | None = None) -> Delivered:
     """Look again and again for so long; what is written meanwhile is delivered within a moment."""
     until, app, hooks = monotonic() + seconds, 0, 0
     if not anybody(receivers.engine):

@@ -6,18 +6,7 @@ from random import random
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from app.models import Delivery, DeliveryState, OutboxEvent
@@ -62,7 +51,11 @@ def due(receiver: str, limit: int) -> Select[*tuple[Any, ...]]:
     )
     return (
         select(
-            Delivery.id, Delivery.event_id, OutboxEvent.kind, OutboxEvent.payload, Delivery.tries,
+            Delivery.id,
+            Delivery.event_id,
+            OutboxEvent.kind,
+            OutboxEvent.payload,
+            Delivery.tries,
             OutboxEvent.created_at,
         )
         .join(OutboxEvent, OutboxEvent.id == Delivery.event_id)
@@ -75,7 +68,7 @@ def due(receiver: str, limit: int) -> Select[*tuple[Any, ...]]:
         .order_by(Delivery.id)
         .limit(limit)
         .with_for_update(of=Delivery, skip_locked=True)
-    )  # fmt: skip
+    )
 
 
 def take(connection: Connection, receiver: str, limit: int) -> list[Due]:
@@ -96,9 +89,7 @@ def done(connection: Connection, delivery_id: int, note: str | None = None) -> N
     """It arrived."""
     own = update(Delivery).where(Delivery.id == delivery_id)
     connection.execute(
-        own.values(
-            state=DeliveryState.DONE, done_at=func.now(), error=note, tries=Delivery.tries + 1
-        )
+        own.values(state=DeliveryState.DONE, done_at=func.now(), error=note, tries=Delivery.tries + 1)
     )
 
 
@@ -108,9 +99,13 @@ def waiting_s(tries: int) -> float:
 
 
 def again(
-    connection: Connection, delivery: Due, error: str, *, tries_max: int = len(WAITS_S),
+    connection: Connection,
+    delivery: Due,
+    error: str,
+    *,
+    tries_max: int = len(WAITS_S),
     wait_s: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """It did not arrive: later again, with some chance in when; dead after so many tries."""
     tries = delivery.tries + 1
     is_over = tries > tries_max
@@ -118,10 +113,12 @@ def again(
     own = update(Delivery).where(Delivery.id == delivery.id)
     connection.execute(
         own.values(
-            state=DeliveryState.DEAD if is_over else DeliveryState.PENDING, tries=tries,
-            next_at=func.now() + timedelta(seconds=wait), error=error[:500],
+            state=DeliveryState.DEAD if is_over else DeliveryState.PENDING,
+            tries=tries,
+            next_at=func.now() + timedelta(seconds=wait),
+            error=error[:500],
         )
-    )  # fmt: skip
+    )
 
 
 def postpone(connection: Connection, delivery_id: int, wait_s: float) -> None:
@@ -133,9 +130,7 @@ def postpone(connection: Connection, delivery_id: int, wait_s: float) -> None:
 def die(connection: Connection, delivery_id: int, error: str) -> None:
     """It can never arrive."""
     own = update(Delivery).where(Delivery.id == delivery_id)
-    connection.execute(
-        own.values(state=DeliveryState.DEAD, error=error[:500], tries=Delivery.tries + 1)
-    )
+    connection.execute(own.values(state=DeliveryState.DEAD, error=error[:500], tries=Delivery.tries + 1))
 
 
 def revive(connection: Connection, receiver: str, since: datetime | None = None) -> int:
@@ -151,9 +146,7 @@ def revive(connection: Connection, receiver: str, since: datetime | None = None)
     return connection.execute(fresh).rowcount
 
 
-def add(
-    connection: Connection, receiver: str, kind: str, thread: UUID, payload: dict[str, Any]
-) -> int:
+def add(connection: Connection, receiver: str, kind: str, thread: UUID, payload: dict[str, Any]) -> int:
     """An event for one receiver only; returns the delivery."""
     event = insert(OutboxEvent).values(kind=kind, thread=thread, payload=payload)
     event_id = connection.execute(event.returning(OutboxEvent.id)).scalar_one()
@@ -193,14 +186,19 @@ def dead_letters(
     """What did not arrive and is not tried again, of one receiver or of all, the newest first."""
     query = (
         select(
-            Delivery.id, Delivery.receiver, OutboxEvent.kind, OutboxEvent.created_at, Delivery.tries,
-            Delivery.error, OutboxEvent.payload,
+            Delivery.id,
+            Delivery.receiver,
+            OutboxEvent.kind,
+            OutboxEvent.created_at,
+            Delivery.tries,
+            Delivery.error,
+            OutboxEvent.payload,
         )
         .join(OutboxEvent, OutboxEvent.id == Delivery.event_id)
         .where(Delivery.state == DeliveryState.DEAD)
         .order_by(Delivery.id.desc())
         .limit(limit)
-    )  # fmt: skip
+    )
     if receiver is not None:
         query = query.where(Delivery.receiver == receiver)
     return [dict(found._mapping) for found in connection.execute(query)]
@@ -208,9 +206,7 @@ def dead_letters(
 
 def forget(connection: Connection, keep: timedelta, limit: int = 5_000) -> int:
     """Remove old events that nobody waits for; returns how many."""
-    waits = exists().where(
-        Delivery.event_id == OutboxEvent.id, Delivery.state != DeliveryState.DONE
-    )
+    waits = exists().where(Delivery.event_id == OutboxEvent.id, Delivery.state != DeliveryState.DONE)
     old = (
         select(OutboxEvent.id)
         .where(OutboxEvent.created_at < func.now() - keep, ~waits)

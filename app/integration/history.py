@@ -29,19 +29,31 @@ def of_run(connection: Connection, run_id: UUID) -> list[Step]:
     run = OutboxEvent.payload["run"].astext
     query = (
         select(
-            OutboxEvent.kind, func.coalesce(OutboxEvent.payload["body"].astext, ""),
-            OutboxEvent.created_at, Delivery.receiver, Webhook.url, Delivery.state, Delivery.tries,
-            func.extract("epoch", Delivery.done_at - OutboxEvent.created_at), Delivery.error,
+            OutboxEvent.kind,
+            func.coalesce(OutboxEvent.payload["body"].astext, ""),
+            OutboxEvent.created_at,
+            Delivery.receiver,
+            Webhook.url,
+            Delivery.state,
+            Delivery.tries,
+            func.extract("epoch", Delivery.done_at - OutboxEvent.created_at),
+            Delivery.error,
         )
         .join(Delivery, Delivery.event_id == OutboxEvent.id)
         .join(Webhook, cast(Webhook.id, String) == Delivery.receiver, isouter=True)
         .where(run == str(run_id), run.is_not(None))
         .order_by(OutboxEvent.id, Delivery.id)
-    )  # fmt: skip
+    )
     return [
         Step(
-            kind, body, at, "the app" if receiver == APP else url or "a webhook that is gone", state,
-            tries, None if took is None else max(0.0, float(took)), error,
+            kind,
+            body,
+            at,
+            "the app" if receiver == APP else url or "a webhook that is gone",
+            state,
+            tries,
+            None if took is None else max(0.0, float(took)),
+            error,
         )
         for kind, body, at, receiver, url, state, tries, took, error in connection.execute(query)
-    ]  # fmt: skip
+    ]

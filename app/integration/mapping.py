@@ -28,9 +28,22 @@ from app.errors import ConfigError, NotFound
 PRESETS = Path(__file__).parent / "presets"
 TITLE_MAX = 80
 EXPRESSIONS = (
-    "id", "body", "title", "kind", "created_at", "run", "post", "value", "reaction", "is_agent",
-    "agent.id", "agent.handle", "agent.name", "community.id", "community.name",
-)  # fmt: skip
+    "id",
+    "body",
+    "title",
+    "kind",
+    "created_at",
+    "run",
+    "post",
+    "value",
+    "reaction",
+    "is_agent",
+    "agent.id",
+    "agent.handle",
+    "agent.name",
+    "community.id",
+    "community.name",
+)
 Value = str | int | float | bool
 PARTS = ("communities", "agents", "posts", "comments", "votes")
 

@@ -65,11 +65,7 @@ def sign(secrets_: Sequence[str], message_id: str, at: datetime, body: bytes) ->
 
 def body_of(due: Due) -> bytes:
     """What is sent of an event."""
-    made = {
-        "type": due.kind,
-        "timestamp": due.created_at.astimezone(UTC).isoformat(),
-        "data": due.payload,
-    }
+    made = {"type": due.kind, "timestamp": due.created_at.astimezone(UTC).isoformat(), "data": due.payload}
     return json.dumps(made, separators=(",", ":")).encode()[:BODY_MAX]
 
 
@@ -78,9 +74,7 @@ def client(*, allows_private: bool) -> httpx2.Client:
     transport = BoundedTransport(
         total_s=TIMEOUT_S, bytes_max=65_536, allows=None if allows_private else only_public
     )
-    return httpx2.Client(
-        transport=transport, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False
-    )
+    return httpx2.Client(transport=transport, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
 
 
 def send(http: httpx2.Client, url: str, secrets_: Sequence[str], due: Due) -> Answer:
@@ -88,8 +82,9 @@ def send(http: httpx2.Client, url: str, secrets_: Sequence[str], due: Due) -> An
     body = body_of(due)
     headers = {
         **sign(secrets_, f"evt_{due.event_id}", utcnow(), body),
-        "content-type": "application/json", "user-agent": "Paceline-Webhooks",
-    }  # fmt: skip
+        "content-type": "application/json",
+        "user-agent": "Paceline-Webhooks",
+    }
     try:
         answer = http.post(url, content=body, headers=headers)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:

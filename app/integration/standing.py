@@ -76,8 +76,7 @@ def _counts(connection: Connection) -> dict[str, tuple[int, int, float, str | No
     newest = Delivery.id == found.c.newest
     query = select(found, Delivery.error).join(Delivery, newest, isouter=True)
     return {
-        row.receiver: (row.pending, row.dead, float(row.lag), row.error)
-        for row in connection.execute(query)
+        row.receiver: (row.pending, row.dead, float(row.lag), row.error) for row in connection.execute(query)
     }
 
 
@@ -85,9 +84,7 @@ def holds_back(connection: Connection, backlog_max: int) -> str | None:
     """Why no run is started: more events wait for the application than a setting allows; else None."""
     if not backlog_max:
         return None
-    waiting = select(Delivery.id).where(
-        Delivery.receiver == APP, Delivery.state == DeliveryState.PENDING
-    )
+    waiting = select(Delivery.id).where(Delivery.receiver == APP, Delivery.state == DeliveryState.PENDING)
     count = connection.execute(
         select(func.count()).select_from(waiting.limit(backlog_max + 1).subquery())
     ).scalar_one()

@@ -45,15 +45,9 @@ def patterns(events: Sequence[str]) -> list[str]:
     wanted = [event for event in given if event] or ["*"]
     for event in wanted:
         begin = event.removesuffix("*")
-        is_known = (
-            any(name.startswith(begin) for name in EVENTS)
-            if event.endswith("*")
-            else event in EVENTS
-        )
+        is_known = any(name.startswith(begin) for name in EVENTS) if event.endswith("*") else event in EVENTS
         if not is_known:
-            raise ConfigError(
-                f"there is no event {event!r}: there are {', '.join(EVENTS)}, and post.*"
-            )
+            raise ConfigError(f"there is no event {event!r}: there are {', '.join(EVENTS)}, and post.*")
     return [event.replace("_", r"\_").replace("*", "%") for event in wanted]
 
 
@@ -67,9 +61,7 @@ def check_url(url: str, *, allows_private: bool) -> str:
     if parts.scheme not in ("https", "http") or not host or parts.username or not url.isprintable():
         raise ConfigError(f"{url!r} is no address of https or http without a password in it")
     if parts.scheme == "http" and not allows_private:
-        raise ConfigError(
-            "a webhook's address begins with https: who reads along could not sign, but read"
-        )
+        raise ConfigError("a webhook's address begins with https: who reads along could not sign, but read")
     return url
 
 
@@ -95,9 +87,7 @@ def list_webhooks(connection: Connection) -> list[Hook]:
 def find(connection: Connection, which: str) -> Hook:
     """A webhook by its id, the beginning of it, or its address; raises NotFound."""
     found = [
-        hook
-        for hook in list_webhooks(connection)
-        if str(hook.id).startswith(which) or hook.url == which
+        hook for hook in list_webhooks(connection) if str(hook.id).startswith(which) or hook.url == which
     ]
     if len(found) != 1:
         said = "no webhook" if not found else "several webhooks are"
@@ -110,9 +100,7 @@ def secret_of(connection: Connection, hook: Hook) -> str:
     return connection.execute(select(Webhook.secret).where(Webhook.id == hook.id)).scalar_one()
 
 
-def set_state(
-    connection: Connection, hook: Hook, state: WebhookState, *, actor: str, reason: str
-) -> None:
+def set_state(connection: Connection, hook: Hook, state: WebhookState, *, actor: str, reason: str) -> None:
     """Pause it, or go on."""
     own = update(Webhook).where(Webhook.id == hook.id)
     connection.execute(own.values(state=state, reason=None, rests_until=None))
@@ -128,9 +116,7 @@ def rotate(connection: Connection, hook: Hook, *, actor: str, reason: str) -> st
     """Another secret; for a day both sign, so that the receiver can change over. Shown this once."""
     secret = new_secret()
     own = update(Webhook).where(Webhook.id == hook.id)
-    connection.execute(
-        own.values(secret=secret, old_secret=Webhook.secret, old_until=func.now() + ROTATES)
-    )
+    connection.execute(own.values(secret=secret, old_secret=Webhook.secret, old_until=func.now() + ROTATES))
     _note(connection, "rotate", hook.url, actor, reason, {})
     return secret
 
@@ -147,4 +133,4 @@ def _note(
 ) -> None:
     note_change(
         connection, actor=actor, action=f"webhooks.{verb}", subject=url, before={}, after=after, reason=reason
-    )  # fmt: skip
+    )

@@ -30,21 +30,15 @@ class Account(Base):
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str | None] = mapped_column(
-        comment="null: only the company's sign-in opens it"
-    )
+    password_hash: Mapped[str | None] = mapped_column(comment="null: only the company's sign-in opens it")
     oidc_issuer: Mapped[str | None] = mapped_column(comment="the company's provider")
     oidc_subject: Mapped[str | None] = mapped_column(comment="the provider's name for the person")
     role: Mapped[str]
     created_at: Mapped[CreatedAt]
     signed_in_at: Mapped[datetime | None]
-    disabled_at: Mapped[datetime | None] = mapped_column(
-        comment="nobody signs in to it from then on"
-    )
+    disabled_at: Mapped[datetime | None] = mapped_column(comment="nobody signs in to it from then on")
     totp_secret: Mapped[str | None] = mapped_column(comment="of the second factor, base32")
-    totp_since: Mapped[datetime | None] = mapped_column(
-        comment="asked for from then on; null: not yet"
-    )
+    totp_since: Mapped[datetime | None] = mapped_column(comment="asked for from then on; null: not yet")
     totp_used: Mapped[int | None] = mapped_column(
         BigInteger, comment="the step of the last code, which is good once"
     )

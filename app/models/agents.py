@@ -65,9 +65,7 @@ class Agent(Base):
     visited_at: Mapped[datetime | None] = mapped_column(
         comment="last visit to another community, also one that came to nothing"
     )
-    style_source: Mapped[str | None] = mapped_column(
-        comment="the user on X whose way of writing it takes on"
-    )
+    style_source: Mapped[str | None] = mapped_column(comment="the user on X whose way of writing it takes on")
     x_handle: Mapped[str | None] = mapped_column(
         index=True, comment="its account on X: mentions of it go to this agent"
     )

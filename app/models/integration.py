@@ -5,18 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Identity,
-    Index,
-    Text,
-    func,
-    text,
-)
+from sqlalchemy import ARRAY, JSON, BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -91,10 +80,11 @@ class OutboxEvent(Base):
     __table_args__ = (
         Index("ix_outbox_created_at", "created_at"),
         Index(
-            "ix_outbox_run", text("(payload ->> 'run')"),
+            "ix_outbox_run",
+            text("(payload ->> 'run')"),
             postgresql_where=text("payload ->> 'run' is not null"),
         ),
-    )  # fmt: skip
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     kind: Mapped[str] = mapped_column(comment="post.published and its like")
@@ -116,9 +106,7 @@ class Delivery(Base):
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    event_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(OutboxEvent.id, ondelete="cascade")
-    )
+    event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(OutboxEvent.id, ondelete="cascade"))
     receiver: Mapped[str] = mapped_column(comment="app, or a webhook's id")
     thread: Mapped[UUID]
     state: Mapped[str] = mapped_column(server_default=DeliveryState.PENDING)

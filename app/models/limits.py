@@ -106,7 +106,5 @@ class AuditEntry(Base):
     actor_kind: Mapped[str | None] = mapped_column(
         comment="person, token, command, celery, environment, program"
     )
-    account_id: Mapped[UUID | None] = mapped_column(
-        comment="of a person or a token; the account may be gone"
-    )
+    account_id: Mapped[UUID | None] = mapped_column(comment="of a person or a token; the account may be gone")
     address: Mapped[str | None] = mapped_column(comment="where a person or a token came from")

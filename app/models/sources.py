@@ -56,9 +56,7 @@ class Mention(Base):
     body: Mapped[str]
     posted_at: Mapped[datetime]
     source: Mapped[str] = mapped_column(comment="who told of it first")
-    run_id: Mapped[UUID | None] = mapped_column(
-        comment="the run whose post took it up; it may be gone"
-    )
+    run_id: Mapped[UUID | None] = mapped_column(comment="the run whose post took it up; it may be gone")
     created_at: Mapped[CreatedAt]
 
 

@@ -122,9 +122,7 @@ class Ranking(Base):
     by: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[datetime]
     took_ms: Mapped[int]
-    rows: Mapped[list[Any]] = mapped_column(
-        JSONB, comment="[name, sums], the first of every metric"
-    )
+    rows: Mapped[list[Any]] = mapped_column(JSONB, comment="[name, sums], the first of every metric")
 
 
 class Denial(Base):

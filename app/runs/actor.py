@@ -56,20 +56,33 @@ _AGENT = _TAKEN.c.agent_id
 _BEGIN = Statement(
     select(
         *_TAKEN.c,
-        Agent.handle, Agent.display_name, Community.name, Agent.persona, Agent.community_id,
-        Agent.state, Agent.welcomed_at, Agent.daily_tokens, Agent.phase, Agent.style_source,
-        Agent.x_handle, Agent.welcome_tries, Community.budget_day_micros, Community.budget_month_micros,
+        Agent.handle,
+        Agent.display_name,
+        Community.name,
+        Agent.persona,
+        Agent.community_id,
+        Agent.state,
+        Agent.welcomed_at,
+        Agent.daily_tokens,
+        Agent.phase,
+        Agent.style_source,
+        Agent.x_handle,
+        Agent.welcome_tries,
+        Community.budget_day_micros,
+        Community.budget_month_micros,
         func.coalesce(Agent.visited_at, Agent.created_at),
         feed.latest_post_at(Agent.community_id, _TAKEN.c.created_at, _TAKEN.c.id),
-        publish.kinds_of_posts(_TAKEN.c.id), publish.slots_of_comments(_TAKEN.c.id),
-        feed.own_recent_posts(_AGENT), feed.posts_to_vote_on(_AGENT, Agent.community_id),
+        publish.kinds_of_posts(_TAKEN.c.id),
+        publish.slots_of_comments(_TAKEN.c.id),
+        feed.own_recent_posts(_AGENT),
+        feed.posts_to_vote_on(_AGENT, Agent.community_id),
         feed.posts_to_comment(_AGENT, Agent.community_id),
         *controls.columns,
     )
     .join_from(_TAKEN, Agent, Agent.id == _AGENT)
     .join(Community, Community.id == Agent.community_id)
     .join(ControlsRow, true(), isouter=True)
-)  # fmt: skip
+)
 """All that a run begins with in one statement: every run does it."""
 _CLAIM_FIELDS = len(_TAKEN.c)
 
@@ -172,18 +185,12 @@ def _attempts_made(services: Services, held: Claim) -> dict[str, int]:
 
 def _room(services: Services, held: Claim, rules: Controls) -> tuple[int | None, int | None]:
     """How many posts and comments the agent's caps leave; None where there is no cap."""
-    caps = (
-        (rules.posts_per_hour, rules.posts_per_day),
-        (rules.comments_per_hour, rules.comments_per_day),
-    )
+    caps = ((rules.posts_per_hour, rules.posts_per_day), (rules.comments_per_hour, rules.comments_per_day))
     if not any(cap for pair in caps for cap in pair):
         return None, None
     with services.engine.connect() as connection:
         lately = feed.written_lately(connection, held.agent_id, held.opened_at, held.run_id)
-    written = (
-        (lately.posts_hour, lately.posts_day),
-        (lately.comments_hour, lately.comments_day),
-    )
+    written = ((lately.posts_hour, lately.posts_day), (lately.comments_hour, lately.comments_day))
     posts, comments = (
         min((cap - count for cap, count in zip(pair, counts, strict=True) if cap), default=None)
         for pair, counts in zip(caps, written, strict=True)

@@ -47,9 +47,7 @@ class Asked:
         """Say which models no budget can hold, because they have no price; None when all have one."""
         if not self.unpriced:
             return None
-        what = (
-            "their calls are counted as free" if self.is_free else "no budget can hold their calls"
-        )
+        what = "their calls are counted as free" if self.is_free else "no budget can hold their calls"
         return (
             f"no price is known for {', '.join(self.unpriced)}, so {what}: set PACELINE_USAGE__PRICES "
             f'(\'[{{"model": "{self.unpriced[0]}", "input": 0.6, "output": 2.2}}]\', '

@@ -95,9 +95,7 @@ def _plan_post(services: Services, actor: Actor, activity: Activity) -> Planned:
         }
 
     said = [f"@{who}: {text}" for _, who, text in heard]
-    messages = prompts.write_post(
-        _voice(services, actor), activity.kind, actor.own_posts, theme, said
-    )
+    messages = prompts.write_post(_voice(services, actor), activity.kind, actor.own_posts, theme, said)
     return Planned(
         models_for(activity.kind, services.settings.gateway),
         Question(messages, _fit, writing.STORE_POST, values),
@@ -163,9 +161,7 @@ def _plan_style(services: Services, actor: Actor) -> Planned | str | None:
     return Planned(models_for(ActivityKind.STYLE, services.settings.gateway), question)
 
 
-def _give_up_style(
-    services: Services, username: str, problem: str, again: timedelta = STYLE_AGAIN
-) -> str:
+def _give_up_style(services: Services, username: str, problem: str, again: timedelta = STYLE_AGAIN) -> str:
     with services.engine.begin() as connection:
         profiles.failed(connection, username, problem, again)
     return f"style of {username} not learned: {problem}"

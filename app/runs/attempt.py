@@ -64,13 +64,20 @@ def make_call(
     """Make the call that has its permit and its row; whatever comes of it is recorded and settled."""
     gateway = services.settings.gateway
     prompt = Prompt(
-        call.id, call.model, list(question.messages), max_tokens,
-        gateway.reasoning.get(call.model), question.is_json,
-    )  # fmt: skip
+        call.id,
+        call.model,
+        list(question.messages),
+        max_tokens,
+        gateway.reasoning.get(call.model),
+        question.is_json,
+    )
     about = {
-        tracing.OPERATION: "chat", tracing.MODEL: call.model, tracing.REQUEST: call.id,
-        tracing.RUN: held.run_id, tracing.PROVIDER: call.model.partition("/")[0],
-    }  # fmt: skip
+        tracing.OPERATION: "chat",
+        tracing.MODEL: call.model,
+        tracing.REQUEST: call.id,
+        tracing.RUN: held.run_id,
+        tracing.PROVIDER: call.model.partition("/")[0],
+    }
     with log_context(request_id=str(call.id)), tracing.span(f"chat {call.model}", about) as span:
         return _converse(services, held, permit, call, question, prompt, failures, span)
 
@@ -119,9 +126,7 @@ def _converse(
         unstored = GatewayFault(kinds.NOT_STORED, said[:400])
         _settle(services, permit, _verdict(unstored, failures), result)
         raise unstored from error
-    log.info(
-        "call.ended", model=call.model, tokens=result.tokens_used, latency_ms=result.latency_ms
-    )
+    log.info("call.ended", model=call.model, tokens=result.tokens_used, latency_ms=result.latency_ms)
     _settle(services, permit, Verdict("ok"), result)
     if not stored.is_ours:  # its spend is recorded, but the effect was not ours to store
         raise LeaseLost
@@ -181,9 +186,10 @@ def _verdict(fault: GatewayFault, failures: int) -> Verdict:
 
 def _told(result: calls.Result) -> dict[str, Any]:
     return {
-        tracing.HTTP_STATUS: result.http_status, tracing.TOKENS_INPUT: result.tokens_input,
+        tracing.HTTP_STATUS: result.http_status,
+        tracing.TOKENS_INPUT: result.tokens_input,
         tracing.TOKENS_OUTPUT: result.tokens_output,
-    }  # fmt: skip
+    }
 
 
 def _settle(services: Services, permit: Permit, verdict: Verdict, result: calls.Result) -> None:
@@ -208,9 +214,13 @@ def _result(
     listed = None
     if tokens is not None:
         listed = cost_micros(
-            call.model, tokens.input, tokens.output, utcnow(), services.settings.usage,
+            call.model,
+            tokens.input,
+            tokens.output,
+            utcnow(),
+            services.settings.usage,
             cached=tokens.cached or 0,
-        )  # fmt: skip
+        )
         sent = sum(len(message["content"].encode()) for message in question.messages)
         if tokens.input > sent + UNSEEN_TOKENS:
             problems.append(f"doubtful: {tokens.input} tokens of a prompt of {sent} bytes")

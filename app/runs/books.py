@@ -90,9 +90,7 @@ def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = Tr
     return books
 
 
-def _compare_gateway(
-    services: Services, tally: SandboxTally, began: datetime, books: Books
-) -> None:
+def _compare_gateway(services: Services, tally: SandboxTally, began: datetime, books: Books) -> None:
     """The gateway is read before the ledger and after it: a row is there before its request."""
     before = list(tally.new())
     with services.engine.connect() as connection:
@@ -113,9 +111,7 @@ def _compare_gateway(
     books.uncertain = {"unknown_and_answered": 0, "unknown_and_never_sent": 0}
     books.uncertain["steps_paid_twice"] = paid_twice
     unrecorded = [a.request_id for a in before if a.request_id not in ledger]
-    books.details += [
-        f"gateway: request {one} is not in the ledger" for one in unrecorded[:DETAILS_MAX]
-    ]
+    books.details += [f"gateway: request {one} is not in the ledger" for one in unrecorded[:DETAILS_MAX]]
     for request_id, row in ledger.items():
         theirs = by_id.get(request_id)
         is_unsure = row.status == CallStatus.UNKNOWN or row.http_status is None
@@ -128,10 +124,7 @@ def _compare_gateway(
             _add(books, f"ledger: request {request_id} never reached the gateway")
         elif row.http_status != theirs.status:
             books.differences["status_differs"] += 1
-            _add(
-                books,
-                f"request {request_id}: HTTP {row.http_status} here, {theirs.status} at the gateway",
-            )
+            _add(books, f"request {request_id}: HTTP {row.http_status} here, {theirs.status} at the gateway")
         elif row.tokens is not None and row.tokens != (theirs.tokens_input, theirs.tokens_output):
             books.differences["tokens_differ"] += 1
             counted = (theirs.tokens_input, theirs.tokens_output)
@@ -151,9 +144,9 @@ class _Row:
 
 
 def _ledger(connection: Connection, since: datetime) -> dict[UUID, _Row]:
-    query = select(
-        Call.id, Call.status, Call.http_status, Call.tokens_input, Call.tokens_output
-    ).where(Call.created_at >= since)
+    query = select(Call.id, Call.status, Call.http_status, Call.tokens_input, Call.tokens_output).where(
+        Call.created_at >= since
+    )
     found = {}
     for row in connection.execute(query.execution_options(yield_per=5_000)):
         has_usage = row.tokens_input is not None and row.tokens_output is not None
@@ -180,9 +173,7 @@ def _runs(connection: Connection) -> dict[str, int]:
     overdue = func.now() - timedelta(minutes=10)
     hanging = select(func.count()).where(Run.state.in_(OPEN), Run.expires_at < overdue)
     posts = select(Post.run_id).group_by(Post.run_id).having(func.count() > 1)
-    comments = (
-        select(Comment.run_id).group_by(Comment.run_id, Comment.slot).having(func.count() > 1)
-    )
+    comments = select(Comment.run_id).group_by(Comment.run_id, Comment.slot).having(func.count() > 1)
 
     def count(query: Select[*tuple[Any, ...]]) -> int:
         return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()

@@ -74,9 +74,7 @@ def read_budgets(
             limit = budget.day_micros if period == "day" else budget.month_micros
             if limit:
                 own_share = _apart(used.get(budget.id, 0), held.get(budget.id, 0))
-                of_communities.append(
-                    BudgetStatus(budget.community, period, when, limit, *own_share)
-                )
+                of_communities.append(BudgetStatus(budget.community, period, when, limit, *own_share))
     return [*found, *sorted(of_communities, key=lambda budget: (budget.of, budget.period))]
 
 

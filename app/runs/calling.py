@@ -94,11 +94,7 @@ class _PutBack(Exception):
 
 
 def ask(
-    services: Services,
-    turn: Turn,
-    activity: Activity,
-    model: str,
-    question: Question,
+    services: Services, turn: Turn, activity: Activity, model: str, question: Question
 ) -> Answered | Stopped | Later:
     """Ask until there is an answer, or no point in asking. Raises LeaseLost, and Stopping when the process is
     told to end.

@@ -59,9 +59,7 @@ def runs_per_slice(rate: float, cycle: CycleSettings, calls_per_run: float) -> i
     return max(1, math.ceil(SURPLUS * rate * cycle.slice_length_s / calls_per_run))
 
 
-def open_slice(
-    connection: Connection, *, now: datetime, cycle: CycleSettings, capacity: int
-) -> OpenedSlice:
+def open_slice(connection: Connection, *, now: datetime, cycle: CycleSettings, capacity: int) -> OpenedSlice:
     """Make a run for each agent chosen in the slice that holds `now`. Safe to repeat."""
     period = timedelta(seconds=cycle.period_s)
     cycle_at = cycle_start(now, period)
@@ -77,9 +75,7 @@ def open_slice(
         & (is_its_time | _is_overdue(connection, cycle_at - period))
         & ~exists().where(Run.agent_id == Agent.id, Run.cycle_at == cycle_at)
     )
-    due_count = connection.execute(
-        select(func.count()).select_from(Agent).where(is_due)
-    ).scalar_one()
+    due_count = connection.execute(select(func.count()).select_from(Agent).where(is_due)).scalar_one()
     chosen = (
         select(Agent.id, Agent.handle)
         .where(is_due)
@@ -100,9 +96,7 @@ def open_slice(
             }
             for agent_id in handles
         ]
-        made = connection.execute(
-            insert(Run).on_conflict_do_nothing().returning(Run.id, Run.agent_id), rows
-        )
+        made = connection.execute(insert(Run).on_conflict_do_nothing().returning(Run.id, Run.agent_id), rows)
         opened = [
             QueuedRun(run_id, handles[agent_id], cycle_at)
             for run_id, agent_id in made
@@ -131,17 +125,10 @@ def _count_waiting(connection: Connection) -> int:
     return connection.execute(query).scalar_one()
 
 
-def queued_runs(
-    connection: Connection, run_ids: "list[UUID] | tuple[UUID, ...]"
-) -> list[QueuedRun]:
+def queued_runs(connection: Connection, run_ids: "list[UUID] | tuple[UUID, ...]") -> list[QueuedRun]:
     """The given runs as messages need them, in no particular order."""
     query = (
-        select(
-            Run.id,
-            func.coalesce(Agent.handle, Run.asked_for, literal("?")),
-            Run.cycle_at,
-            Run.options,
-        )
+        select(Run.id, func.coalesce(Agent.handle, Run.asked_for, literal("?")), Run.cycle_at, Run.options)
         .join(Agent, Agent.id == Run.agent_id, isouter=True)
         .where(Run.id.in_(run_ids))
     )

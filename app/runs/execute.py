@@ -65,9 +65,7 @@ class _End:
     later: Later | None = None
 
 
-def execute(
-    services: Services, run_id: UUID, *, is_adhoc: bool = False, worker: str = ""
-) -> Outcome | None:
+def execute(services: Services, run_id: UUID, *, is_adhoc: bool = False, worker: str = "") -> Outcome | None:
     """Give a run its turn; None when it is not ours to give (held, ended or unknown).
 
     A scheduled run begins when the line for permits is short enough, an ad-hoc run at once. Raises
@@ -86,9 +84,12 @@ def execute(
             return None
         held = actor.claim
         about = {
-            tracing.OPERATION: "invoke_agent", tracing.AGENT: actor.author.handle,
-            tracing.AGENT_ID: held.agent_id, tracing.RUN: held.run_id, tracing.CYCLE: held.cycle_at,
-        }  # fmt: skip
+            tracing.OPERATION: "invoke_agent",
+            tracing.AGENT: actor.author.handle,
+            tracing.AGENT_ID: held.agent_id,
+            tracing.RUN: held.run_id,
+            tracing.CYCLE: held.cycle_at,
+        }
         with (
             services.heartbeat.holding(held),
             log_context(run_id=str(held.run_id), agent=actor.author.handle),
@@ -277,9 +278,7 @@ def _perform(
     return answer
 
 
-def _note_failure(
-    services: Services, actor: Actor, activity: Activity, answer: Stopped | Later
-) -> None:
+def _note_failure(services: Services, actor: Actor, activity: Activity, answer: Stopped | Later) -> None:
     """Visits and style learning have their own interval, welcomes a bound. Count a failure too, or the agent
     retries, and pays, in every cycle.
     """

@@ -10,17 +10,7 @@ from sqlalchemy import Connection, Row, func, select, true
 from app.admission.controller import Place
 from app.admission.scripts import windows
 from app.clock import cycle_start
-from app.models import (
-    Agent,
-    AgentState,
-    Community,
-    Controls,
-    Limits,
-    OverBudget,
-    Review,
-    Run,
-    RunState,
-)
+from app.models import Agent, AgentState, Community, Controls, Limits, OverBudget, Review, Run, RunState
 from app.models.agents import PHASES
 from app.refusals import reason_of
 from app.runs import jobs
@@ -84,19 +74,46 @@ def _facts(
     """The agent, its latest run, and what is in force for it, in one query."""
     run = (
         select(
-            Run.id, Run.state, Run.reason, Run.origin, Run.due_at, Run.wake_at, Run.worker,
-            Run.finished_at, Run.attempt, (Run.lease_until < func.now()).label("is_silent"),
+            Run.id,
+            Run.state,
+            Run.reason,
+            Run.origin,
+            Run.due_at,
+            Run.wake_at,
+            Run.worker,
+            Run.finished_at,
+            Run.attempt,
+            (Run.lease_until < func.now()).label("is_silent"),
         )
-        .where(Run.agent_id == agent_id).order_by(Run.created_at.desc()).limit(1).subquery()
-    )  # fmt: skip
+        .where(Run.agent_id == agent_id)
+        .order_by(Run.created_at.desc())
+        .limit(1)
+        .subquery()
+    )
     day_start = windows(now, services.settings.zone).day_start
     used = calls.billable_of_agent(agent_id, day_start).scalar_subquery()
-    query = select(
-        Agent.handle, Agent.state.label("agent_state"), Agent.phase, Agent.last_run_at,
-        Agent.daily_tokens, *run.c, jobs.silence_s().label("silence_s"), used.label("used"),
-        Limits.agent_daily_tokens, Controls.dry_run, Controls.paused_activities, Controls.review,
-        Controls.over_budget, Agent.community_id, Community.budget_day_micros, Community.budget_month_micros,
-    ).select_from(Agent).join(Community, Community.id == Agent.community_id)  # fmt: skip
+    query = (
+        select(
+            Agent.handle,
+            Agent.state.label("agent_state"),
+            Agent.phase,
+            Agent.last_run_at,
+            Agent.daily_tokens,
+            *run.c,
+            jobs.silence_s().label("silence_s"),
+            used.label("used"),
+            Limits.agent_daily_tokens,
+            Controls.dry_run,
+            Controls.paused_activities,
+            Controls.review,
+            Controls.over_budget,
+            Agent.community_id,
+            Community.budget_day_micros,
+            Community.budget_month_micros,
+        )
+        .select_from(Agent)
+        .join(Community, Community.id == Agent.community_id)
+    )
     for table in (run, Limits, Controls):  # one row at most of each
         query = query.join(table, true(), isouter=True)
     return connection.execute(query.where(Agent.id == agent_id)).one()
@@ -180,9 +197,7 @@ def _admission(seen: Look, services: Services) -> Finding:
         ):
             return Finding("admission", str(stop), True)
     assert seen.state is not None  # else it is a stop
-    return Finding(
-        "admission", f"open, {seen.state.effective_rate:g} of {seen.state.rate:g} calls/s"
-    )
+    return Finding("admission", f"open, {seen.state.effective_rate:g} of {seen.state.rate:g} calls/s")
 
 
 def _budget(facts: Row[*tuple[Any, ...]], seen: Look, services: Services) -> Finding:

@@ -79,6 +79,4 @@ def to_continue(connection: Connection) -> list[UUID]:
 
 def note_continued(connection: Connection, run_ids: Sequence[UUID]) -> None:
     """Note that what follows these runs was begun, or never will be."""
-    connection.execute(
-        update(Run).where(Run.id.in_(run_ids), ~Run.is_continued).values(is_continued=True)
-    )
+    connection.execute(update(Run).where(Run.id.in_(run_ids), ~Run.is_continued).values(is_continued=True))

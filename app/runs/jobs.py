@@ -30,9 +30,7 @@ def done(connection: Connection, name: str, result: str) -> None:
     """Note that a job has done its work."""
     row = {"done_at": func.now(), "result": result[:500]}
     connection.execute(
-        insert(Job)
-        .values(name=name, **row)
-        .on_conflict_do_update(index_elements=["name"], set_=row)
+        insert(Job).values(name=name, **row).on_conflict_do_update(index_elements=["name"], set_=row)
     )
 
 
@@ -69,9 +67,7 @@ def is_silent(age_s: float, settings: Settings) -> bool:
 def say_age(age_s: float) -> str:
     """When the last slice was opened, in words."""
     if age_s < -FUTURE_S:
-        return (
-            f"the last slice is {-age_s:.0f} s in the future, because PostgreSQL's clock went back"
-        )
+        return f"the last slice is {-age_s:.0f} s in the future, because PostgreSQL's clock went back"
     return f"last slice opened {max(0.0, age_s):.0f} s ago"
 
 

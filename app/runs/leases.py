@@ -11,19 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    CTE,
-    Connection,
-    Interval,
-    Text,
-    Update,
-    and_,
-    bindparam,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import CTE, Connection, Interval, Text, Update, and_, bindparam, func, or_, select, update
 
 from app.models import Agent, Run, RunState
 from app.runs.states import OPEN, TERMINAL, WAITING
@@ -62,9 +50,7 @@ class LeaseLost(Exception):
 
 
 _HELD = update(Run).where(
-    Run.id == bindparam("run_id"),
-    Run.attempt == bindparam("held_attempt"),
-    Run.state == RunState.RUNNING,
+    Run.id == bindparam("run_id"), Run.attempt == bindparam("held_attempt"), Run.state == RunState.RUNNING
 )
 """What every change of a held run has in common: it is ours, or no row matches."""
 
@@ -85,9 +71,7 @@ def claiming() -> Update:
     """The statement of `claim` as a part of others: what it returns, in this order, is a Claim."""
     return (
         update(Run)
-        .where(
-            Run.id == bindparam("run_id"), Run.agent_id.is_not(None), Run.state == RunState.QUEUED
-        )
+        .where(Run.id == bindparam("run_id"), Run.agent_id.is_not(None), Run.state == RunState.QUEUED)
         .values(
             state=RunState.RUNNING,
             attempt=Run.attempt + 1,
@@ -96,18 +80,22 @@ def claiming() -> Update:
             started_at=func.coalesce(Run.started_at, func.now()),
         )
         .returning(
-            Run.id, Run.agent_id, Run.attempt, Run.cycle_at, Run.created_at, Run.expires_at,
-            func.coalesce(Run.expires_at < func.now(), False).label("is_expired"), Run.ticket,
+            Run.id,
+            Run.agent_id,
+            Run.attempt,
+            Run.cycle_at,
+            Run.created_at,
+            Run.expires_at,
+            func.coalesce(Run.expires_at < func.now(), False).label("is_expired"),
+            Run.ticket,
         )
-    )  # fmt: skip
+    )
 
 
 def ending() -> tuple[CTE, CTE]:
     """The parts of the statement of `end`: the run, if it is ours, and its agent, served unless skipped."""
     ended = (
-        _HELD.values(
-            state=bindparam("to"), reason=bindparam("why"), finished_at=func.now(), lease_until=None
-        )
+        _HELD.values(state=bindparam("to"), reason=bindparam("why"), finished_at=func.now(), lease_until=None)
         .returning(Run.id, Run.agent_id)
         .cte("ended")
     )
@@ -126,9 +114,7 @@ _ENDED, _SERVED = ending()
 _END = Statement(select(func.count()).select_from(_ENDED).add_cte(_SERVED))
 
 
-def claim(
-    connection: AnyConnection, run_id: UUID, lease: timedelta, worker: str = ""
-) -> Claim | None:
+def claim(connection: AnyConnection, run_id: UUID, lease: timedelta, worker: str = "") -> Claim | None:
     """Take a queued run; None if it is held, snoozed, ended or unknown."""
     taken = _CLAIM.first(connection, run_id=run_id, lease=lease, holder=worker)
     return Claim(*taken) if taken else None
@@ -171,9 +157,7 @@ def end(connection: AnyConnection, held: Claim, state: RunState, reason: str | N
 def ended_as(held: Claim, state: RunState, reason: str | None) -> dict[str, Any]:
     """The values of a statement that builds on `ending`."""
     assert state in TERMINAL
-    return {
-        "run_id": held.run_id, "held_attempt": held.attempt, "to": str(state), "why": reason,
-    }  # fmt: skip
+    return {"run_id": held.run_id, "held_attempt": held.attempt, "to": str(state), "why": reason}
 
 
 def snooze(connection: Connection, held: Claim, wait: timedelta, ticket: int | None) -> bool:
@@ -194,8 +178,7 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
             Run.state == RunState.SNOOZED,
             # No run that has begun snoozes longer, so a later moment means that the clock went back.
             or_(
-                Run.wake_at <= func.now(),
-                and_(Run.wake_at > func.now() + 2 * LONGEST_SNOOZE, ~_BEGINS_LATER),
+                Run.wake_at <= func.now(), and_(Run.wake_at > func.now() + 2 * LONGEST_SNOOZE, ~_BEGINS_LATER)
             ),
         )
         .order_by(Run.wake_at)
@@ -213,9 +196,7 @@ def wake(connection: Connection, limit: int = 1_000) -> list[UUID]:
 
 def wake_all(connection: Connection) -> int:
     """Let every snoozed run look again now, because what it waits for may have changed; returns how many."""
-    snoozed = update(Run).where(
-        Run.state == RunState.SNOOZED, Run.wake_at > func.now(), ~_BEGINS_LATER
-    )
+    snoozed = update(Run).where(Run.state == RunState.SNOOZED, Run.wake_at > func.now(), ~_BEGINS_LATER)
     return connection.execute(snoozed.values(wake_at=func.now())).rowcount
 
 
@@ -280,9 +261,7 @@ def lines(connection: Connection) -> list[Line]:
     is_queued, count = Run.state == RunState.QUEUED, func.count()
     oldest = func.extract("epoch", func.now() - func.min(Run.due_at).filter(is_queued))
     query = (
-        select(
-            Run.origin, count, count.filter(Run.state == RunState.RUNNING), func.coalesce(oldest, 0)
-        )
+        select(Run.origin, count, count.filter(Run.state == RunState.RUNNING), func.coalesce(oldest, 0))
         .where(Run.state.in_(OPEN))
         .group_by(Run.origin)
         .order_by(Run.origin)

@@ -51,9 +51,7 @@ class Progress:
         return sum(count for state, count in self.cycle_runs.items() if state not in OPEN)
 
 
-def read_progress(
-    connection: Connection, settings: Settings, now: datetime, since: datetime
-) -> Progress:
+def read_progress(connection: Connection, settings: Settings, now: datetime, since: datetime) -> Progress:
     """Count what happened since then. Bounded by the caller's choice of `since`."""
     period = timedelta(seconds=settings.cycle.period_s)
     cycle_at = cycle_start(now, period)
@@ -151,9 +149,7 @@ def _trouble(cycle_at: datetime) -> ScalarSelect[str | None]:
     well_before = completed.scalar_subquery() - TROUBLE_LASTS
     return (
         select(
-            func.to_char(func.timezone("UTC", Run.finished_at), "HH24:MI:SS")
-            .concat(": ")
-            .concat(Run.reason)
+            func.to_char(func.timezone("UTC", Run.finished_at), "HH24:MI:SS").concat(": ").concat(Run.reason)
         )
         .where(Run.cycle_at == cycle_at, Run.state.in_((RunState.FAILED, RunState.SKIPPED)))
         .where(Run.finished_at > func.coalesce(well_before, text("'-infinity'")))

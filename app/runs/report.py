@@ -56,9 +56,21 @@ def find_run(connection: Connection, run_id: UUID) -> RunReport | None:
 
 
 _OWN = (
-    "id", "origin", "state", "reason", "attempt", "cycle_at", "due_at", "created_at", "started_at",
-    "wake_at", "finished_at", "worker", "losses", "cancelled_by",
-)  # fmt: skip
+    "id",
+    "origin",
+    "state",
+    "reason",
+    "attempt",
+    "cycle_at",
+    "due_at",
+    "created_at",
+    "started_at",
+    "wake_at",
+    "finished_at",
+    "worker",
+    "losses",
+    "cancelled_by",
+)
 
 
 def find_runs(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, RunReport]:
@@ -125,9 +137,7 @@ class RunLine:
 
 def runs_of_agent(connection: Connection, agent_id: UUID, limit: int) -> list[RunLine]:
     """The agent's latest runs, the newest first."""
-    comments = (
-        select(func.count()).select_from(Comment).where(Comment.run_id == Run.id).scalar_subquery()
-    )
+    comments = select(func.count()).select_from(Comment).where(Comment.run_id == Run.id).scalar_subquery()
     query = (
         select(Run.id, Run.created_at, Run.origin, Run.state, Run.reason, Post.body, comments)
         .join(Post, Post.run_id == Run.id, isouter=True)
@@ -168,9 +178,17 @@ def list_runs(
     id) first come. Cycle and ad-hoc runs are read apart, because an index has them apart.
     """
     columns: tuple[Any, ...] = (
-        Run.id, func.coalesce(Agent.handle, Run.asked_for, "?"), Run.origin, Run.state, Run.reason,
-        Run.attempt, Run.due_at, Run.started_at, Run.finished_at, Run.worker,
-    )  # fmt: skip
+        Run.id,
+        func.coalesce(Agent.handle, Run.asked_for, "?"),
+        Run.origin,
+        Run.state,
+        Run.reason,
+        Run.attempt,
+        Run.due_at,
+        Run.started_at,
+        Run.finished_at,
+        Run.worker,
+    )
     found: list[ListedRun] = []
     for is_cycle in (True, False):
         query = select(Run.id)

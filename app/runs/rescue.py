@@ -107,12 +107,7 @@ def _resume(connection: Connection, run_ids: list[UUID]) -> list[UUID]:
         connection.execute(
             update(Run)
             .where(Run.id.in_(run_ids))
-            .values(
-                state=RunState.QUEUED,
-                losses=Run.losses + 1,
-                lease_until=None,
-                published_at=func.now(),
-            )
+            .values(state=RunState.QUEUED, losses=Run.losses + 1, lease_until=None, published_at=func.now())
         )
     return run_ids
 

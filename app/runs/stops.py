@@ -101,25 +101,40 @@ def find_stops(seen: Look) -> list[Stop]:
     """Everything that holds calls back, the cause before its consequences. Pure."""
     state, asked = seen.state, seen.asked
     if state is None:
-        return [Stop(Standing.DEGRADED, "redis", "Redis does not answer, so calls wait",
-                     "Start Redis; `paceline doctor` says what is wrong.")]  # fmt: skip
+        return [
+            Stop(
+                Standing.DEGRADED,
+                "redis",
+                "Redis does not answer, so calls wait",
+                "Start Redis; `paceline doctor` says what is wrong.",
+            )
+        ]
     found = []
     if state.stop_reason is not None:
         found.append(_stopped(state, asked))
     if state.paused_until:
-        found.append(Stop(Standing.PAUSED, "paused", f"The fleet is paused {state.pause_said}",
-                          "`paceline resume` ends it.", "resume"))  # fmt: skip
+        found.append(
+            Stop(
+                Standing.PAUSED,
+                "paused",
+                f"The fleet is paused {state.pause_said}",
+                "`paceline resume` ends it.",
+                "resume",
+            )
+        )
     found += [_over(budget, seen.policy) for budget in state.budgets if budget.is_used_up]
     if state.rate_limited_until:
         until = f"{state.rate_limited_until:%H:%M:%S} UTC"
         says = f"The gateway answered 429, so all calls wait until {until}"
         about = kinds.RATE_LIMITED.code
-        found.append(
-            Stop(Standing.THROTTLED, about, says, "`paceline resume` ends the wait.", "resume")
-        )
+        found.append(Stop(Standing.THROTTLED, about, says, "`paceline resume` ends the wait.", "resume"))
     has_budget = any(budget.limit for budget in state.budgets)
-    return [*found, *(_without_price(asked, seen.policy) if has_budget else []), *_gone(state, asked),
-            *_too_small(state, asked)]  # fmt: skip
+    return [
+        *found,
+        *(_without_price(asked, seen.policy) if has_budget else []),
+        *_gone(state, asked),
+        *_too_small(state, asked),
+    ]
 
 
 def _over(budget: FleetBudget, policy: OverBudget) -> Stop:
@@ -212,6 +227,4 @@ def with_who_paused(stops: list[Stop], change: Change | None) -> list[Stop]:
     if change is None:
         return stops
     whose = f", by {change.actor}" + (f": {change.reason}" if change.reason else "")
-    return [
-        replace(stop, says=stop.says + whose) if stop.about == "paused" else stop for stop in stops
-    ]
+    return [replace(stop, says=stop.says + whose) if stop.about == "paused" else stop for stop in stops]

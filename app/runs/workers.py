@@ -50,9 +50,10 @@ def report(redis: Redis, worker: Worker) -> None:
     before = next((other for other in others if other.name == worker.name), worker)
     restarts = before.restarts + (before.started_at != worker.started_at)
     values = asdict(worker) | {
-        "started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat(),
+        "started_at": worker.started_at.isoformat(),
+        "seen_at": worker.seen_at.isoformat(),
         "restarts": restarts,
-    }  # fmt: skip
+    }
     redis.hset(WORKERS, worker.name, json.dumps(values))
     for other in others:
         if worker.seen_at - other.seen_at > FORGOTTEN_AFTER:

@@ -26,9 +26,7 @@ _CLOSED = calls.closing().cte("closed")
 _OPEN = Statement(calls.opening(_HELD))
 _CLOSE = Statement(calls.closing())
 _ENDED, _SERVED = leases.ending()
-_END = Statement(
-    select(func.count()).select_from(_ENDED).add_cte(_SERVED, publish.storing_votes(_ENDED))
-)
+_END = Statement(select(func.count()).select_from(_ENDED).add_cte(_SERVED, publish.storing_votes(_ENDED)))
 
 
 def _closing_with(effect: Callable[[CTE], tuple[CTE, ...]]) -> Statement:
@@ -57,9 +55,7 @@ class Stored(NamedTuple):
     note: str | None
 
 
-def open_call(
-    connection: AnyConnection, held: Claim, lease: timedelta, **attempt: Any
-) -> OpenedCall | None:
+def open_call(connection: AnyConnection, held: Claim, lease: timedelta, **attempt: Any) -> OpenedCall | None:
     """Renew the lease and insert the attempt's row (app.usage.calls.opening); None if the run is not ours."""
     row = _OPEN.first(connection, **leases.held_by(held, lease), **attempt)
     if row is None:
@@ -91,11 +87,7 @@ def store(
 
 
 def end_run(
-    connection: AnyConnection,
-    held: Claim,
-    state: RunState,
-    reason: str | None,
-    reactions: Sequence[Reaction],
+    connection: AnyConnection, held: Claim, state: RunState, reason: str | None, reactions: Sequence[Reaction]
 ) -> bool:
     """Put a held run into a terminal state and store its votes; False when it is no longer ours."""
     values = leases.ended_as(held, state, reason) | publish.votes_of(reactions)

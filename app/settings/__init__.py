@@ -227,9 +227,7 @@ def secret_folders() -> list[Path]:
     """Where secrets may lie as files: systemd's credentials, and where containers mount theirs."""
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     folders = [Path("/run/secrets"), *([Path(given)] if given else [])]
-    return [
-        folder for folder in folders if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
-    ]
+    return [folder for folder in folders if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)]
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -243,9 +241,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except SettingsError:
         raise ConfigError(_not_json(environ)) from None
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
-        )
+        problems = "; ".join(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors())
         raise ConfigError(f"bad setting: {problems}") from None
 
 
@@ -258,11 +254,7 @@ def _not_json(environ: Mapping[str, str] | None) -> str:
             try:
                 json.loads(values[name] or "")
             except ValueError as why:
-                shape = (
-                    'a list, like ["a"]'
-                    if isinstance(default, tuple)
-                    else 'an object, like {"a": 1}'
-                )
+                shape = 'a list, like ["a"]' if isinstance(default, tuple) else 'an object, like {"a": 1}'
                 found.append(f"{name} is no JSON ({why}): it wants {shape}")
     return "bad setting: " + ("; ".join(found) or "one of the lists or objects is no JSON")
 

@@ -26,9 +26,7 @@ def read_env_file(path: Path = Path(".env")) -> dict[str, str | None]:
             f"{path.absolute()} is not UTF-8: save it as UTF-8, without a byte-order mark"
         ) from None
     found = dict(resolve_variables([(str(line.key), line.value) for line in lines], override=True))
-    as_written = {
-        str(line.key): line.value for line in lines if _SINGLE_QUOTED.match(line.original.string)
-    }
+    as_written = {str(line.key): line.value for line in lines if _SINGLE_QUOTED.match(line.original.string)}
     return found | as_written
 
 
@@ -37,8 +35,5 @@ class EnvFile(DotEnvSettingsSource):
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
         return parse_env_vars(
-            read_env_file(file_path),
-            self.case_sensitive,
-            self.env_ignore_empty,
-            self.env_parse_none_str,
+            read_env_file(file_path), self.case_sensitive, self.env_ignore_empty, self.env_parse_none_str
         )

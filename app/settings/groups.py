@@ -4,14 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    Field,
-    PositiveFloat,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, Field, PositiveFloat, SecretStr, model_validator
 
 from app.bounds import Burst, Count, Dollars, MaxWait, Rate, Seconds
 
@@ -20,8 +13,7 @@ class GatewaySettings(BaseModel):
     """The LLM gateway: any server that speaks OpenAI's chat completions."""
 
     base_url: str | None = Field(
-        None,
-        description="Default: the Lovable gateway when LOVABLE_API_KEY is set, else the sandbox",
+        None, description="Default: the Lovable gateway when LOVABLE_API_KEY is set, else the sandbox"
     )
     api_key: SecretStr | None = Field(
         None, description="Key for base_url; default: LOVABLE_API_KEY", repr=False
@@ -31,9 +23,7 @@ class GatewaySettings(BaseModel):
     visit_model: str | None = Field(
         None, description="Model for comments in other communities; default: that for comments"
     )
-    style_model: str | None = Field(
-        None, description="Model that learns a style; default: that for posts"
-    )
+    style_model: str | None = Field(None, description="Model that learns a style; default: that for posts")
     cheap_model: str = Field(
         "google/gemini-2.5-flash-lite",
         description="Asked for everything when a budget is used up and over_budget is cheaper_model",
@@ -43,9 +33,7 @@ class GatewaySettings(BaseModel):
         description="Tried in this order when the gateway no longer has a model; a JSON list",
     )
     max_tokens: int = Field(
-        1024,
-        ge=512,
-        description="Ceiling of an answer, thinking included; under 512 thinking eats it",
+        1024, ge=512, description="Ceiling of an answer, thinking included; under 512 thinking eats it"
     )
     context_tokens: int = Field(
         2_000_000,
@@ -77,9 +65,13 @@ class GatewaySettings(BaseModel):
     def every_model(self) -> tuple[str, ...]:
         """Every model that may be asked."""
         named = (
-            self.post_model, self.comment_model, self.visit_model, self.style_model, self.cheap_model,
+            self.post_model,
+            self.comment_model,
+            self.visit_model,
+            self.style_model,
+            self.cheap_model,
             *self.fallback_models,
-        )  # fmt: skip
+        )
         return tuple(dict.fromkeys(model for model in named if model))
 
     def models(self, first: str) -> tuple[str, ...]:
@@ -109,8 +101,7 @@ class LimitSettings(BaseModel):
     budget_day_usd: Dollars = Field(0, description="Dollars per day for the fleet; 0: no limit")
     budget_month_usd: Dollars = Field(0, description="Dollars per month for the fleet; 0: no limit")
     burst: Burst = Field(
-        1,
-        description="Calls that may start at once after a pause; keep it under the gateway's",
+        1, description="Calls that may start at once after a pause; keep it under the gateway's"
     )
 
 
@@ -159,9 +150,7 @@ class ActivitySettings(BaseModel):
     )
     post_probability: float = Field(1, gt=0, le=1, description="Chance of the regular post")
     comment_slots: int = Field(2, ge=0, le=10, description="Comments an agent may make in a cycle")
-    comment_probability: float = Field(
-        0.40, ge=0, le=1, description="Chance of each comment, drawn once"
-    )
+    comment_probability: float = Field(0.40, ge=0, le=1, description="Chance of each comment, drawn once")
     reaction_slots: int = Field(
         2, ge=0, le=10, description="Votes with a ready-made reaction in a cycle; they cost no call"
     )
@@ -169,9 +158,7 @@ class ActivitySettings(BaseModel):
         1800, ge=0, description="How often an agent comments in another community; 0: never"
     )
     post_quiet_s: float = Field(
-        0,
-        ge=0,
-        description="No regular post when the community had one within this time; 0: always",
+        0, ge=0, description="No regular post when the community had one within this time; 0: always"
     )
     themes: dict[str, PositiveFloat] = Field(
         {"professional": 0.40, "trending": 0.25, "question": 0.20, "fun": 0.15},
@@ -203,18 +190,14 @@ class ControlSettings(BaseModel):
     posts_per_hour: Count = Field(0, description="Posts of one agent in any hour; 0: no cap")
     posts_per_day: Count = Field(0, description="Posts of one agent in any 24 hours; 0: no cap")
     comments_per_hour: Count = Field(0, description="Comments of one agent in any hour; 0: no cap")
-    comments_per_day: Count = Field(
-        0, description="Comments of one agent in any 24 hours; 0: no cap"
-    )
+    comments_per_day: Count = Field(0, description="Comments of one agent in any 24 hours; 0: no cap")
     banned_words: tuple[str, ...] = Field(
         (), description="A text with one of these words is not published, a JSON list"
     )
     links: Literal["allow", "remove", "refuse"] = Field(
         "remove", description="What becomes of links in what agents write"
     )
-    duplicates_s: Seconds = Field(
-        86_400, description="For so long a text may not be said again; 0: it may"
-    )
+    duplicates_s: Seconds = Field(86_400, description="For so long a text may not be said again; 0: it may")
     over_budget: Literal["stop", "posts_only", "cheaper_model"] = Field(
         "stop", description="What happens when a budget is used up"
     )
@@ -227,8 +210,7 @@ class SourceSettings(BaseModel):
     x_url: str = Field("https://api.x.com", pattern="^https?://")
     timeout_s: float = Field(20, gt=0)
     mention_accounts: tuple[str, ...] = Field(
-        (),
-        description="Accounts on X to scan for mentions, a JSON list; each scan costs credits",
+        (), description="Accounts on X to scan for mentions, a JSON list; each scan costs credits"
     )
     mention_every_s: float = Field(300, ge=15, description="How often each account is scanned")
     low_balance_credits: int = Field(
@@ -240,9 +222,7 @@ class WorkerSettings(BaseModel):
     """The worker processes that `paceline up` starts, and how each works."""
 
     processes: int = Field(2, ge=1, le=64)
-    threads: int = Field(
-        16, ge=1, le=1_000, description="Runs that one worker process has in hand at once"
-    )
+    threads: int = Field(16, ge=1, le=1_000, description="Runs that one worker process has in hand at once")
     heartbeat_file: str | None = Field(
         None,
         description="A worker touches it every few seconds, for health checks: older than a minute, it hangs",
@@ -251,8 +231,7 @@ class WorkerSettings(BaseModel):
         30, ge=3, description="A run whose worker is silent for this long is given to another"
     )
     events: bool = Field(
-        True,
-        description="Task events for Flower; they cost a worker a few percent of its CPU",
+        True, description="Task events for Flower; they cost a worker a few percent of its CPU"
     )
 
 
@@ -282,9 +261,7 @@ class UsageSettings(BaseModel):
         description="A budget cannot hold calls of a model without a known price: refuse them while a budget "
         "is set, or only warn and count them as free",
     )
-    keep_days: int | None = Field(
-        None, ge=0, description="The name of before of PACELINE_KEEP__CALLS_DAYS"
-    )
+    keep_days: int | None = Field(None, ge=0, description="The name of before of PACELINE_KEEP__CALLS_DAYS")
     credits_usd: float = Field(
         0, ge=0, description="Dollars you have bought at the gateway, for the forecast; 0: unknown"
     )
@@ -296,22 +273,16 @@ class UsageSettings(BaseModel):
 class KeepSettings(BaseModel):
     """How long what grows is kept. What a person hid and the change log stay."""
 
-    runs_days: float = Field(
-        30, ge=0, description="Days that a run is kept after its end; 0: for ever"
-    )
+    runs_days: float = Field(30, ge=0, description="Days that a run is kept after its end; 0: for ever")
     votes_days: float = Field(30, ge=0, description="Days that a vote is kept; 0: for ever")
-    content_days: float = Field(
-        365, ge=0, description="Days that a post or a comment is kept; 0: for ever"
-    )
+    content_days: float = Field(365, ge=0, description="Days that a post or a comment is kept; 0: for ever")
     calls_days: int = Field(
         90,
         ge=0,
         description="Days of single calls kept; older ones are dropped once their sums are proved; 0: all",
     )
     disk_gb: float = Field(
-        0,
-        ge=0,
-        description="Gigabytes that the database may take, for the forecast of doctor; 0: unknown",
+        0, ge=0, description="Gigabytes that the database may take, for the forecast of doctor; 0: unknown"
     )
 
 
@@ -332,10 +303,7 @@ class AppSettings(BaseModel):
         description="No run is started while more events wait for the application; 0: go on whatever waits",
     )
     keep_days: int = Field(
-        7,
-        ge=0,
-        le=365,
-        description="Delivered events are kept so long, to be sent again; 0: always",
+        7, ge=0, le=365, description="Delivered events are kept so long, to be sent again; 0: always"
     )
     private_networks: bool = Field(
         False, description="Webhooks may go to private networks and to this machine, also by http"
@@ -346,15 +314,12 @@ class AlertSettings(BaseModel):
     """Who is told when something needs a person."""
 
     urls: tuple[SecretStr, ...] = Field(
-        (),
-        description="Channels as apprise URLs, a JSON list: mailto://, slack://, tgram://, json://",
+        (), description="Channels as apprise URLs, a JSON list: mailto://, slack://, tgram://, json://"
     )
     long_incident_min: float = Field(
         10, gt=0, description="Alert when the gateway answers 429 for so many minutes"
     )
-    runway_days: float = Field(
-        7, ge=0, description="Alert when the credits last fewer days; 0: never"
-    )
+    runway_days: float = Field(7, ge=0, description="Alert when the credits last fewer days; 0: never")
     quiet_hours: str = Field(
         "",
         pattern=r"^(([01]\d|2[0-3])-([01]\d|2[0-3]))?$",
@@ -366,14 +331,10 @@ class SandboxSettings(BaseModel):
     """The gateway to play with, started when there is no key."""
 
     port: int = Field(0, ge=0, le=65535, description="0: any free port")
-    rate: float | None = Field(
-        None, gt=0, description="Calls per second it lets through; default: the cap"
-    )
+    rate: float | None = Field(None, gt=0, description="Calls per second it lets through; default: the cap")
     capacity: int | None = Field(None, ge=1, description="Its burst; default: max(2, rate/10)")
     latency_s: float = Field(0.3, ge=0, le=60)
-    credits: float | None = Field(
-        None, ge=0, description="Dollars until it answers 402; default: endless"
-    )
+    credits: float | None = Field(None, ge=0, description="Dollars until it answers 402; default: endless")
 
 
 class TracingSettings(BaseModel):
@@ -390,6 +351,4 @@ class LogSettings(BaseModel):
     """Logs go to standard error."""
 
     level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    json_lines: bool | None = Field(
-        None, description="Default: JSON unless a person reads on a terminal"
-    )
+    json_lines: bool | None = Field(None, description="Default: JSON unless a person reads on a terminal")

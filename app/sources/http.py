@@ -27,9 +27,7 @@ RETRY_MAX_S = 3_600.0
 class SourceHttp:
     """GET with a key, at the source's own pace. Safe to share between threads."""
 
-    def __init__(
-        self, base_url: str, headers: dict[str, str], timeout_s: float, pace: Pace
-    ) -> None:
+    def __init__(self, base_url: str, headers: dict[str, str], timeout_s: float, pace: Pace) -> None:
         self._pace = pace
         self._client = httpx2.Client(
             base_url=base_url,

@@ -83,11 +83,7 @@ def _check(data: dict[str, Any]) -> None:
 def read_tweets(data: dict[str, Any]) -> list[Tweet]:
     """The posts in an answer, in any of its envelopes; what is no post is left out. Pure."""
     inner = data.get("data")
-    for listed in (
-        inner.get("tweets") if isinstance(inner, dict) else None,
-        inner,
-        data.get("tweets"),
-    ):
+    for listed in (inner.get("tweets") if isinstance(inner, dict) else None, inner, data.get("tweets")):
         if isinstance(listed, list):
             return [tweet for item in listed if (tweet := _tweet(item)) is not None]
     raise SourceDown("no list of tweets in the answer")

@@ -76,10 +76,7 @@ def read_mentions(data: dict[str, Any]) -> list[Tweet]:
     posts = [item for item in listed if isinstance(item, dict)]
     found = [
         make_tweet(
-            item.get("id"),
-            names.get(str(item.get("author_id"))),
-            item.get("text"),
-            item.get("created_at"),
+            item.get("id"), names.get(str(item.get("author_id"))), item.get("text"), item.get("created_at")
         )
         for item in posts
     ]

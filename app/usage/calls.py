@@ -55,9 +55,7 @@ UNDER_WAY = timedelta(minutes=15)
 """A call that was not heard of for longer counts as spent; the longest by the settings takes some minutes."""
 
 
-def attempts_made(
-    connection: Connection, agent_id: UUID, run_id: UUID, since: datetime
-) -> dict[str, int]:
+def attempts_made(connection: Connection, agent_id: UUID, run_id: UUID, since: datetime) -> dict[str, int]:
     """The number of each step's latest attempt, by whichever worker.
 
     `since` is when the run was opened: the ledger is indexed by agent and time, not by run.
@@ -106,9 +104,19 @@ def closing() -> Update:
 
 
 _OUTCOME = (
-    "status", "error_code", "http_status", "tokens_input", "tokens_output", "tokens_used",
-    "tokens_cached", "tokens_reasoning", "cost_micros", "cost_reported", "usage_problem", "latency_ms",
-)  # fmt: skip
+    "status",
+    "error_code",
+    "http_status",
+    "tokens_input",
+    "tokens_output",
+    "tokens_used",
+    "tokens_cached",
+    "tokens_reasoning",
+    "cost_micros",
+    "cost_reported",
+    "usage_problem",
+    "latency_ms",
+)
 
 
 def withdraw_call(connection: Connection, call: OpenedCall) -> None:
@@ -204,9 +212,7 @@ def held_by_community(connection: Connection) -> dict[UUID, int]:
 
 def billable_of_agent(agent_id: UUID, since: datetime) -> Select[*tuple[Any, ...]]:
     """A query of the billable tokens of one agent since then; null when it called nothing."""
-    return select(func.sum(tokens_billable())).where(
-        Call.agent_id == agent_id, Call.created_at >= since
-    )
+    return select(func.sum(tokens_billable())).where(Call.agent_id == agent_id, Call.created_at >= since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +267,24 @@ def calls_of_runs(
     """
     query = (
         select(
-            Call.run_id, Call.id, Call.step, Call.attempt, Call.model, Call.status, Call.error_code,
-            Call.http_status, Call.tokens_input, Call.tokens_output, Call.cost_micros,
-            Call.cost_reserved, Call.usage_problem, Call.latency_ms,
+            Call.run_id,
+            Call.id,
+            Call.step,
+            Call.attempt,
+            Call.model,
+            Call.status,
+            Call.error_code,
+            Call.http_status,
+            Call.tokens_input,
+            Call.tokens_output,
+            Call.cost_micros,
+            Call.cost_reserved,
+            Call.usage_problem,
+            Call.latency_ms,
         )
         .where(Call.agent_id.in_(agents), Call.created_at >= since, Call.run_id.in_(runs))
         .order_by(Call.created_at, Call.id)
-    )  # fmt: skip
+    )
     found: dict[UUID, list[dict[str, Any]]] = {run_id: [] for run_id in runs}
     for row in connection.execute(query).mappings():
         values = dict(row)
@@ -295,9 +312,7 @@ def count_between(connection: Connection, since: datetime, until: datetime) -> i
     return connection.execute(query).scalar_one()
 
 
-def calls_between(
-    connection: Connection, since: datetime, until: datetime
-) -> Iterator[dict[str, object]]:
+def calls_between(connection: Connection, since: datetime, until: datetime) -> Iterator[dict[str, object]]:
     """Every call in that time with all its columns and its agent's handle, in order, streamed."""
     query = (
         select(Agent.handle.label("agent"), *Call.__table__.columns)

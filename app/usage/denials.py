@@ -14,9 +14,7 @@ def count(connection: Connection, reason: str) -> None:
     minute = func.date_trunc("minute", func.now())
     row = insert(Denial).values(minute=minute, reason=reason, calls=1)
     connection.execute(
-        row.on_conflict_do_update(
-            index_elements=["minute", "reason"], set_={"calls": Denial.calls + 1}
-        )
+        row.on_conflict_do_update(index_elements=["minute", "reason"], set_={"calls": Denial.calls + 1})
     )
 
 

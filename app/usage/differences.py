@@ -46,16 +46,12 @@ MOST = 50
 """So many differences are named; more of them say no more."""
 
 
-def find_differences(
-    connection: Connection, zone: ZoneInfo, days: int | None = None
-) -> list[Difference]:
+def find_differences(connection: Connection, zone: ZoneInfo, days: int | None = None) -> list[Difference]:
     """Sums that differ, to the token and the micro-dollar. A frozen day is compared with what was found when
     it was frozen, because its calls may be gone; days since then with the ledger, by agent. `days`: only so
     many of the frozen ones, the newest. The newest two hours are left out: they are still being written.
     """
-    first_frozen, last = connection.execute(
-        text("select min(day), max(day) from paceline.usage_days")
-    ).one()
+    first_frozen, last = connection.execute(text("select min(day), max(day) from paceline.usage_days")).one()
     found: list[Difference] = []
     if last is not None:
         if days is not None:
@@ -83,9 +79,7 @@ def _of_today(connection: Connection, zone: ZoneInfo) -> list[Difference]:
     if day is None:
         return []
     end = midnight(day + timedelta(days=1), zone)
-    hours, *days = (
-        _three(sums) for sums in rollups_of_day(connection, day, midnight(day, zone), end)
-    )
+    hours, *days = (_three(sums) for sums in rollups_of_day(connection, day, midnight(day, zone), end))
     names = ("ai_usage_daily", "ai_usage_agent_daily")
     return [
         Difference(day, None, name, hours, sums)
@@ -114,9 +108,7 @@ def _of_frozen(connection: Connection, zone: ZoneInfo, first: date, last: date) 
     return found
 
 
-def _of_open(
-    connection: Connection, zone: ZoneInfo, start: datetime, until: datetime
-) -> list[Difference]:
+def _of_open(connection: Connection, zone: ZoneInfo, start: datetime, until: datetime) -> list[Difference]:
     """Whole hours since the last frozen day: the fleet's hours to the last whole one, agents' days before the
     day that is still being written.
     """
@@ -155,8 +147,12 @@ def _span(zone: ZoneInfo, start: datetime, until: datetime) -> dict[str, object]
     last = until.astimezone(zone)
     end = last.date() if last == midnight(last.date(), zone) else last.date() + timedelta(days=1)
     return {
-        "zone": zone.key, "start": start, "until": until, "first": start.astimezone(zone).date(), "last": end,
-    }  # fmt: skip
+        "zone": zone.key,
+        "start": start,
+        "until": until,
+        "first": start.astimezone(zone).date(),
+        "last": end,
+    }
 
 
 def _three(numbers: Sequence[int]) -> tuple[int, int, int]:

@@ -70,11 +70,7 @@ def forecast_windows(
 
 
 def as_forecast(
-    settings: UsageSettings,
-    demand: Demand,
-    now: datetime,
-    zone: ZoneInfo,
-    found: Sequence[Measured],
+    settings: UsageSettings, demand: Demand, now: datetime, zone: ZoneInfo, found: Sequence[Measured]
 ) -> Forecast:
     """The forecast from what was used in `forecast_windows`."""
     burnt, month, *since_bought = found

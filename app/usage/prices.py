@@ -44,11 +44,7 @@ def exact_micros(
     price = _own(model, at, settings) or _flat(model, minute)
     if price:
         of_cached = price.input if price.cached is None else price.cached
-        micros = (
-            (tokens_input - cached) * price.input
-            + cached * of_cached
-            + tokens_output * price.output
-        )
+        micros = (tokens_input - cached) * price.input + cached * of_cached + tokens_output * price.output
     else:
         dollars = _listed(model, tokens_input, tokens_output, at, cached)
         if dollars is None:
@@ -93,9 +89,7 @@ def _flat(model: str, minute: datetime) -> Price | None:
     return Price(model=model, input=input_, output=output, cached=cached)
 
 
-def _listed(
-    model: str, tokens_input: int, tokens_output: int, at: datetime, cached: int
-) -> Decimal | None:
+def _listed(model: str, tokens_input: int, tokens_output: int, at: datetime, cached: int) -> Decimal | None:
     tokens = {
         "input_tokens": tokens_input,
         "output_tokens": tokens_output,
@@ -112,8 +106,6 @@ def _look_up(model: str, at: datetime, tokens: dict[str, int | None]) -> Any:
 
     provider, _, name = model.rpartition("/")
     try:
-        return calc_price(
-            Usage(**tokens), name, provider_id=provider or None, genai_request_timestamp=at
-        )
+        return calc_price(Usage(**tokens), name, provider_id=provider or None, genai_request_timestamp=at)
     except (LookupError, ValueError):
         return None

@@ -72,8 +72,7 @@ def project(given: Assumptions, at: datetime, settings: UsageSettings) -> Projec
     whole = sum(given.models.values())
     costs = {
         model: _of_calls(
-            exact_micros(model, given.tokens_in, given.tokens_out, at, settings),
-            month * weight / whole,
+            exact_micros(model, given.tokens_in, given.tokens_out, at, settings), month * weight / whole
         )
         for model, weight in given.models.items()
     }

@@ -53,9 +53,7 @@ def rank(engine: Engine, now: datetime, zone: ZoneInfo) -> str:
                 rows = _best(connection, span, by, now, zone)
                 row = {"as_of": now, "took_ms": round((monotonic() - began) * 1000), "rows": rows}
                 ranking = insert(Ranking).values(span=span, by=by, **row)
-                connection.execute(
-                    ranking.on_conflict_do_update(index_elements=["span", "by"], set_=row)
-                )
+                connection.execute(ranking.on_conflict_do_update(index_elements=["span", "by"], set_=row))
                 done += 1
     return f"{done} rankings"
 

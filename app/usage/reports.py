@@ -33,11 +33,7 @@ class Group(StrEnum):
     OUTCOME = "outcome"
 
 
-_BY = {
-    Group.TYPE: "u.request_type",
-    Group.MODEL: "u.model",
-    Group.OUTCOME: "u.outcome",
-}
+_BY = {Group.TYPE: "u.request_type", Group.MODEL: "u.model", Group.OUTCOME: "u.outcome"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +133,7 @@ _AGENTS = f"""
 """Whole days from their own rollup, the hours of the day that the cut is in from theirs, the newest from the
 ledger: cut at one moment, so that nothing is counted twice, also when midnight came since the last round.
 """
-_PLAIN = (
-    "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
-)
+_PLAIN = "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
 _SUMS = """
   coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
   coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
@@ -195,8 +189,7 @@ def measure(
     the business time zone.
     """
     values = ", ".join(
-        f"({n}, cast(:from{n} as timestamptz), cast(:to{n} as timestamptz))"
-        for n in range(len(windows))
+        f"({n}, cast(:from{n} as timestamptz), cast(:to{n} as timestamptz))" for n in range(len(windows))
     )
     query = text(f"""
       select w.n, min(u.at), {_SUMS} from (values {values}) as w(n, start, until)
@@ -211,11 +204,7 @@ def measure(
 
 
 def usage_between(
-    connection: Connection,
-    start: datetime,
-    until: datetime,
-    zone: ZoneInfo,
-    cut: datetime | None = None,
+    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo, cut: datetime | None = None
 ) -> Usage:
     """Sums over one window."""
     return measure(connection, [(start, until)], zone, cut)[0].usage

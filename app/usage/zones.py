@@ -45,8 +45,15 @@ def rezone(engine: Engine, zone: ZoneInfo, tell: Callable[[int, int], None]) -> 
                 "(PACELINE_USAGE__KEEP_DAYS), so their sums cannot be made anew: set "
                 f"PACELINE_TIMEZONE={known} again"
             )
-        for table in ("ai_usage_hourly", "ai_usage_fleet_hourly", "ai_latency_hourly", "ai_usage_daily",
-                      "ai_usage_agent_daily", "usage_days", "usage_rankings"):  # fmt: skip
+        for table in (
+            "ai_usage_hourly",
+            "ai_usage_fleet_hourly",
+            "ai_latency_hourly",
+            "ai_usage_daily",
+            "ai_usage_agent_daily",
+            "usage_days",
+            "usage_rankings",
+        ):
             connection.execute(text(f"delete from paceline.{table}"))
         if first is not None:
             day, end = first.astimezone(zone).date(), last.astimezone(zone).date()

@@ -64,9 +64,7 @@ def guard(site: Site, role: Role) -> Any:
         request.state.csrf = form_token(secret)
         if request.method not in SAFE:
             form = await read_form(site, request)
-            if not hmac.compare_digest(
-                form.get("csrf", [""])[0].encode(), form_token(secret).encode()
-            ):
+            if not hmac.compare_digest(form.get("csrf", [""])[0].encode(), form_token(secret).encode()):
                 raise Forbidden("this form is from another session: go back, reload, try again")
         _require_second_factor(site, request, person)
         require(site, request, person, role)
@@ -148,9 +146,10 @@ def set_cookie(site: Site, request: Request, response: Response, secret: str | N
     """Sign a browser in, or (None) out."""
     if secret is None:
         response.delete_cookie(
-            cookie_name(site, request, COOKIE), path=site.settings.web.prefix or "/",
+            cookie_name(site, request, COOKIE),
+            path=site.settings.web.prefix or "/",
             secure=is_https(site, request),
-        )  # fmt: skip
+        )
         return response
     return _keep(site, request, response, COOKIE, secret, int(LONGEST.total_seconds()))
 
@@ -170,14 +169,16 @@ def end_trip(site: Site, request: Request, response: Response) -> Response:
     return _keep(site, request, response, TRIP, "", 0)
 
 
-def _keep(
-    site: Site, request: Request, response: Response, name: str, value: str, seconds: int
-) -> Response:
+def _keep(site: Site, request: Request, response: Response, name: str, value: str, seconds: int) -> Response:
     response.set_cookie(
-        cookie_name(site, request, name), value, max_age=seconds,
-        path=site.settings.web.prefix or "/", httponly=True, samesite="lax",
+        cookie_name(site, request, name),
+        value,
+        max_age=seconds,
+        path=site.settings.web.prefix or "/",
+        httponly=True,
+        samesite="lax",
         secure=is_https(site, request),
-    )  # fmt: skip
+    )
     return response
 
 
@@ -259,6 +260,10 @@ def _check_origin(site: Site, request: Request) -> None:
     except ValueError:
         is_same = False
     if not is_same or fetched not in (None, "same-origin"):
-        raise Forbidden(
-            "this form does not come from this site: behind a proxy set PACELINE_WEB__PUBLIC_URL"
-        )
+        raise Forbidden("this form does not come from this site: behind a proxy set PACELINE_WEB__PUBLIC_URL")
+
+
+def field_of(request: Request, name: str) -> str:
+    """One field of the form, as the guard read it."""
+    values = request.state.form.get(name, [""])
+    return str(values[0])[:500]

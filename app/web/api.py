@@ -145,8 +145,7 @@ def add(app: FastAPI, site: Site) -> None:
     for action in ACTIONS:
         app.include_router(_act(site, action), prefix=PREFIX)
 
-    @app.get(f"{PREFIX}/openapi.json", include_in_schema=False,
-             dependencies=[api_guard(site, Role.VIEWER)])  # fmt: skip
+    @app.get(f"{PREFIX}/openapi.json", include_in_schema=False, dependencies=[api_guard(site, Role.VIEWER)])
     def description() -> dict[str, Any]:
         return describe(app, site)
 
@@ -163,12 +162,13 @@ def add(app: FastAPI, site: Site) -> None:
 def describe(app: FastAPI, site: Site) -> dict[str, Any]:
     """The OpenAPI document."""
     document = get_openapi(
-        title="Paceline", version="1", description=__doc__ or "", routes=app.routes,
+        title="Paceline",
+        version="1",
+        description=__doc__ or "",
+        routes=app.routes,
         servers=[{"url": site.settings.web.prefix or "/"}],
-    )  # fmt: skip
-    document.setdefault("components", {})["securitySchemes"] = {
-        "token": {"type": "http", "scheme": "bearer"}
-    }
+    )
+    document.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}]
     return document
 
@@ -210,9 +210,7 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
     ) -> AgentPage:
         search, after = (value.replace("\x00", "") for value in (search, after))
         with site.engine.connect() as connection:
-            found = roster.list_agents(
-                connection, after=after, limit=limit, search=search, state=state
-            )
+            found = roster.list_agents(connection, after=after, limit=limit, search=search, state=state)
             total = roster.count_agents(connection)
         return AgentPage(found, total, found[-1].handle if len(found) == limit else None)
 
@@ -233,9 +231,7 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
     @router.get("/runs", summary="Runs by when they fell due, the latest first")
     def runs(which: Which = Which.ALL, before: Text = "", limit: Limit = 50) -> RunPage:
         with site.engine.connect() as connection:
-            found = list_runs(
-                connection, states=STATES[which], before=parse_cursor(before), limit=limit
-            )
+            found = list_runs(connection, states=STATES[which], before=parse_cursor(before), limit=limit)
         return RunPage(found, cursor_of(found[-1]) if len(found) == limit else None)
 
     @router.get("/runs/{run_id}", summary="One run with its calls and what it made")
@@ -266,33 +262,30 @@ def _add_usage(router: APIRouter, site: Site) -> None:
 
     @router.get("/usage", summary="Usage by something over some time, the most first")
     def usage(
-        metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY,
-        limit: Limit = 100,
-    ) -> UsageBreakdown:  # fmt: skip
+        metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY, limit: Limit = 100
+    ) -> UsageBreakdown:
         with site.engine.connect() as connection:
             found = explore(site, connection, metric, by, period, limit)
         rows = [UsageOf(*row) for row in found.rows]
-        return UsageBreakdown(
-            found.as_of, found.ranked_at, found.start, rows, found.rest, found.total
-        )
+        return UsageBreakdown(found.as_of, found.ranked_at, found.start, rows, found.rest, found.total)
 
     @router.get("/limits", summary="Limits, budgets and controls in force")
     def limits() -> InForce:
         state = site.look().state
         with site.engine.begin() as connection:
             return InForce(
-                read_limits(connection, settings.limits), list_budgets(connection),
-                read_controls(connection, settings.controls), state,
-            )  # fmt: skip
+                read_limits(connection, settings.limits),
+                list_budgets(connection),
+                read_controls(connection, settings.controls),
+                state,
+            )
 
     @router.get("/incidents", summary="Refusals of the gateway that belong together")
     def incidents(limit: Limit = 50) -> list[dict[str, Any]]:
         with site.engine.connect() as connection:
             return list_incidents(connection, limit)
 
-    @router.get(
-        "/receivers", summary="The application and webhooks: what waits, what did not arrive"
-    )
+    @router.get("/receivers", summary="The application and webhooks: what waits, what did not arrive")
     def receivers() -> list[Standing]:
         with site.engine.connect() as connection:
             return read_standing(connection)
@@ -327,8 +320,10 @@ def _act(site: Site, action: Action) -> APIRouter:
     do.__annotations__["ask"] = action.ask
     summary = f"{action.title} (role {action.role})"
     router.post(
-        f"/acts/{action.name}", summary=summary, description=action.about,
+        f"/acts/{action.name}",
+        summary=summary,
+        description=action.about,
         operation_id=action.name.replace("-", "_"),
         response_model_exclude_none=True,
-    )(do)  # fmt: skip
+    )(do)
     return router

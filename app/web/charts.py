@@ -70,10 +70,7 @@ class Chart:
     @property
     def rows(self) -> list[tuple[str, str]]:
         """The table behind it."""
-        return [
-            (bar.label, "unknown" if bar.value is None else f"{bar.value:,.6g}")
-            for bar in self.bars
-        ]
+        return [(bar.label, "unknown" if bar.value is None else f"{bar.value:,.6g}") for bar in self.bars]
 
 
 def nice_ceiling(value: float) -> float:

@@ -65,9 +65,7 @@ def parse(
         if name not in form:
             continue
         if kind == "lines":
-            given[name] = [
-                line.strip() for value in values for line in value.splitlines() if line.strip()
-            ]
+            given[name] = [line.strip() for value in values for line in value.splitlines() if line.strip()]
         elif kind in ("checks", "hidden"):
             given[name] = [value for value in values if value]
         elif values and values[0]:

@@ -30,14 +30,16 @@ from app.settings import get_settings
 from app.web import api, metrics
 from app.web.access import Forbidden, SecondFactorNeeded, SignInNeeded, guard, sign_in_address
 from app.web.pages import (
+    account,
+    accounts,
     acts,
     agents,
     company,
     feed,
     limits,
     overview,
-    people,
     runs,
+    signing_in,
     trouble,
     usage,
 )
@@ -69,7 +71,7 @@ SAID = {
     429: ("Too many tries.", "Wait a minute, then try again."),
     500: ("Something broke here.", "It is in the dashboard's log, with its time. Runs are not affected."),
     503: ("A server does not answer.", "Runs wait, nothing is lost. `paceline doctor` says what is wrong."),
-}  # fmt: skip
+}
 
 
 def create() -> FastAPI:
@@ -85,9 +87,14 @@ def create_app(services: Services) -> FastAPI:
     web, oidc = services.settings.web, services.settings.oidc
     site = Site(services, oidc=Provider(oidc, web.url) if oidc.issuer else None)
     app = FastAPI(
-        title="Paceline", docs_url=None, redoc_url=None, openapi_url=None, lifespan=watching(services),
-        max_body_size=BODY_MAX, redirect_slashes=False,
-    )  # fmt: skip
+        title="Paceline",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=watching(services),
+        max_body_size=BODY_MAX,
+        redirect_slashes=False,
+    )
     is_https = web.url.startswith("https://")
     app.add_middleware(
         Shield, prefix=web.prefix, is_https=is_https, hosts=web.hosts, broken=partial(broken, site)
@@ -96,11 +103,11 @@ def create_app(services: Services) -> FastAPI:
     _add_errors(app, site)
     _add_health(app, site)
     open_pages = APIRouter(include_in_schema=False)
-    people.add_open(open_pages, site)
+    signing_in.add(open_pages, site)
     company.add_open(open_pages, site)
     app.include_router(open_pages)
     pages = APIRouter(include_in_schema=False, dependencies=[guard(site, Role.VIEWER)])
-    for module in (overview, usage, agents, runs, feed, limits, trouble, people):
+    for module in (overview, usage, agents, runs, feed, limits, trouble, account, accounts):
         add: Callable[[APIRouter, Site], None] = module.add
         add(pages, site)
     app.include_router(pages)
@@ -120,8 +127,13 @@ def error_answer(site: Site, request: Request, status: int, detail: str) -> Resp
     said, mend = SAID.get(status, ("That did not work.", "Go back and try again."))
     if is_for_programs(request):
         return JSONResponse({"detail": detail or said}, status)
-    return site.page("error.html", request, status, said=said,
-                     mend=f"{detail[:1].upper()}{detail[1:]}. {mend}" if detail else mend)  # fmt: skip
+    return site.page(
+        "error.html",
+        request,
+        status,
+        said=said,
+        mend=f"{detail[:1].upper()}{detail[1:]}. {mend}" if detail else mend,
+    )
 
 
 def broken(site: Site, request: Request) -> Response:
@@ -152,9 +164,7 @@ def _add_errors(app: FastAPI, site: Site) -> None:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         is_ours = isinstance(error, PacelineError)
         if not is_ours:
-            route = getattr(
-                request.scope.get("route"), "path", "?"
-            )  # not the path: it may hold a secret
+            route = getattr(request.scope.get("route"), "path", "?")  # not the path: it may hold a secret
             logger.error("web.failed", route=route, error=str(error).splitlines()[0])
         return answer(request, status, str(error) if is_ours else "")
 
@@ -191,9 +201,7 @@ def _add_health(app: FastAPI, site: Site) -> None:
 
     @app.api_route("/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
     async def ready() -> JSONResponse:
-        if await asyncio.get_running_loop().run_in_executor(
-            own, _does_database_answer, site.engine
-        ):
+        if await asyncio.get_running_loop().run_in_executor(own, _does_database_answer, site.engine):
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "database unreachable"}, status_code=503)
 

@@ -89,21 +89,9 @@ def _gauge(name: str, about: str, value: float | None) -> Iterator[Metric]:
 def _receivers(connection: Connection) -> Iterator[Metric]:
     standing = read_standing(connection)
     for name, about, values in (
-        (
-            "events_waiting",
-            "Events that wait for a receiver.",
-            {s.id: float(s.pending) for s in standing},
-        ),
-        (
-            "events_dead",
-            "Events that are not tried again.",
-            {s.id: float(s.dead) for s in standing},
-        ),
-        (
-            "events_lag_seconds",
-            "How long the oldest event waits.",
-            {s.id: s.lag_s for s in standing},
-        ),
+        ("events_waiting", "Events that wait for a receiver.", {s.id: float(s.pending) for s in standing}),
+        ("events_dead", "Events that are not tried again.", {s.id: float(s.dead) for s in standing}),
+        ("events_lag_seconds", "How long the oldest event waits.", {s.id: s.lag_s for s in standing}),
     ):
         yield _by(name, about, "receiver", values)
 
@@ -126,9 +114,7 @@ def _fleet(connection: Connection, progress: Progress) -> Iterator[Metric]:
     yield from _gauge("runs_oldest_wait_seconds", "How long the oldest waiting run is due.", oldest)
     cycle = {str(state): float(progress.cycle_runs.get(state, 0)) for state in RunState}
     yield _by("cycle_runs", "Runs of the running cycle by state.", "state", cycle)
-    yield from _gauge(
-        "calls_per_second", "Gateway calls over the last ten seconds.", progress.calls_per_s
-    )
+    yield from _gauge("calls_per_second", "Gateway calls over the last ten seconds.", progress.calls_per_s)
 
 
 def _calls(connection: Connection, site: Site, now: datetime, cut: datetime) -> Iterator[Metric]:
@@ -138,9 +124,7 @@ def _calls(connection: Connection, site: Site, now: datetime, cut: datetime) -> 
     tokens = CounterMetricFamily(
         "paceline_tokens", "LLM tokens of this month.", labels=["model", "direction"]
     )
-    cost = CounterMetricFamily(
-        "paceline_cost_dollars", "Estimated cost of this month.", labels=["model"]
-    )
+    cost = CounterMetricFamily("paceline_cost_dollars", "Estimated cost of this month.", labels=["model"])
     sums: dict[str, list[float]] = {}
     start = period_start("this month", now, zone)
     for (request_type, model, outcome), usage in calls_by_kind(connection, start, now, zone, cut):
@@ -179,14 +163,10 @@ def _money(
     demand = demand_of(progress.active_agents, limits.rate, settings)
     forecast = as_forecast(settings.usage, demand, now, zone, found)
     left = forecast.credits_left
-    yield from _gauge(
-        "credits_left_dollars", "Credits at the gateway, estimated.", left and left / 1e6
-    )
+    yield from _gauge("credits_left_dollars", "Credits at the gateway, estimated.", left and left / 1e6)
     yield from _gauge("runway_days", "How long the credits last.", forecast.runway_days)
     per_s = demand.calls_per_day / 86_400
-    yield from _gauge(
-        "demand_calls_per_second", "Calls that the fleet is planned to make, capped.", per_s
-    )
+    yield from _gauge("demand_calls_per_second", "Calls that the fleet is planned to make, capped.", per_s)
 
 
 def _health(connection: Connection, site: Site) -> Iterator[Metric]:
@@ -211,22 +191,14 @@ def _admission(site: Site) -> Iterator[Metric]:
     if state is None:
         return
     yield from _gauge("rate_limit", "Calls per second that are allowed.", state.rate)
-    yield from _gauge(
-        "rate_effective", "The same just now, after a 429 less.", state.effective_rate
-    )
-    yield from _gauge(
-        "calls_reserved", "Calls that wait for a permit or are under way.", state.reserved
-    )
-    yield from _gauge(
-        "paused", "Whether the fleet is paused.", float(state.paused_until is not None)
-    )
+    yield from _gauge("rate_effective", "The same just now, after a 429 less.", state.effective_rate)
+    yield from _gauge("calls_reserved", "Calls that wait for a permit or are under way.", state.reserved)
+    yield from _gauge("paused", "Whether the fleet is paused.", float(state.paused_until is not None))
     yield from _gauge(
         "breaker_open",
         "Whether the gateway's answers stop all calls: credits, key, a quota.",
         float(state.breaker != "closed"),
     )
     yield from _gauge(
-        "key_refused",
-        "Whether the gateway refused the key.",
-        float(state.stop_reason == KEY_REFUSED.code),
+        "key_refused", "Whether the gateway refused the key.", float(state.stop_reason == KEY_REFUSED.code)
     )

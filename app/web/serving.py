@@ -47,9 +47,15 @@ class Patient(H11Protocol):
 def config(app: Any, **more: Any) -> uvicorn.Config:
     """How it is served, wherever: no log of addresses, no name of the server, bounds on who comes."""
     return uvicorn.Config(
-        app, http=Patient, access_log=False, server_header=False, limit_concurrency=CONNECTIONS_MAX,
-        log_config=None, timeout_graceful_shutdown=5, **more,
-    )  # fmt: skip
+        app,
+        http=Patient,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        **more,
+    )
 
 
 def run(host: str, port: int) -> None:

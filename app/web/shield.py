@@ -104,9 +104,7 @@ class Shield:
         if self._prefix:
             scope["root_path"] = self._prefix
         if not self._is_called_right(scope):
-            said = (
-                "this dashboard has another name: set PACELINE_WEB__PUBLIC_URL to the one you use\n"
-            )
+            said = "this dashboard has another name: set PACELINE_WEB__PUBLIC_URL to the one you use\n"
             await PlainTextResponse(said, 421)(scope, receive, send_shielded)
             return
         try:

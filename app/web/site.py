@@ -54,26 +54,28 @@ class Site:
         """What holds calls back now."""
         return look(self.services.admission, self.settings, self.engine)
 
-    def page(
-        self, template: str, request: Request, status: int = 200, **facts: Any
-    ) -> HTMLResponse:
+    def page(self, template: str, request: Request, status: int = 200, **facts: Any) -> HTMLResponse:
         """Render a template for who is looking."""
         path = route_path(request)
         person: Person | None = getattr(request.state, "person", None)
         seen = facts.pop("seen", None) or (self.look() if person else None)
         stops = find_stops(seen) if seen else []
-        html = _templates().get_template(template).render(
-            root="../" * (path.count("/") - 1) or "./",
-            path=path,
-            now=utcnow(),
-            zone=self.settings.timezone,
-            me=person,
-            csrf=getattr(request.state, "csrf", ""),
-            allowed={one.name for one in ACTIONS if person and person.may(one.role)},
-            done=self._done(request),
-            **{"stops": stops, "state": seen and seen.state} | facts,
-            standing=standing(facts.get("stops", stops)) if seen else "",
-        )  # fmt: skip
+        html = (
+            _templates()
+            .get_template(template)
+            .render(
+                root="../" * (path.count("/") - 1) or "./",
+                path=path,
+                now=utcnow(),
+                zone=self.settings.timezone,
+                me=person,
+                csrf=getattr(request.state, "csrf", ""),
+                allowed={one.name for one in ACTIONS if person and person.may(one.role)},
+                done=self._done(request),
+                **{"stops": stops, "state": seen and seen.state} | facts,
+                standing=standing(facts.get("stops", stops)) if seen else "",
+            )
+        )
         return HTMLResponse(html, status)
 
     def go(self, path: str) -> RedirectResponse:

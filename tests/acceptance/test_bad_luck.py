@@ -13,15 +13,7 @@ import pytest
 
 from app.cli.parts import free_port
 from app.embedded import running
-from tests.support.program import (
-    PACELINE,
-    clean_env,
-    get,
-    paceline,
-    processes_of,
-    sandbox_process,
-    wait_for,
-)
+from tests.support.program import PACELINE, clean_env, get, paceline, processes_of, sandbox_process, wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -59,11 +51,7 @@ def test_port_taken(folder):
 def test_postgres_unreachable(folder, embedded):
     dead = f"postgres://me:secret@127.0.0.1:{free_port()}/db"
     ended = paceline("status", cwd=folder, DATABASE_URL=dead, REDIS_URL=embedded.redis_url)
-    says(
-        ended,
-        75,
-        "PostgreSQL does not answer .*start it, or correct DATABASE_URL; it was asked at ",
-    )
+    says(ended, 75, "PostgreSQL does not answer .*start it, or correct DATABASE_URL; it was asked at ")
     assert "secret" not in ended.stderr
 
 
@@ -89,28 +77,35 @@ def unmigrated(embedded) -> str:
 
 
 def test_migrations_pending(folder, embedded, unmigrated):
-    ended = paceline(
-        "agents", "list", cwd=folder, DATABASE_URL=unmigrated, REDIS_URL=embedded.redis_url
-    )
+    ended = paceline("agents", "list", cwd=folder, DATABASE_URL=unmigrated, REDIS_URL=embedded.redis_url)
     says(ended, 3, "run `paceline db upgrade`")
 
 
 @pytest.mark.parametrize("part", ["worker", "beat"])
 def test_celery_started_without_servers_says_so_in_one_line(folder, part):
     ended = subprocess.run(
-        [*PACELINE[:1], "-m", "celery", "-A", "workers", part], cwd=folder, env=clean_env(),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [*PACELINE[:1], "-m", "celery", "-A", "workers", part],
+        cwd=folder,
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     says(ended, 1, "DATABASE_URL is not set and no `paceline up` runs")
 
 
 def test_worker_refuses_a_schema_that_is_not_current(folder, embedded, unmigrated):
     env = {"DATABASE_URL": unmigrated, "REDIS_URL": embedded.redis_url}
     ended = subprocess.run(
-        [*PACELINE[:1], "-m", "celery", "-A", "workers", "worker"], cwd=folder, text=True,
-        env=clean_env(**env, PACELINE_GATEWAY__BASE_URL="http://127.0.0.1:9/v1"), capture_output=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        [*PACELINE[:1], "-m", "celery", "-A", "workers", "worker"],
+        cwd=folder,
+        text=True,
+        env=clean_env(**env, PACELINE_GATEWAY__BASE_URL="http://127.0.0.1:9/v1"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert "run `paceline db upgrade`" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 3
@@ -139,9 +134,7 @@ def test_bad_roster_imports_nothing_and_lists_lines(folder, engine, embedded):
     assert ended.returncode == 0
     done = json.loads(ended.stdout)
     assert (done["created"], [problem["line"] for problem in done["problems"]]) == (1, [3, 4])
-    says(
-        paceline("agents", "import", "missing.csv", cwd=folder, **env), 4, "cannot read missing.csv"
-    )
+    says(paceline("agents", "import", "missing.csv", cwd=folder, **env), 4, "cannot read missing.csv")
 
 
 def test_dispatch_of_an_unknown_agent(folder, engine, embedded):
@@ -156,9 +149,13 @@ def test_ctrl_c_drains_and_a_second_start_is_clean(folder):
         env = {"PACELINE_CYCLE__PERIOD_S": "20", "PACELINE_GATEWAY__BASE_URL": f"{gateway}/v1"}
         command = [*PACELINE, "up", "--no-web", "--no-flower", "--json"]
         with subprocess.Popen(
-            command, cwd=folder, env=clean_env(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command,
+            cwd=folder,
+            env=clean_env(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-        ) as program:  # fmt: skip
+        ) as program:
             wait_for(lambda: '"200"' in get(f"{gateway}/sandbox/tally").text, 60, "a first call")
             program.send_signal(signal.SIGINT)
             out, err = program.communicate(timeout=100)
@@ -180,10 +177,20 @@ def test_ctrl_c_drains_and_a_second_start_is_clean(folder):
 def test_wrong_key_stops_calls_and_names_the_setting(folder):
     with sandbox_process("--key", "right", cwd=folder) as gateway:
         ended = paceline(
-            "up", "--for", "12", "--no-web", "--no-flower", "--workers", "1", "--json",
-            cwd=folder, timeout=150, PACELINE_CYCLE__PERIOD_S="20",
-            PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1", PACELINE_GATEWAY__API_KEY="wrong",
-        )  # fmt: skip
+            "up",
+            "--for",
+            "12",
+            "--no-web",
+            "--no-flower",
+            "--workers",
+            "1",
+            "--json",
+            cwd=folder,
+            timeout=150,
+            PACELINE_CYCLE__PERIOD_S="20",
+            PACELINE_GATEWAY__BASE_URL=f"{gateway}/v1",
+            PACELINE_GATEWAY__API_KEY="wrong",
+        )
         refused = get(f"{gateway}/sandbox/tally").json()["by_status"]
     assert "PACELINE_GATEWAY__API_KEY was refused" in ended.stderr
     assert refused.get("401", 0) <= 20

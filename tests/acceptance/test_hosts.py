@@ -65,8 +65,11 @@ def hosts(*names):
             except subprocess.CalledProcessError as error:
                 pytest.skip(f"no namespace can be made here: {error.stderr.decode().strip()}")
             ip("link", "set", ours, "master", bridge, "up")
-            for command in (("addr", "add", f"{NET}.{number}/24", "dev", theirs),
-                            ("link", "set", theirs, "up"), ("link", "set", "lo", "up")):  # fmt: skip
+            for command in (
+                ("addr", "add", f"{NET}.{number}/24", "dev", theirs),
+                ("link", "set", theirs, "up"),
+                ("link", "set", "lo", "up"),
+            ):
                 ip("-n", space, *command)
         yield {name: (f"{tag}{name}", f"{tag}{name}o") for name in names}
     finally:
@@ -79,9 +82,7 @@ def hosts(*names):
 @contextmanager
 def process(command, env, log):
     with log.open("ab") as file:
-        started = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
+        started = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         yield started
     finally:
@@ -94,9 +95,23 @@ def process(command, env, log):
 
 
 def worker_on(space, name, env, log):
-    command = ["ip", "netns", "exec", space, sys.executable, "-m", "celery", "--app", "workers", "--quiet",
-               "worker", f"--hostname={name}@{name}", "--loglevel=WARNING", "--without-gossip",
-               "--without-mingle"]  # fmt: skip
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        space,
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "workers",
+        "--quiet",
+        "worker",
+        f"--hostname={name}@{name}",
+        "--loglevel=WARNING",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     return process(command, env, log)
 
 
@@ -130,11 +145,7 @@ def fleet(engine, redis, embedded, sandbox, home, tmp_path):
             "PACELINE_WORKER__THREADS": "4",
         }
         settings = make_settings(
-            embedded,
-            sandbox.url,
-            home,
-            limits={"rate": 20, "burst": 2},
-            worker={"lease_s": LEASE_S},
+            embedded, sandbox.url, home, limits={"rate": 20, "burst": 2}, worker={"lease_s": LEASE_S}
         )
         services = build(settings)
         with services.engine.begin() as connection:
@@ -145,9 +156,7 @@ def fleet(engine, redis, embedded, sandbox, home, tmp_path):
             proxy.close()
 
 
-def test_host_that_is_cut_off_loses_nothing_and_comes_back(
-    fleet, engine, sandbox, tmp_path, monkeypatch
-):
+def test_host_that_is_cut_off_loses_nothing_and_comes_back(fleet, engine, sandbox, tmp_path, monkeypatch):
     services, spaces, env = fleet
     here = {
         **env,
@@ -164,16 +173,7 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(
     monkeypatch.setattr(agents, "publish", publish)  # that of this process knows no servers
     desk = Desk(services.settings, services.engine, services.admission)
     handles = [f"a{n}" for n in range(AGENTS)]
-    beat = [
-        sys.executable,
-        "-m",
-        "celery",
-        "--app",
-        "workers",
-        "--quiet",
-        "beat",
-        "--loglevel=WARNING",
-    ]
+    beat = [sys.executable, "-m", "celery", "--app", "workers", "--quiet", "beat", "--loglevel=WARNING"]
     with (
         worker_on(spaces["a"][0], "a", env, tmp_path / "a.log"),
         worker_on(spaces["b"][0], "b", env, tmp_path / "b.log"),
@@ -200,9 +200,7 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(
         assert connection.execute(select(func.count()).select_from(Call)).scalar_one() >= 2 * AGENTS
     with engine.begin() as connection:  # what b had in hand: a minute later rescue would, too
         calls.give_up(connection, timedelta(0))
-    wait_until(
-        engine, lambda _: upkeep.reconcile_limits(services).repaired == 0, 30
-    )  # as beat does
+    wait_until(engine, lambda _: upkeep.reconcile_limits(services).repaired == 0, 30)  # as beat does
     with closing(SandboxTally(sandbox.url)) as tally:
         books = audit(services, tally)
     assert books.total == 0, books

@@ -21,15 +21,7 @@ import pytest
 
 from app.cli.parts import free_port
 from app.embedded import running, servers
-from tests.support.program import (
-    PACELINE,
-    clean_env,
-    get,
-    paceline,
-    processes_of,
-    sandbox_process,
-    wait_for,
-)
+from tests.support.program import PACELINE, clean_env, get, paceline, processes_of, sandbox_process, wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -62,9 +54,7 @@ class Fleet:
 def fleet() -> Iterator[Fleet]:
     with (
         tempfile.TemporaryDirectory(prefix="pl-") as folder,
-        sandbox_process(
-            "--rate", "4", "--capacity", "2", "--latency", "1.5", cwd=Path(folder)
-        ) as gateway,
+        sandbox_process("--rate", "4", "--capacity", "2", "--latency", "1.5", cwd=Path(folder)) as gateway,
     ):
         yield run_fleet(Path(folder), gateway)
 
@@ -91,20 +81,14 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
     ) as program:
         wait_for(lambda: running(home).database_url, 30, "PostgreSQL")
         wait_for(lambda: get(f"http://127.0.0.1:{web}/health/ready"), 60, "the dashboard")
-        wait_for(
-            lambda: len(workers_seen(home, flower)) == 3,
-            60,
-            "Flower with two workers and the express",
-        )
+        wait_for(lambda: len(workers_seen(home, flower)) == 3, 60, "Flower with two workers and the express")
         shell = ask_in_a_shell(folder, env)
         dispatched = paceline("dispatch", "cleo", "--wait", "--json", cwd=folder, **env)
         status = paceline("status", "--json", cwd=folder, **env)
         doctor = paceline("doctor", "--json", cwd=folder, **env)
         page, ran, invited = use_the_dashboard(folder, env, f"http://127.0.0.1:{web}")
         tasks = get(
-            f"http://127.0.0.1:{flower}/api/tasks",
-            params={"taskname": "agents.run"},
-            auth=flower_auth(home),
+            f"http://127.0.0.1:{flower}/api/tasks", params={"taskname": "agents.run"}, auth=flower_auth(home)
         ).json()
         refusals = flower_refusals(home, f"http://127.0.0.1:{flower}")
         workers = workers_seen(home, flower)
@@ -143,9 +127,23 @@ def run_fleet(folder: Path, gateway: str) -> Fleet:
     ]
     logs = "".join(log.read_text() for log in (home / "logs").iterdir())
     return Fleet(
-        err, json.loads(out), shell, dispatched, status, doctor, tasks, workers, refusals,
-        page, ran, [json.loads(line) for line in lines], rows, left, logs, secrets,
-    )  # fmt: skip
+        err,
+        json.loads(out),
+        shell,
+        dispatched,
+        status,
+        doctor,
+        tasks,
+        workers,
+        refusals,
+        page,
+        ran,
+        [json.loads(line) for line in lines],
+        rows,
+        left,
+        logs,
+        secrets,
+    )
 
 
 def flower_auth(home: Path) -> tuple[str, str]:
@@ -200,9 +198,14 @@ def ask_in_a_shell(folder: Path, env: dict[str, str]) -> "subprocess.CompletedPr
         "print(names['explain']('ada').agent, all(name in banner for name in names))\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=clean_env(**env), capture_output=True, text=True,
-        check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=clean_env(**env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.mark.plan(17, 34, 38)
@@ -258,9 +261,7 @@ def test_agents_act_well_within_their_cycle_at_a_latency_of_one_and_a_half_secon
     runs = [row for row in fleet.rows["runs"] if row[3] == "cycle"]
     assert len(runs) > 30
     assert max(row[8] - row[2] for row in runs).total_seconds() < 100
-    assert len({(row[1], row[2]) for row in runs}) == len(runs), (
-        "a run is one agent's, once a cycle"
-    )
+    assert len({(row[1], row[2]) for row in runs}) == len(runs), "a run is one agent's, once a cycle"
 
 
 def test_delay_in_a_plain_shell_starts_an_agent(fleet):
@@ -285,11 +286,7 @@ def test_dispatch_waits_and_shows_the_run_with_its_post_and_spend(fleet):
 
 
 def test_flower_shows_workers_and_every_run_with_its_agent_and_outcome(fleet):
-    assert {name.split("@")[0] for name in fleet.flower_workers} == {
-        "worker1",
-        "worker2",
-        "express",
-    }
+    assert {name.split("@")[0] for name in fleet.flower_workers} == {"worker1", "worker2", "express"}
     assert all(fleet.flower_workers.values())
     tasks = fleet.flower_tasks
     assert len(tasks) > 10
@@ -310,8 +307,7 @@ def test_first_administrator_comes_by_the_link_that_up_prints(fleet):
 
 def test_agent_is_started_from_its_page(fleet):
     assert any(
-        row[1] == "dario" and row[3] == "adhoc" and row[4] == "completed"
-        for row in fleet.rows["runs"]
+        row[1] == "dario" and row[3] == "adhoc" and row[4] == "completed" for row in fleet.rows["runs"]
     )
     assert "Run agents now: done, 1." in fleet.ran_from_page
 
@@ -344,9 +340,7 @@ def test_no_log_of_the_whole_run_holds_a_secret(fleet):
 
 
 def test_every_call_is_a_line_of_the_log_that_names_its_run_agent_and_request(fleet):
-    lines = [
-        json.loads(line) for line in fleet.logs.splitlines() if '"event": "call.ended"' in line
-    ]
+    lines = [json.loads(line) for line in fleet.logs.splitlines() if '"event": "call.ended"' in line]
     assert {line["request_id"] for line in lines} == {row[0] for row in fleet.rows["calls"]}
     agents = {row[0]: row[1] for row in fleet.rows["runs"]}
     assert all(agents[line["run_id"]] == line["agent"] for line in lines)

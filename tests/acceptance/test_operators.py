@@ -25,10 +25,15 @@ FAST = {"PACELINE_CYCLE__PERIOD_S": "10", "PACELINE_CYCLE__SLICE_S": "1"}
 def begin(folder, *arguments, **env):
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [*PACELINE, "up", *QUIET, *arguments], cwd=folder, env=clean_env(**FAST, **env),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*PACELINE, "up", *QUIET, *arguments],
+        cwd=folder,
+        env=clean_env(**FAST, **env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def workers_of(folder, name="worker1"):
@@ -42,11 +47,7 @@ def processes_named(folder, text):
             try:
                 with open(f"/proc/{entry}/cmdline") as file:
                     words = file.read()
-                if (
-                    text in words
-                    and "celery" in words
-                    and os.readlink(f"/proc/{entry}/cwd") == str(folder)
-                ):
+                if text in words and "celery" in words and os.readlink(f"/proc/{entry}/cwd") == str(folder):
                     found.append(int(entry))
             except OSError:
                 continue
@@ -148,8 +149,12 @@ def test_a_revoked_run_does_not_run_also_after_a_restart(tmp_path):
         wait_for(lambda: state()[0] == "snoozed", 30, "the run's snooze")
         subprocess.run(
             [sys.executable, "-m", "celery", "-A", "workers", "control", "revoke", str(run_id)],
-            cwd=folder, env=env, check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+            cwd=folder,
+            env=env,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
         wait_for(lambda: state()[0] == "skipped", 20, "the run's end")
         assert "revoked" in state()[1]
         for pid in [*workers_of(folder), *workers_of(folder, "express")]:
@@ -172,9 +177,7 @@ def test_workers_are_seen_and_why_nothing_runs_is_said(tmp_path):
         return paceline("workers", "--json", cwd=folder).stdout
 
     try:
-        wait_for(
-            lambda: "worker1@" in (said := announced()) and "express@" in said, 60, "both workers"
-        )
+        wait_for(lambda: "worker1@" in (said := announced()) and "express@" in said, 60, "both workers")
         found = json.loads(paceline("workers", "--json", cwd=folder).stdout)["workers"]
         assert {worker["name"].split("@")[0] for worker in found} == {"worker1", "express"}
         assert all(worker["version"] and worker["pid"] for worker in found)

@@ -58,16 +58,13 @@ def newcomer(channel):
         folder = Path(name)
         (folder / "examples").symlink_to(ROOT / "examples")
         env = {
-            "PACELINE_WEB__PORT": str(free_port()), "PACELINE_FLOWER__PORT": str(free_port()),
+            "PACELINE_WEB__PORT": str(free_port()),
+            "PACELINE_FLOWER__PORT": str(free_port()),
             "PACELINE_ALERTS__URLS": json.dumps([channel]),
-        }  # fmt: skip
+        }
         log = (folder / "up.txt").open("w+")
         program = subprocess.Popen(
-            [*PACELINE, "up"],
-            cwd=folder,
-            env=clean_env(**env),
-            stdin=subprocess.DEVNULL,
-            stderr=log,
+            [*PACELINE, "up"], cwd=folder, env=clean_env(**env), stdin=subprocess.DEVNULL, stderr=log
         )
         try:
             ready = f"http://127.0.0.1:{env['PACELINE_WEB__PORT']}/health/ready"
@@ -90,16 +87,13 @@ def test_readme_shows_what_up_prints(newcomer):
     def words(text):
         """Without what differs from one start to another."""
         lines = [
-            re.sub(r"\d[\d:./]*|invitation#\S+|\.paceline\S*|/\S+", "N", line)
-            for line in text.splitlines()
+            re.sub(r"\d[\d:./]*|invitation#\S+|\.paceline\S*|/\S+", "N", line) for line in text.splitlines()
         ]
         return [re.sub(r"N+", "N", line).strip() for line in lines]
 
     progress = re.compile(r"^N  cycle")
     expected = [line for line in words(shown) if not progress.match(line)]
-    assert [line for line in words(printed) if not progress.match(line)][
-        : len(expected)
-    ] == expected
+    assert [line for line in words(printed) if not progress.match(line)][: len(expected)] == expected
     assert any(progress.match(line) for line in words(shown))
 
 
@@ -110,9 +104,7 @@ def test_every_command_of_the_readme_works(newcomer):
     assert set(ELSEWHERE) <= set(COMMANDS)
     # what comes first there: agents have written something
     listing = ("content", "list", "--json")
-    wait_for(
-        lambda: json.loads(paceline(*listing, cwd=folder, **env).stdout)["content"], 60, "a text"
-    )
+    wait_for(lambda: json.loads(paceline(*listing, cwd=folder, **env).stdout)["content"], 60, "a text")
     content_id = next(
         item["id"]
         for item in json.loads(paceline(*listing, cwd=folder, **env).stdout)["content"]
@@ -128,10 +120,15 @@ def test_every_command_of_the_readme_works(newcomer):
         words = shlex.split(command.replace(" ID ", f" {content_id} "))
         if words == ["shell"]:
             ended = subprocess.run(
-                [*PACELINE, "shell"], cwd=folder, env=clean_env(**env), text=True, capture_output=True,
+                [*PACELINE, "shell"],
+                cwd=folder,
+                env=clean_env(**env),
+                text=True,
+                capture_output=True,
                 input='print(dispatch("bruno", wait=True).state)\nprint(len(usage()))\n',
-                timeout=60, check=False,
-            )  # fmt: skip
+                timeout=60,
+                check=False,
+            )
             assert "completed" in ended.stdout, ended
         else:
             ended = paceline(*words, cwd=folder, **env)
@@ -142,19 +139,9 @@ def test_python_of_the_readme_starts_an_agent(newcomer):
     folder, env = newcomer
     paceline("resume", cwd=folder, **env)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    command = [
-        *PACELINE[:1],
-        "-c",
-        code,
-    ]
+    command = [*PACELINE[:1], "-c", code]
     ended = subprocess.run(
-        command,
-        cwd=folder,
-        env=clean_env(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, cwd=folder, env=clean_env(**env), capture_output=True, text=True, timeout=60, check=False
     )
     assert re.match(r"completed \['.*'\] \d+\n$", ended.stdout), ended.stdout + ended.stderr
 

@@ -32,9 +32,19 @@ pytestmark = pytest.mark.acceptance
 
 
 def start_worker(env, log, name="worker@test"):
-    command = [sys.executable, "-m", "celery", "--app", "workers", "--quiet", "worker",
-               "--without-gossip", "--without-mingle", "--loglevel=WARNING",
-               f"--hostname={name}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "workers",
+        "--quiet",
+        "worker",
+        "--without-gossip",
+        "--without-mingle",
+        "--loglevel=WARNING",
+        f"--hostname={name}",
+    ]
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
@@ -48,9 +58,7 @@ def wait_for(engine, query, value, seconds):
     raise AssertionError(f"not {value} within {seconds} s")
 
 
-def test_killed_workers_runs_are_resumed_within_45_seconds(
-    engine, redis, embedded, sandbox, home, tmp_path
-):
+def test_killed_workers_runs_are_resumed_within_45_seconds(engine, redis, embedded, sandbox, home, tmp_path):
     sandbox.state.rules.latency_s = 3.0
     env = {
         **os.environ,
@@ -81,9 +89,7 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
             killed = monotonic()
             sleep(1)  # what it had sent last still reaches PostgreSQL, and may close a call
             with engine.connect() as connection:
-                killed_at = connection.execute(select(func.now())).scalar_one() - timedelta(
-                    seconds=1
-                )
+                killed_at = connection.execute(select(func.now())).scalar_one() - timedelta(seconds=1)
                 cut = select(Call.run_id).where(*under_way)
                 runs = set(connection.execute(cut).scalars())
             assert runs
@@ -113,18 +119,16 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(
             services.close()
 
 
-def test_worker_and_beat_touch_their_file_from_their_loops(
-    engine, redis, embedded, sandbox, tmp_path
-):
+def test_worker_and_beat_touch_their_file_from_their_loops(engine, redis, embedded, sandbox, tmp_path):
     env = {
         **os.environ,
-        "DATABASE_URL": embedded.database_url, "REDIS_URL": embedded.redis_url,
-        "PACELINE_HOME": str(tmp_path), "PACELINE_GATEWAY__BASE_URL": sandbox.url,
-    }  # fmt: skip
-    files = {name: tmp_path / name for name in ("worker", "beat")}
-    own = {
-        name: {**env, "PACELINE_WORKER__HEARTBEAT_FILE": str(file)} for name, file in files.items()
+        "DATABASE_URL": embedded.database_url,
+        "REDIS_URL": embedded.redis_url,
+        "PACELINE_HOME": str(tmp_path),
+        "PACELINE_GATEWAY__BASE_URL": sandbox.url,
     }
+    files = {name: tmp_path / name for name in ("worker", "beat")}
+    own = {name: {**env, "PACELINE_WORKER__HEARTBEAT_FILE": str(file)} for name, file in files.items()}
     beat = [sys.executable, "-m", "celery", "--app", "workers", "--quiet", "beat"]
     with (tmp_path / "log").open("w") as log:
         processes = [
@@ -182,13 +186,12 @@ FAULTS = {
     "valkey killed": kill("valkey"),
     "postgres killed": kill("postgres"),
     "redis out of memory": (
-        ask_redis("CONFIG", "SET", "maxmemory", "500kb"), ask_redis("CONFIG", "SET", "maxmemory", "0"),
+        ask_redis("CONFIG", "SET", "maxmemory", "500kb"),
+        ask_redis("CONFIG", "SET", "maxmemory", "0"),
     ),
-    "redis a replica": (
-        ask_redis("REPLICAOF", "127.0.0.1", "1"), ask_redis("REPLICAOF", "NO", "ONE"),
-    ),
+    "redis a replica": (ask_redis("REPLICAOF", "127.0.0.1", "1"), ask_redis("REPLICAOF", "NO", "ONE")),
     "postgres read-only": (ask_postgres("on"), ask_postgres("off")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.long
@@ -248,9 +251,7 @@ def seen_at_work(celery, engine, everybody, seconds):
         for _ in range(12):  # more than one worker begins in a moment
             mine.append(uuid4())
             number += 1
-            celery.send_task(
-                "agents.run", (f"a{number % 40}", None), task_id=str(mine[-1]), queue="adhoc"
-            )
+            celery.send_task("agents.run", (f"a{number % 40}", None), task_id=str(mine[-1]), queue="adhoc")
         sleep(0.5)
         with engine.connect() as connection:
             query = select(Run.worker).where(Run.id.in_(mine), Run.worker.is_not(None)).distinct()

@@ -25,15 +25,21 @@ def fleet():
     with tempfile.TemporaryDirectory(prefix="pl ") as name:
         folder, flower = Path(name), free_port()
         env = {
-            "PACELINE_FLOWER__PORT": str(flower), "PACELINE_CYCLE__PERIOD_S": "36000",
-            "PACELINE_CYCLE__SLICE_S": "300", "PACELINE_LIMITS__RATE": "20",
+            "PACELINE_FLOWER__PORT": str(flower),
+            "PACELINE_CYCLE__PERIOD_S": "36000",
+            "PACELINE_CYCLE__SLICE_S": "300",
+            "PACELINE_LIMITS__RATE": "20",
             "PACELINE_FLOWER__BASIC_AUTH": "tester:a long password",
-        }  # fmt: skip
+        }
         log = (folder / "up.txt").open("w+")
         up = subprocess.Popen(
-            [*PACELINE, "up", "--workers", "1", "--no-web"], cwd=folder, env=clean_env(**env),
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            [*PACELINE, "up", "--workers", "1", "--no-web"],
+            cwd=folder,
+            env=clean_env(**env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
         try:
             wait_for(lambda: "agents done" in (folder / "up.txt").read_text(), 90, "a worker")
             yield folder, f"http://127.0.0.1:{flower}"
@@ -47,9 +53,14 @@ def fleet():
 def in_a_shell(folder: Path, code: str) -> list[str]:
     """The lines that a plain Python prints; it knows no gateway, as no shell needs to."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=clean_env(PYTHONPATH=str(ROOT)), check=False,
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=clean_env(PYTHONPATH=str(ROOT)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout.splitlines()
 
@@ -123,12 +134,8 @@ for result in (row, parts):
     )
     said = in_a_shell(folder, "import sys\n" + code)
     assert said[0] == "REVOKED REVOKED"
-    assert re.fullmatch(
-        r"FAILURE run \S+ of anouk failed: not begun: .*ada.*cancelled.*", said[1]
-    ), said
-    assert re.fullmatch(
-        r"FAILURE run \S+ of bibi failed: not begun: .*arlo.*cancelled.*", said[2]
-    ), said
+    assert re.fullmatch(r"FAILURE run \S+ of anouk failed: not begun: .*ada.*cancelled.*", said[1]), said
+    assert re.fullmatch(r"FAILURE run \S+ of bibi failed: not begun: .*arlo.*cancelled.*", said[2]), said
 
 
 def test_a_turn_here_and_now_goes_through_the_same_admission_and_ledger(fleet):
@@ -155,9 +162,14 @@ subprocess.run([sys.executable, "-m", "app.cli", "resume"], check=True, capture_
     )
     env = {"PACELINE_GATEWAY__BASE_URL": (folder / ".paceline" / "sandbox.url").read_text().strip()}
     done = subprocess.run(
-        [sys.executable, "-c", "import sys\n" + code], cwd=folder, check=False, capture_output=True,
-        env=clean_env(PYTHONPATH=str(ROOT), **env), text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", "import sys\n" + code],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        env=clean_env(PYTHONPATH=str(ROOT), **env),
+        text=True,
+        timeout=120,
+    )
     said = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
     assert said[:2] == ["completed a shell True True", "completed"]
@@ -167,10 +179,15 @@ subprocess.run([sys.executable, "-m", "app.cli", "resume"], check=True, capture_
 
 THREADS = "PACELINE_WORKER__THREADS"
 VERBS = {
-    "pool_grow": THREADS, "pool_shrink": THREADS, "autoscale": THREADS, "pool_restart": "stop the worker",
-    "rate_limit": "limits set --rate", "time_limit": "TOTAL_TIMEOUT_S", "terminate": "control revoke ID",
+    "pool_grow": THREADS,
+    "pool_shrink": THREADS,
+    "autoscale": THREADS,
+    "pool_restart": "stop the worker",
+    "rate_limit": "limits set --rate",
+    "time_limit": "TOTAL_TIMEOUT_S",
+    "terminate": "control revoke ID",
     "revoke_by_stamped_headers": "no stamps",
-}  # fmt: skip
+}
 
 
 def test_verbs_that_would_do_nothing_say_what_does(fleet):
@@ -210,44 +227,34 @@ print(app.send_task("agents.run", ["ada"]).get(timeout=60).state)
     assert said[2] == "completed"
     call = [sys.executable, "-m", "celery", "-A", "workers", "call", "agents.run", "--args"]
     env = clean_env(PYTHONPATH=str(ROOT))
-    run = subprocess.run([*call, '["alma"]'], cwd=folder, env=env, capture_output=True, text=True,
-                         check=True, timeout=60)  # fmt: skip
+    run = subprocess.run(
+        [*call, '["alma"]'], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=60
+    )
     assert in_a_shell(
         folder, HEAD + f"print(run_agent.AsyncResult({run.stdout.strip()!r}).get(timeout=60).agent)"
     ) == ["alma"]
-    unknown = subprocess.run([*call, '["nobody"]'], cwd=folder, env=env, capture_output=True, text=True,
-                             check=False, timeout=60)  # fmt: skip
+    unknown = subprocess.run(
+        [*call, '["nobody"]'], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
     assert unknown.returncode != 0
     assert "unknown agent 'nobody'" in unknown.stderr
 
 
 def test_flower_shows_agent_outcome_and_the_runs_page_and_no_upkeep(fleet):
     folder, flower = fleet
-    (run_id,) = in_a_shell(
-        folder, HEAD + "r = run_agent.delay('dario'); r.get(timeout=60); print(r.id)"
-    )
-    with httpx2.Client(
-        base_url=flower, trust_env=False, auth=("tester", "a long password")
-    ) as client:
+    (run_id,) = in_a_shell(folder, HEAD + "r = run_agent.delay('dario'); r.get(timeout=60); print(r.id)")
+    with httpx2.Client(base_url=flower, trust_env=False, auth=("tester", "a long password")) as client:
         info = f"/api/task/info/{run_id}"
         wait_for(lambda: client.get(info).status_code == 200, 20, "the event")
-        wait_for(
-            lambda: client.get(f"/api/task/info/{run_id}").json()["state"] == "SUCCESS",
-            20,
-            "the end",
-        )
+        wait_for(lambda: client.get(f"/api/task/info/{run_id}").json()["state"] == "SUCCESS", 20, "the end")
         page = client.get(f"/task/{run_id}").text
         assert {task["name"] for task in client.get("/api/tasks?limit=1000").json().values()} == {
             "agents.run"
         }
-        waits = in_a_shell(
-            folder, HEAD + "print(run_agent.apply_async(('delia',), countdown=600).id)"
-        )[0]
+        waits = in_a_shell(folder, HEAD + "print(run_agent.apply_async(('delia',), countdown=600).id)")[0]
         revoked = client.post(f"/api/task/revoke/{waits}")
         assert revoked.status_code == 200, revoked.text
     assert "dario, asked for" in page
     assert "dario: completed, 1 post" in page
     assert f"/runs/{run_id}" in page
-    assert in_a_shell(folder, HEAD + f"print(run_agent.AsyncResult({waits!r}).state)") == [
-        "REVOKED"
-    ]
+    assert in_a_shell(folder, HEAD + f"print(run_agent.AsyncResult({waits!r}).state)") == ["REVOKED"]

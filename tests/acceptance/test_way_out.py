@@ -31,10 +31,13 @@ def test_posts_appear_in_the_applications_tables_and_at_a_webhook_while_the_flee
 
     with receiving() as receiver:
         up = subprocess.Popen(
-            [*PACELINE, "up", "--no-web", "--no-flower", "--workers", "1"], cwd=folder,
-            env=clean_env(**FAST), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [*PACELINE, "up", "--no-web", "--no-flower", "--workers", "1"],
+            cwd=folder,
+            env=clean_env(**FAST),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         try:
             wait_for(lambda: running(folder / ".paceline"), 60, "the servers")
             wait_for(lambda: run("app", "show").returncode == 0, 60, "the schema")
@@ -45,17 +48,15 @@ def test_posts_appear_in_the_applications_tables_and_at_a_webhook_while_the_flee
             with engine.begin() as connection:
                 connection.execute(text((EXAMPLES / "app-subtuna.sql").read_text()))
             assert run("app", "connect", "--preset", "subtuna").returncode == 0
-            added = json.loads(
-                run("webhooks", "add", receiver.url, "--events", "post.*", "--json").stdout
-            )["shown"]
+            added = json.loads(run("webhooks", "add", receiver.url, "--events", "post.*", "--json").stdout)[
+                "shown"
+            ]
             receiver.secrets.append(added["secret"])
             assert run("webhooks", "test", added["id"]).returncode == 0
 
             def theirs():
                 with engine.connect() as connection:
-                    query = text(
-                        "select count(*), count(slug), count(distinct id) from public.subtuna_posts"
-                    )
+                    query = text("select count(*), count(slug), count(distinct id) from public.subtuna_posts")
                     return tuple(connection.execute(query).one())
 
             wait_for(lambda: theirs()[0] >= 10, 60, "posts in the application")

@@ -19,9 +19,15 @@ from tests.support.history import give_history
 from tests.support.web import Browser, serving
 
 ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-default-apps",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+)
 WATCH = """document.addEventListener("securitypolicyviolation", (event) =>
   console.error("CSP " + event.violatedDirective + " " + event.blockedURI));"""
 
@@ -86,9 +92,7 @@ def look(request, chromium, engine, redis, embedded, sandbox, home):
     opened: list[Look] = []
     with serving(services) as base:
 
-        def open_one(
-            role: Role | None = Role.ADMIN, *, width: int = 1280, **options: object
-        ) -> Look:
+        def open_one(role: Role | None = Role.ADMIN, *, width: int = 1280, **options: object) -> Look:
             context = chromium.new_context(
                 viewport={"width": width, "height": 900}, locale="en-GB", **options
             )

@@ -12,14 +12,27 @@ from app.accounts import invitations
 from app.models import Agent, Alert, AuditEntry, Call, Community, Post, Role, Run
 
 PLACES = (
-    "/", "/usage", "/usage?metric=tokens&by=model&period=30d", "/agents", "/agents/ada", "/runs", "/feed",
-    "/limits", "/incidents", "/application",
-    "/alerts", "/audit", "/health", "/account", "/api", "/acts/pause",
-    "/acts/limits", "/acts/controls", "/acts/agents-quota?agents=ada",
-)  # fmt: skip
-HOSTILE = (
-    """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<svg onload=alert(1)>"""
+    "/",
+    "/usage",
+    "/usage?metric=tokens&by=model&period=30d",
+    "/agents",
+    "/agents/ada",
+    "/runs",
+    "/feed",
+    "/limits",
+    "/incidents",
+    "/application",
+    "/alerts",
+    "/audit",
+    "/health",
+    "/account",
+    "/api",
+    "/acts/pause",
+    "/acts/limits",
+    "/acts/controls",
+    "/acts/agents-quota?agents=ada",
 )
+HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}<svg onload=alert(1)>"""
 
 
 def name_of(path):
@@ -101,9 +114,7 @@ def test_operator_finds_the_answers_in_two_clicks(look):
     page.get_by_label("reason").fill("the gateway is being moved")
     page.get_by_role("button", name="Pause the fleet").click()
     page = seen.at("/")
-    expect(page.get_by_role("alert").first).to_contain_text(
-        "by operator: the gateway is being moved"
-    )
+    expect(page.get_by_role("alert").first).to_contain_text("by operator: the gateway is being moved")
     page.get_by_role("link", name="Resume…").first.click()
     expect(page.locator(".answer")).to_contain_text("12 active agents")
     page.get_by_label("reason").fill("it is back")
@@ -202,16 +213,7 @@ def test_hostile_content_does_nothing(look):
         run_id = connection.execute(select(Run.id).limit(1)).scalar_one()
     dialogs = []
     seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    shows = (
-        "/",
-        "/agents",
-        "/agents/ada",
-        "/runs",
-        f"/runs/{run_id}",
-        "/feed",
-        "/alerts",
-        "/audit",
-    )
+    shows = ("/", "/agents", "/agents/ada", "/runs", f"/runs/{run_id}", "/feed", "/alerts", "/audit")
     for path in shows:
         page = seen.at(path)
         assert HOSTILE in page.locator("body").inner_text(), path

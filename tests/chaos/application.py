@@ -56,9 +56,14 @@ class WayOut:
     def is_good(self) -> bool:
         """Nothing is lost, hidden things are gone, order is kept."""
         return not (
-            self.not_there + self.still_there + self.waiting + self.dead + self.events_lost
-            + self.out_of_order + self.forged
-        )  # fmt: skip
+            self.not_there
+            + self.still_there
+            + self.waiting
+            + self.dead
+            + self.events_lost
+            + self.out_of_order
+            + self.forged
+        )
 
 
 def out_of_order(told: Sequence[Row[Any]], first: Mapping[int, int]) -> int:
@@ -95,17 +100,18 @@ class Application:
         self.mapping = read_preset("simple")
         with here.begin() as connection:
             app_link.connect(connection, self.mapping, "simple", actor="t", reason="")
-            self.hook, secret = webhooks.add(
-                connection, self.receiver.url, ["*"], actor="t", reason=""
-            )
+            self.hook, secret = webhooks.add(connection, self.receiver.url, ["*"], actor="t", reason="")
         self.receiver.secrets.append(secret)
 
     def env(self) -> dict[str, str]:
         """The settings of the fleet's processes."""
         url = make_url(str(self.here.url)).set(
-            password=self.here.url.password, host="127.0.0.1", port=self.proxy.port,
-            database="application", query={},
-        )  # fmt: skip
+            password=self.here.url.password,
+            host="127.0.0.1",
+            port=self.proxy.port,
+            database="application",
+            query={},
+        )
         return {
             "PACELINE_APP__DATABASE_URL": url.render_as_string(hide_password=False),
             "PACELINE_APP__PRIVATE_NETWORKS": "true",
@@ -143,9 +149,7 @@ class Application:
         self.receiver.before = lambda: None
         with self.here.begin() as connection:
             connection.execute(update(Webhook).values(rests_until=None))
-            waits = update(Delivery).where(
-                Delivery.state == DeliveryState.PENDING, Delivery.tries > 0
-            )
+            waits = update(Delivery).where(Delivery.state == DeliveryState.PENDING, Delivery.tries > 0)
             connection.execute(waits.values(next_at=func.now()))
 
     def is_quiet(self) -> bool:
@@ -162,9 +166,9 @@ class Application:
         with self.here.connect() as ours, self.there.connect() as theirs:
             found = checking.compare(ours, theirs, self.mapping)
             published = self._never_delivered(ours)
-            rows = theirs.execute(text(
-                "select (select count(*) from public.posts) + (select count(*) from public.comments)"
-            )).scalar_one()  # fmt: skip
+            rows = theirs.execute(
+                text("select (select count(*) from public.posts) + (select count(*) from public.comments)")
+            ).scalar_one()
             told = ours.execute(
                 select(
                     OutboxEvent.id,
@@ -189,7 +193,7 @@ class Application:
             events_lost=sum(event.id not in first for event in told),
             out_of_order=out_of_order(told, first),
             forged=self.receiver.forged,
-        )  # fmt: skip
+        )
 
     def _never_delivered(self, ours: Connection) -> int:
         """What is shown here and was never delivered."""

@@ -43,20 +43,29 @@ def main() -> None:
 
 def call_until(redis_url: str, gateway: str, rate: float, end: float) -> None:
     """One process: wait for a permit, call, settle, again."""
-    limits = Limits(version=1, rate=rate, burst=1, max_wait_s=5.0, tokens_per_minute=0,
-                    agent_daily_tokens=0, budget_day_micros=0, budget_month_micros=0,
-                    paused_until=None)  # fmt: skip
+    limits = Limits(
+        version=1,
+        rate=rate,
+        burst=1,
+        max_wait_s=5.0,
+        tokens_per_minute=0,
+        agent_daily_tokens=0,
+        budget_day_micros=0,
+        budget_month_micros=0,
+        paused_until=None,
+    )
     admission = Admission(
         Redis.from_url(redis_url, decode_responses=True, socket_timeout=5),
-        read_limits=lambda: limits, read_spent=lambda _: Spent({}, {}, {}),
-        zone=ZoneInfo("UTC"), key_fingerprint="test", call_s=10,
-    )  # fmt: skip
+        read_limits=lambda: limits,
+        read_spent=lambda _: Spent({}, {}, {}),
+        zone=ZoneInfo("UTC"),
+        key_fingerprint="test",
+        call_s=10,
+    )
     client = httpx2.Client(base_url=gateway, timeout=10, trust_env=False)
     ticket = 0
     while monotonic() < end:
-        request = Request(
-            uuid4(), uuid4(), UUID(int=os.getpid()), False, 50, 50, "m", ticket=ticket
-        )
+        request = Request(uuid4(), uuid4(), UUID(int=os.getpid()), False, 50, 50, "m", ticket=ticket)
         try:
             permit = admission.acquire(request, lambda: None)
             if isinstance(permit, Refusal):

@@ -95,9 +95,7 @@ def kill_valkey(storm: Storm) -> str:
 
 
 def kill_postgres(storm: Storm) -> str:
-    return _kill_server(
-        storm, "postgres", signal.SIGQUIT
-    )  # drops everything, recovers from the log
+    return _kill_server(storm, "postgres", signal.SIGQUIT)  # drops everything, recovers from the log
 
 
 def _kill_server(storm: Storm, name: str, how: signal.Signals) -> str:
@@ -282,13 +280,39 @@ def hide_or_show(storm: Storm) -> str:
 
 
 FAULTS: dict[Callable[[Storm], str], int] = {
-    kill_worker: 8, stop_worker: 5, drain_worker: 3, kill_beat: 3, stop_beat: 3, kill_web: 1,
-    flush_redis: 3, kill_valkey: 3, kill_postgres: 3, cut_redis: 4, cut_postgres: 4,
-    slow_redis: 2, slow_postgres: 2, freeze_redis: 2, freeze_postgres: 2, publish_again: 5,
-    redis_out_of_memory: 2, redis_a_replica: 2, postgres_read_only: 2, revoke_run: 3, hang_up_worker: 2,
-    ask_by_hand: 4, too_many_requests: 4, no_credits: 2, server_errors: 4, bad_answers: 4, hanging: 3,
-    cut_application: 3, freeze_application: 2, receiver_in_trouble: 4, receiver_hangs: 2, hide_or_show: 5,
-}  # fmt: skip
+    kill_worker: 8,
+    stop_worker: 5,
+    drain_worker: 3,
+    kill_beat: 3,
+    stop_beat: 3,
+    kill_web: 1,
+    flush_redis: 3,
+    kill_valkey: 3,
+    kill_postgres: 3,
+    cut_redis: 4,
+    cut_postgres: 4,
+    slow_redis: 2,
+    slow_postgres: 2,
+    freeze_redis: 2,
+    freeze_postgres: 2,
+    publish_again: 5,
+    redis_out_of_memory: 2,
+    redis_a_replica: 2,
+    postgres_read_only: 2,
+    revoke_run: 3,
+    hang_up_worker: 2,
+    ask_by_hand: 4,
+    too_many_requests: 4,
+    no_credits: 2,
+    server_errors: 4,
+    bad_answers: 4,
+    hanging: 3,
+    cut_application: 3,
+    freeze_application: 2,
+    receiver_in_trouble: 4,
+    receiver_hangs: 2,
+    hide_or_show: 5,
+}
 """Each kind of fault, by its weight."""
 
 

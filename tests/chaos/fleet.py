@@ -55,8 +55,14 @@ class Process:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, env=self._env, stdin=subprocess.DEVNULL,
-                                    stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+            return subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def revive(self) -> None:
         """Start it again if it died."""
@@ -127,20 +133,34 @@ class Fleet:
         )
         self.processes: list[Process] = []
         self._sandbox = self._add(
-            "gateway", "app.cli", "sandbox", "--port", str(port), "--rate", str(RATE),
-            "--capacity", str(CAPACITY), "--latency", "0.3",
-        )  # fmt: skip
+            "gateway",
+            "app.cli",
+            "sandbox",
+            "--port",
+            str(port),
+            "--rate",
+            str(RATE),
+            "--capacity",
+            str(CAPACITY),
+            "--latency",
+            "0.3",
+        )
         self.http = httpx2.Client(base_url=self.gateway, timeout=20, trust_env=False)
         celery = ("celery", "--app", "workers", "--quiet")
         self.workers = [
-            self._add(f"worker{n}", *celery, "worker", f"--hostname=worker{n}@chaos",
-                      "--loglevel=WARNING", "--without-gossip", "--without-mingle")
+            self._add(
+                f"worker{n}",
+                *celery,
+                "worker",
+                f"--hostname=worker{n}@chaos",
+                "--loglevel=WARNING",
+                "--without-gossip",
+                "--without-mingle",
+            )
             for n in range(1, WORKERS + 1)
-        ]  # fmt: skip
-        self.beats = [
-            self._add(f"beat{n}", *celery, "beat", "--loglevel=WARNING") for n in range(BEATS)
         ]
-        self.web = self._add("web", "app.web", "--port", str(_free_port()))  # fmt: skip
+        self.beats = [self._add(f"beat{n}", *celery, "beat", "--loglevel=WARNING") for n in range(BEATS)]
+        self.web = self._add("web", "app.web", "--port", str(_free_port()))
         self.told = home / "shell.jsonl"
         self.shell = self._add("shell", "tests.chaos.shell", str(self.told), str(AGENTS), "1")
         self._ending = threading.Event()
@@ -187,9 +207,12 @@ class Fleet:
             for run in queued_runs(connection, run_ids):
                 cycle = run.cycle_at.isoformat() if run.cycle_at else None
                 self._celery.send_task(
-                    "agents.run", (run.handle, cycle), task_id=str(run.id), retry=False,
+                    "agents.run",
+                    (run.handle, cycle),
+                    task_id=str(run.id),
+                    retry=False,
                     **{"queue": "cycle" if cycle else "adhoc"} | (run.options or {}),
-                )  # fmt: skip
+                )
 
     def revoke(self, run_id: UUID) -> None:
         """Tell the workers to revoke a run's task, as Flower's button does."""
@@ -260,10 +283,14 @@ class Fleet:
 
 def _settings(env: dict[str, str]) -> dict[str, Any]:
     gateway = {"base_url": env["PACELINE_GATEWAY__BASE_URL"]}
-    return {"DATABASE_URL": env["DATABASE_URL"], "REDIS_URL": env["REDIS_URL"],
-            "home": Path(env["PACELINE_HOME"]), "gateway": gateway,
-            "limits": {"rate": RATE, "agent_daily_tokens": QUOTA},
-            "cycle": {"period_s": PERIOD_S, "slice_s": 2}}  # fmt: skip
+    return {
+        "DATABASE_URL": env["DATABASE_URL"],
+        "REDIS_URL": env["REDIS_URL"],
+        "home": Path(env["PACELINE_HOME"]),
+        "gateway": gateway,
+        "limits": {"rate": RATE, "agent_daily_tokens": QUOTA},
+        "cycle": {"period_s": PERIOD_S, "slice_s": 2},
+    }
 
 
 def _free_port() -> int:

@@ -14,9 +14,7 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 class Proxy:
     """Listens on a port and passes bytes on; one thread with an event loop of its own."""
 
-    def __init__(
-        self, connect: Connect, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, connect: Connect, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.host, self._tls = host, tls
         self.delay_s = 0.0
         self.frozen_until = 0.0

@@ -35,9 +35,7 @@ def main() -> None:
             except Unreachable:  # it says so: nothing is promised
                 sleep(0.5)
                 continue
-            pool.submit(
-                lambda r=result: out.write(json.dumps({"id": r.id, "told": wait(r)}) + "\n")
-            )
+            pool.submit(lambda r=result: out.write(json.dumps({"id": r.id, "told": wait(r)}) + "\n"))
             ending.wait(rng.expovariate(1.0))
 
 

@@ -35,16 +35,34 @@ def test_cap_holds_from_64_processes_that_are_stopped_while_redis_dies():
         proxy.delay_s = 0.004
         gateway = f"http://127.0.0.1:{free_port()}"
         sandbox = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "sandbox", "--port", gateway.rpartition(":")[2],
-             "--rate", "1000", "--capacity", "1000"],
+            [
+                sys.executable,
+                "-m",
+                "app.cli",
+                "sandbox",
+                "--port",
+                gateway.rpartition(":")[2],
+                "--rate",
+                "1000",
+                "--capacity",
+                "1000",
+            ],
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         callers = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.caller",
-             f"redis://:{address.password}@127.0.0.1:{proxy.port}/0", gateway, str(RATE),
-             str(PROCESSES), str(SECONDS)],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tests.chaos.caller",
+                f"redis://:{address.password}@127.0.0.1:{proxy.port}/0",
+                gateway,
+                str(RATE),
+                str(PROCESSES),
+                str(SECONDS),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
             with httpx2.Client(base_url=gateway, timeout=20, trust_env=False) as client:
                 assert wait_until(lambda: _answers(client), 30)

@@ -30,13 +30,39 @@ from tests.conftest import make_settings
 from tests.support.factories import NOON, make_agents, make_run
 
 GOOD = Verdict(
-    faults=30, not_possible=2, runs=100, calls=200, lost=0, never_taken=3, doubled=0, unrecorded=0,
-    violations=0, violations_strict=1, books_differ=0, over_quota=0, over_quota_as_reserved=0, gets=9,
-    gets_untrue=0, calls_unknown=4, paid_twice=1, recoveries=2, slowest_recovery_s=12.0, states={},
+    faults=30,
+    not_possible=2,
+    runs=100,
+    calls=200,
+    lost=0,
+    never_taken=3,
+    doubled=0,
+    unrecorded=0,
+    violations=0,
+    violations_strict=1,
+    books_differ=0,
+    over_quota=0,
+    over_quota_as_reserved=0,
+    gets=9,
+    gets_untrue=0,
+    calls_unknown=4,
+    paid_twice=1,
+    recoveries=2,
+    slowest_recovery_s=12.0,
+    states={},
     differences={},
-    way_out=WayOut(rows=9, not_there=0, still_there=0, waiting=0, dead=0, events=9, events_lost=0,
-                   out_of_order=0, forged=0),
-)  # fmt: skip
+    way_out=WayOut(
+        rows=9,
+        not_there=0,
+        still_there=0,
+        waiting=0,
+        dead=0,
+        events=9,
+        events_lost=0,
+        out_of_order=0,
+        forged=0,
+    ),
+)
 
 
 IN_CYCLE = {"cycle_at": NOON, "origin": "cycle", "expires_at": NOON + timedelta(minutes=5)}
@@ -51,10 +77,18 @@ def ada(connection):
 def a_call(connection, agent, run, status="ok"):
     connection.execute(
         insert(Call).values(
-            id=call_id(run, "post", 1), run_id=run, agent_id=agent, step="post", attempt=1,
-            request_type="post", model="m", status=status, tokens_reserved=1, cost_reserved=1,
+            id=call_id(run, "post", 1),
+            run_id=run,
+            agent_id=agent,
+            step="post",
+            attempt=1,
+            request_type="post",
+            model="m",
+            status=status,
+            tokens_reserved=1,
+            cost_reserved=1,
         )
-    )  # fmt: skip
+    )
 
 
 def a_post(connection, agent, run, body, **values):
@@ -67,17 +101,26 @@ def a_post(connection, agent, run, body, **values):
 
 @pytest.mark.parametrize(
     "fault",
-    [{name: 1} for name in ("lost", "doubled", "unrecorded", "violations", "books_differ", "over_quota",
-                            "gets_untrue")] + [{"never_taken": 51}, {"violations_strict": 21}],
-)  # fmt: skip
+    [
+        {name: 1}
+        for name in (
+            "lost",
+            "doubled",
+            "unrecorded",
+            "violations",
+            "books_differ",
+            "over_quota",
+            "gets_untrue",
+        )
+    ]
+    + [{"never_taken": 51}, {"violations_strict": 21}],
+)
 def test_each_fault_makes_the_verdict_bad(fault):
     assert GOOD.is_good
     assert not replace(GOOD, **fault).is_good
 
 
-@pytest.mark.parametrize(
-    "fault", [f.name for f in fields(WayOut) if f.name not in ("rows", "events")]
-)
+@pytest.mark.parametrize("fault", [f.name for f in fields(WayOut) if f.name not in ("rows", "events")])
 def test_each_fault_of_the_way_out_makes_it_bad(fault):
     assert not replace(GOOD, way_out=replace(GOOD.way_out, **{fault: 1})).is_good
 
@@ -119,9 +162,17 @@ def test_the_same_text_twice_and_a_text_from_nowhere_are_seen(connection, ada):
         a_call(connection, ada, run)
     post = a_post(connection, ada, runs[0], "again")
     connection.execute(
-        insert(Comment).values(id=uuid4(), agent_id=ada, run_id=runs[1], post_id=post, slot=0,
-                               body="again", state="published", fingerprint="again")
-    )  # fmt: skip
+        insert(Comment).values(
+            id=uuid4(),
+            agent_id=ada,
+            run_id=runs[1],
+            post_id=post,
+            slot=0,
+            body="again",
+            state="published",
+            fingerprint="again",
+        )
+    )
     assert count_doubled(connection) == 1
     a_post(connection, ada, make_run(connection, ada), "from nowhere")
     assert count_doubled(connection) == 2
@@ -179,9 +230,12 @@ def connected(engine, redis, embedded, sandbox, home):
     """The storm's application, and a fleet whose agents wrote something."""
     application = Application(engine, f"{home}/servers/postgres/data/.s.PGSQL.5432")
     settings = make_settings(
-        embedded, sandbox.url, home, activity={"comment_probability": 1.0, "visit_every_s": 0},
+        embedded,
+        sandbox.url,
+        home,
+        activity={"comment_probability": 1.0, "visit_every_s": 0},
         app={"private_networks": True, "database_url": application.env()["PACELINE_APP__DATABASE_URL"]},
-    )  # fmt: skip
+    )
     services = build(settings)
     receivers = Receivers(services.engine, services.settings)
     with services.engine.begin() as connection:

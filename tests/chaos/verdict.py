@@ -37,9 +37,7 @@ class Recovery:
         """Note the runs that these workers held."""
         names = [f"{name}@chaos" for name in workers]
         with fleet.engine.connect() as connection:
-            query = select(Run.id, Run.attempt).where(
-                Run.state == RunState.RUNNING, Run.worker.in_(names)
-            )
+            query = select(Run.id, Run.attempt).where(Run.state == RunState.RUNNING, Run.worker.in_(names))
             for run_id, attempt in connection.execute(query):
                 self.waiting.setdefault(run_id, (attempt, monotonic()))
 
@@ -129,9 +127,7 @@ def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> V
     with fleet.engine.connect() as connection:
         rows = connection.execute(select(Run.state, func.count()).group_by(Run.state))
         states: dict[str, int] = {row[0]: row[1] for row in rows}
-        unknown = connection.execute(
-            select(func.count()).where(Call.status == "unknown")
-        ).scalar_one()
+        unknown = connection.execute(select(func.count()).where(Call.status == "unknown")).scalar_one()
         reserved = tokens_by_agent(connection, EPOCH)
         in_flight, doubled = count_in_flight(connection), count_doubled(connection)
         never_taken = count_never_taken(connection)
@@ -201,8 +197,9 @@ def count_in_flight(connection: Connection) -> int:
 
 def count_never_taken(connection: Connection) -> int:
     """Runs that ended with their cycle before any worker took them."""
-    query = select(func.count()).where(Run.state == RunState.SKIPPED, Run.attempt == 0,
-                                       Run.reason.in_((EXPIRED, EXPIRED_ADHOC)))  # fmt: skip
+    query = select(func.count()).where(
+        Run.state == RunState.SKIPPED, Run.attempt == 0, Run.reason.in_((EXPIRED, EXPIRED_ADHOC))
+    )
     return connection.execute(query).scalar_one()
 
 
@@ -226,13 +223,9 @@ def count_doubled(connection: Connection) -> int:
     )
     texts = union_all(
         select(Post.agent_id, Post.body, Post.run_id).where(is_seen),
-        select(Comment.agent_id, Comment.body, Comment.run_id).where(
-            Comment.state == ContentState.PUBLISHED
-        ),
+        select(Comment.agent_id, Comment.body, Comment.run_id).where(Comment.state == ContentState.PUBLISHED),
     ).subquery()
-    same = (
-        select(texts.c.agent_id).group_by(texts.c.agent_id, texts.c.body).having(func.count() > 1)
-    )
+    same = select(texts.c.agent_id).group_by(texts.c.agent_id, texts.c.body).having(func.count() > 1)
     answered = exists().where(Call.run_id == texts.c.run_id, Call.status == CallStatus.OK)
     from_nowhere = select(texts.c.run_id).where(~answered)
     counts = [

@@ -23,9 +23,7 @@ def main() -> int:
             f"advisories: {len(packages) - len(asked)} of {len(packages)} packages could not be checked\n"
         )
         return 1 if bad else 2
-    sys.stdout.write(
-        f"advisories: {len(asked)} packages looked up, {len(bad)} with known vulnerabilities\n"
-    )
+    sys.stdout.write(f"advisories: {len(asked)} packages looked up, {len(bad)} with known vulnerabilities\n")
     return 1 if bad else 0
 
 

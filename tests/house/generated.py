@@ -62,8 +62,7 @@ def cli_page() -> str:
     """Every command with its own help."""
     parts = [
         "# The command line\n\nData goes to standard output, everything else to standard error. `--json` "
-        "prints one\ndocument with a `version`. Written by `make docs`.\n\n## Exit codes\n\n"
-        + EXIT_CODES
+        "prints one\ndocument with a `version`. Written by `make docs`.\n\n## Exit codes\n\n" + EXIT_CODES
     ]
     parts += list(_commands(get_command(app), ["paceline"]))
     return "\n".join(parts)

@@ -49,11 +49,7 @@ def known() -> frozenset[str]:
             match node:
                 case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
                     found.add(name)
-                case (
-                    ast.FunctionDef(name=name)
-                    | ast.ClassDef(name=name)
-                    | ast.AsyncFunctionDef(name=name)
-                ):
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AsyncFunctionDef(name=name):
                     found.add(name)
                 case ast.keyword(arg=str(name)):
                     found.add(name)
@@ -95,7 +91,5 @@ def unknown_names() -> list[str]:
             parts = [part for part in quoted.rstrip("()").split(".") if part]
             if not quoted.startswith("PACELINE_") and not set(parts) <= known():
                 found.append(f"{where}: `{quoted}`")
-        found += [
-            f"{where}: {place}" for place in PLACE.findall(text) if not (ROOT / place).exists()
-        ]
+        found += [f"{where}: {place}" for place in PLACE.findall(text) if not (ROOT / place).exists()]
     return found

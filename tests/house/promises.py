@@ -9,9 +9,7 @@ FAILURES: dict[str, tuple[str, ...]] = {
         "test_402_stops_scheduler_and_calls_is_told_everywhere_and_ends_by_itself",
         "test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end",
     ),
-    "the gateway flags a prompt, or refuses one request": (
-        "test_one_bad_request_stops_nobody_else",
-    ),
+    "the gateway flags a prompt, or refuses one request": ("test_one_bad_request_stops_nobody_else",),
     "the gateway asks for a long wait (`Retry-After: 3600`)": (
         "test_resume_and_a_change_of_limits_end_a_long_pause_and_wake_what_snoozes",
         "test_reconciling_the_limits_ends_no_pause_of_the_gateway",
@@ -74,10 +72,7 @@ FAILURES: dict[str, tuple[str, ...]] = {
 
 def page() -> str:
     """The table of rows and tests."""
-    rows = [
-        f"| {what} | {'<br>'.join(f'`{name}`' for name in tests)} |"
-        for what, tests in FAILURES.items()
-    ]
+    rows = [f"| {what} | {'<br>'.join(f'`{name}`' for name in tests)} |" for what, tests in FAILURES.items()]
     head = [
         "# When something goes wrong, and what proves it",
         "",

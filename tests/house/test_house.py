@@ -25,9 +25,12 @@ TRACKED = subprocess.run(
 
 def test_dependencies_point_down():
     ended = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stdout
 
 
@@ -48,9 +51,7 @@ def test_every_scheduled_task_exists(embedded, monkeypatch):
         "assert {e['task'] for e in B.values()} <= set(app.tasks), set(app.tasks)"
     )
     env = {"DATABASE_URL": embedded.database_url, "REDIS_URL": embedded.redis_url}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, check=False
-    )
+    ended = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr.decode()
 
 
@@ -89,11 +90,7 @@ def test_lock_names_no_index_and_has_hashes():
 
 def test_image_has_the_same_packages_without_those_of_the_tests():
     whole, image = (
-        set(
-            re.findall(
-                r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", (ROOT / name).read_text(), re.M | re.S
-            )
-        )
+        set(re.findall(r"^[a-z0-9][^=\n]*==.*?(?=^[a-z0-9]|\Z)", (ROOT / name).read_text(), re.M | re.S))
         for name in ("requirements.lock", "requirements.image.lock")
     )
     assert image < whole
@@ -103,9 +100,25 @@ def test_image_has_the_same_packages_without_those_of_the_tests():
 
 
 LICENSES = (
-    "MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla Public", "LGPL",
-    "Lesser General Public", "Unlicense", "CC0", "0BSD", "Zlib", "PostgreSQL", "HPND", "ZPL", "Zope",
-)  # fmt: skip
+    "MIT",
+    "BSD",
+    "Apache",
+    "ISC",
+    "PSF",
+    "Python Software Foundation",
+    "MPL",
+    "Mozilla Public",
+    "LGPL",
+    "Lesser General Public",
+    "Unlicense",
+    "CC0",
+    "0BSD",
+    "Zlib",
+    "PostgreSQL",
+    "HPND",
+    "ZPL",
+    "Zope",
+)
 """What may be used beside, and shipped with, a program under MIT."""
 
 
@@ -128,10 +141,7 @@ def test_every_dependency_may_be_used():
 def test_every_setting_that_is_named_anywhere_exists():
     known = {name for name, _, _ in variables()}
     files = [ROOT / "README.md", ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
-    files += [
-        *ROOT.glob("docs/*.md"),
-        *(path for path in ROOT.glob("deploy/**/*") if path.is_file()),
-    ]
+    files += [*ROOT.glob("docs/*.md"), *(path for path in ROOT.glob("deploy/**/*") if path.is_file())]
     for path in files:
         for name in re.findall(r"PACELINE_[A-Z0-9_]*[A-Z0-9]", path.read_text()):
             assert name in known or any(k.startswith(f"{name}__") for k in known), f"{path}: {name}"
@@ -168,11 +178,15 @@ def test_every_row_of_the_security_table_names_a_test_or_a_file_that_exists():
     """ASVS 5.0.0 has 70 requirements at level 1 and 183 more at level 2."""
     rows = re.findall(
         r"^\| (\d+\.\d+\.\d+) \| (met|not applicable) \| (.+?) \| (?:`(.*)`)? ?\|$",
-        (ROOT / "docs" / "security.md").read_text(), re.MULTILINE,
-    )  # fmt: skip
+        (ROOT / "docs" / "security.md").read_text(),
+        re.MULTILINE,
+    )
     assert len({number for number, *_ in rows}) == len(rows) == 253
-    tests = {name for file in ROOT.glob("tests/**/test_*.py")
-             for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)}  # fmt: skip
+    tests = {
+        name
+        for file in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
     for number, verdict, how, proof in rows:
         assert how, number
         if verdict == "met":
@@ -198,9 +212,7 @@ def test_every_row_of_the_readmes_failure_table_has_tests():
     )[2:]
     assert rows == list(promises.FAILURES)
     tests = names.known()
-    missing = [
-        name for proofs in promises.FAILURES.values() for name in proofs if name not in tests
-    ]
+    missing = [name for proofs in promises.FAILURES.values() for name in proofs if name not in tests]
     assert missing == []
 
 

@@ -26,10 +26,25 @@ def test_a_run_that_is_killed_leaves_no_server_and_no_file(tmp_path):
     env = clean_env(PYTHONPATH=str(ROOT))
     del env[NAME]  # as if nobody had begun a run
     run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-c",
-         os.devnull, str(file)],
-        cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "-c",
+            os.devnull,
+            str(file),
+        ],
+        cwd=tmp_path,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         wait_for(lambda: said.exists() and said.read_text(), 60, "its servers")
         folder = said.read_text()

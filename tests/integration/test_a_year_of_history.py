@@ -138,15 +138,24 @@ def test_no_job_reads_a_table_that_grows_as_a_whole(services, monkeypatch):
         reconcile_limits(services)
         watch.watch(services.engine, services.settings, None)
         assert audit(services, None, is_whole=False).total == 0
-        retention.forget(
-            services.engine, KeepSettings(runs_days=1_000, votes_days=1_000, content_days=1_000)
-        )
+        retention.forget(services.engine, KeepSettings(runs_days=1_000, votes_days=1_000, content_days=1_000))
 
 
 PAGES = (
-    "/", "/agents", "/agents/a1", "/runs", "/runs?which=came+to+nothing", "/feed", "/usage", "/limits",
-    "/incidents", "/alerts", "/audit", "/health", "/application",
-)  # fmt: skip
+    "/",
+    "/agents",
+    "/agents/a1",
+    "/runs",
+    "/runs?which=came+to+nothing",
+    "/feed",
+    "/usage",
+    "/limits",
+    "/incidents",
+    "/alerts",
+    "/audit",
+    "/health",
+    "/application",
+)
 API = ("overview", "scale", "agents/a1/explanation", "content", "runs", "receivers", "health")
 
 

@@ -119,15 +119,23 @@ def test_every_change_refuses_without_role_token_or_origin(services, base, signe
         if path.startswith("/api/v1"):
             by_cookie = admin.client.post(path, json={"reason": "x"}, headers=here)
             assert by_cookie.status_code == 401, f"{path}: a browser must not act by the API"
-            answer = httpx2.post(base + path, json={"reason": "x"}, trust_env=False,
-                                 headers={"Authorization": f"Bearer {weak}"})  # fmt: skip
+            answer = httpx2.post(
+                base + path,
+                json={"reason": "x"},
+                trust_env=False,
+                headers={"Authorization": f"Bearer {weak}"},
+            )
             assert answer.status_code in (403, 422), path
             continue
         token = {"csrf": form_token(admin.secret)}
         for data, headers in (
-            ({}, here), ({"csrf": "wrong"}, here), (token, {}), (token, {"Origin": "https://evil.example"}),
-            (token, {"Origin": "null"}), (token, {**here, "Sec-Fetch-Site": "cross-site"}),
-        ):  # fmt: skip
+            ({}, here),
+            ({"csrf": "wrong"}, here),
+            (token, {}),
+            (token, {"Origin": "https://evil.example"}),
+            (token, {"Origin": "null"}),
+            (token, {**here, "Sec-Fetch-Site": "cross-site"}),
+        ):
             answer = admin.client.post(path, data={"reason": "x", **data}, headers=headers)
             assert answer.status_code == 403, (path, data, headers)
         answer = admin.client.post(path, json=token, headers=here)
@@ -149,9 +157,7 @@ def test_acts_of_pages_and_api_are_audited_and_limited_by_role(services, base, s
     headers = {"Authorization": f"Bearer {admin}"}
 
     def act(name, **body):
-        return httpx2.post(
-            f"{base}/api/v1/acts/{name}", json=body, headers=headers, trust_env=False
-        )
+        return httpx2.post(f"{base}/api/v1/acts/{name}", json=body, headers=headers, trust_env=False)
 
     assert act("limits", rate=9, reason="more credits").json() == {"done": 1}
     assert act("limits", rate=-1, reason="more").status_code == 422
@@ -212,9 +218,7 @@ def test_what_is_done_is_said_so_though_redis_does_not_answer_and_not_done_twice
     token = api_token(services, Role.OPERATOR)
     body = {"agents": ["a0"], "reason": "another look"}
     headers = {"Authorization": f"Bearer {token}"}
-    second = httpx2.post(
-        f"{base}/api/v1/acts/agents-run", json=body, headers=headers, trust_env=False
-    )
+    second = httpx2.post(f"{base}/api/v1/acts/agents-run", json=body, headers=headers, trust_env=False)
     assert (second.status_code, second.json()["done"]) == (200, 1)
     assert "begins when Redis answers again" in second.json()["note"]
     with services.engine.connect() as connection:
@@ -224,10 +228,7 @@ def test_what_is_done_is_said_so_though_redis_does_not_answer_and_not_done_twice
 def test_controls_form_sets_and_clears_lists(services, base, signed_in):
     admin = signed_in()
     admin.post(
-        "/acts/controls",
-        paused_activities=["", "post"],
-        banned_words="casino\n\nlottery ",
-        reason="x",
+        "/acts/controls", paused_activities=["", "post"], banned_words="casino\n\nlottery ", reason="x"
     )
     text = admin.get("/limits").text
     assert "<dd>post</dd>" in text
@@ -280,8 +281,9 @@ def test_link_used_by_two_at_once_makes_one_account(services):
         assert sum(pool.map(accept, ("a", "b", "c", "d"))) == 1
 
 
-def test_session_works_in_every_process_survives_a_restart_and_ends(services, base, engine, redis, embedded,
-                                                                    sandbox, home, signed_in):  # fmt: skip
+def test_session_works_in_every_process_survives_a_restart_and_ends(
+    services, base, engine, redis, embedded, sandbox, home, signed_in
+):
     admin = signed_in()
     other = build(make_settings(embedded, sandbox.url, home))
     with serving(other) as second, httpx2.Client(base_url=second, trust_env=False) as client:
@@ -303,15 +305,16 @@ def test_signing_in_goes_back_to_where_one_was_and_nowhere_else(services, base, 
     person(services, Role.VIEWER)
     away = anybody.get("/usage?by=model")
     assert away.headers["location"] == "/login?next=%2Fusage%3Fby%3Dmodel"
-    for given, went in (("/usage?by=model", "/usage?by=model"), ("//evil.example", "/"),
-                        ("https://evil.example", "/"), ("/\\evil.example", "/")):  # fmt: skip
+    for given, went in (
+        ("/usage?by=model", "/usage?by=model"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/\\evil.example", "/"),
+    ):
         data = {"name": "viewer", "password": PASSWORD, "next": given}
         answer = anybody.post("/login", data=data, headers={"Origin": base})
         assert (answer.status_code, answer.headers["location"]) == (303, went)
-    assert (
-        anybody.post("/login", data=data, headers={"Origin": "http://evil.example"}).status_code
-        == 403
-    )
+    assert anybody.post("/login", data=data, headers={"Origin": "http://evil.example"}).status_code == 403
 
 
 def test_wrong_passwords_are_slowed_down_by_name_and_by_address(services, base, anybody):
@@ -338,9 +341,7 @@ def test_wrong_passwords_are_slowed_down_by_name_and_by_address(services, base, 
     anybody.cookies.clear()  # a stranger again
     with services.engine.begin() as connection:
         connection.execute(update(SignInFailure).where(of_address).values(failures=99))
-    assert [sign_in(f"nobody{n}") for n in range(3)] == [401, 429, 429], (
-        "an address that tries names"
-    )
+    assert [sign_in(f"nobody{n}") for n in range(3)] == [401, 429, 429], "an address that tries names"
     with services.engine.begin() as connection:
         connection.execute(later)
         by_name = insert(SignInFailure).values(key="name viewer", failures=50, last_at=func.now())
@@ -351,20 +352,14 @@ def test_wrong_passwords_are_slowed_down_by_name_and_by_address(services, base, 
 
 def test_present_password_cannot_be_guessed_by_who_has_the_session(signed_in):
     viewer = signed_in(Role.VIEWER)
-    said = [
-        viewer.post("/account/password", old=f"guess {n}", new="another fine one").text
-        for n in range(7)
-    ]
+    said = [viewer.post("/account/password", old=f"guess {n}", new="another fine one").text for n in range(7)]
     assert ["too many" in text.lower() for text in said] == [False] * 5 + [True] * 2
 
 
 def test_password_can_be_changed_and_reset(services, base, anybody, signed_in):
     viewer = signed_in(Role.VIEWER)
     other = signed_in(Role.VIEWER)
-    assert (
-        viewer.post("/account/password", old="wrong one!", new="another fine one").status_code
-        == 422
-    )
+    assert viewer.post("/account/password", old="wrong one!", new="another fine one").status_code == 422
     answer = viewer.post("/account/password", old=PASSWORD, new="another fine one")
     assert "Changed" in answer.text
     assert other.get("/").status_code == 303
@@ -387,34 +382,21 @@ def test_change_of_an_account_is_asked_about_first_with_what_it_affects(services
     assert "Make viewer admin" in admin.get("/accounts/change?name=viewer&what=admin").text
     assert admin.get("/accounts/change?name=nobody&what=remove").status_code == 404
     assert admin.get("/accounts/change?name=viewer&what=king").status_code == 422
-    assert (
-        signed_in(Role.OPERATOR).get("/accounts/change?name=viewer&what=remove").status_code == 403
-    )
+    assert signed_in(Role.OPERATOR).get("/accounts/change?name=viewer&what=remove").status_code == 403
 
 
 def test_admin_invites_changes_and_removes_but_never_the_last_admin(services, base, signed_in):
     admin, viewer = signed_in(), signed_in(Role.VIEWER)
-    assert (
-        "/invitation#"
-        in admin.post("/accounts/invite", role="operator", reason="new colleague").text
-    )
-    admin.post(
-        "/accounts/change", password=PASSWORD, name="viewer", what="operator", reason="may act"
-    )
+    assert "/invitation#" in admin.post("/accounts/invite", role="operator", reason="new colleague").text
+    admin.post("/accounts/change", password=PASSWORD, name="viewer", what="operator", reason="may act")
     assert "acts/pause" in viewer.get("/").text, "from the next page on"
-    refused = admin.post(
-        "/accounts/change", password=PASSWORD, name="admin", what="viewer", reason="x"
-    )
+    refused = admin.post("/accounts/change", password=PASSWORD, name="admin", what="viewer", reason="x")
     assert "last administrator" in refused.text
     assert (
         "last administrator"
-        in admin.post(
-            "/accounts/change", password=PASSWORD, name="admin", what="remove", reason="x"
-        ).text
+        in admin.post("/accounts/change", password=PASSWORD, name="admin", what="remove", reason="x").text
     )
-    admin.post(
-        "/accounts/change", password=PASSWORD, name="viewer", what="remove", reason="left us"
-    )
+    admin.post("/accounts/change", password=PASSWORD, name="viewer", what="remove", reason="left us")
     assert viewer.get("/").status_code == 303
     with services.engine.begin() as connection:
         with pytest.raises(ConfigError, match="last administrator"):
@@ -437,17 +419,17 @@ def test_token_is_stored_as_its_hash_and_gone_when_removed(services, base, signe
 
 def test_behind_a_proxy_under_a_path(engine, redis, embedded, sandbox, home):
     """With and without the prefix taken away; links, cookies and redirects stay under it."""
-    settings = make_settings(
-        embedded, sandbox.url, home, web={"public_url": "https://ops.example.org/pace"}
-    )
+    settings = make_settings(embedded, sandbox.url, home, web={"public_url": "https://ops.example.org/pace"})
     built = build(settings)
     with serving(built) as base:
         person(built, Role.ADMIN)
         for path in ("/login", "/pace/login"):
             answer = httpx2.post(
-                base + path, trust_env=False, data={"name": "admin", "password": PASSWORD},
+                base + path,
+                trust_env=False,
+                data={"name": "admin", "password": PASSWORD},
                 headers={"Origin": "https://ops.example.org", "Host": "127.0.0.1"},
-            )  # fmt: skip
+            )
             assert answer.headers["location"] == "/pace/"
             assert "Path=/pace" in answer.headers["set-cookie"]
             assert f"__Secure-{COOKIE}=" in answer.headers["set-cookie"]
@@ -463,9 +445,10 @@ def test_behind_a_proxy_under_a_path(engine, redis, embedded, sandbox, home):
         browser.close()
 
 
-@pytest.mark.parametrize(("url", "prefix"), [
-    (None, ""), ("http://a:1", ""), ("http://a:1/", ""), ("https://a/b", "/b"), ("https://a/b/c/", "/b/c"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [(None, ""), ("http://a:1", ""), ("http://a:1/", ""), ("https://a/b", "/b"), ("https://a/b/c/", "/b/c")],
+)
 def test_prefix_is_the_path_of_the_public_url(url, prefix):
     assert WebSettings(public_url=url).prefix == prefix
 
@@ -484,14 +467,30 @@ def test_health_is_open_and_says_nothing(anybody):
 
 
 LEAST = {
-    "pause": "operator", "resume": "operator", "limits": "admin", "budget": "admin", "controls": "operator",
-    "agents-pause": "operator", "agents-resume": "operator", "agents-quota": "operator",
-    "agents-run": "operator", "runs-cancel": "operator", "content-approve": "operator",
-    "content-reject": "operator", "content-hide": "operator", "alerts-test": "operator",
-    "receivers-pause": "operator", "receivers-resume": "operator", "receivers-replay": "operator",
-    "webhooks-add": "admin", "webhooks-test": "operator", "webhooks-rotate": "admin",
-    "webhooks-remove": "admin", "app-sync": "operator", "app-disconnect": "admin",
-}  # fmt: skip
+    "pause": "operator",
+    "resume": "operator",
+    "limits": "admin",
+    "budget": "admin",
+    "controls": "operator",
+    "agents-pause": "operator",
+    "agents-resume": "operator",
+    "agents-quota": "operator",
+    "agents-run": "operator",
+    "runs-cancel": "operator",
+    "content-approve": "operator",
+    "content-reject": "operator",
+    "content-hide": "operator",
+    "alerts-test": "operator",
+    "receivers-pause": "operator",
+    "receivers-resume": "operator",
+    "receivers-replay": "operator",
+    "webhooks-add": "admin",
+    "webhooks-test": "operator",
+    "webhooks-rotate": "admin",
+    "webhooks-remove": "admin",
+    "app-sync": "operator",
+    "app-disconnect": "admin",
+}
 """Who may do what, said once more: a role that changes by mistake is seen."""
 
 
@@ -505,10 +504,7 @@ def test_each_action_takes_the_role_that_is_meant_and_no_lower_one(services, bas
         lower = token["viewer" if least == "operator" else "operator"]
         path = f"{base}/api/v1/acts/{name}"
         answer = httpx2.post(
-            path,
-            json={"reason": "x"},
-            headers={"Authorization": f"Bearer {lower}"},
-            trust_env=False,
+            path, json={"reason": "x"}, headers={"Authorization": f"Bearer {lower}"}, trust_env=False
         )
         assert answer.status_code == 403, (path, answer.status_code)
 
@@ -516,9 +512,7 @@ def test_each_action_takes_the_role_that_is_meant_and_no_lower_one(services, bas
 def test_a_link_is_good_for_a_day(services, anybody, base):
     with services.engine.begin() as connection:
         secret = invitations.invite(connection, Role.ADMIN, actor="root", reason="new")
-        ends = connection.execute(
-            select(Invitation.expires_at - Invitation.created_at)
-        ).scalar_one()
+        ends = connection.execute(select(Invitation.expires_at - Invitation.created_at)).scalar_one()
         assert ends == timedelta(days=1)
         connection.execute(update(Invitation).values(expires_at=func.now() - timedelta(seconds=1)))
     data = {"code": secret, "name": "late", "password": PASSWORD}
@@ -561,11 +555,7 @@ def test_links_are_good_for_no_longer_than_who_gave_them(services, base, anybody
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 200
     other = signed_in()
     other.post(
-        "/accounts/change",
-        password="another fine one",
-        name="admin",
-        what="sign_out",
-        reason="stolen",
+        "/accounts/change", password="another fine one", name="admin", what="sign_out", reason="stolen"
     )
     assert other.get("/").status_code == 303
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401
@@ -592,9 +582,7 @@ def test_acts_at_the_same_time_and_on_the_same_agent(services, base, signed_in, 
 
     def change(rate):
         url = f"{base}/api/v1/acts/limits"
-        return httpx2.post(
-            url, json={**body, "rate": rate}, headers=headers, trust_env=False
-        ).status_code
+        return httpx2.post(url, json={**body, "rate": rate}, headers=headers, trust_env=False).status_code
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(change, range(2, 8)))
@@ -604,9 +592,7 @@ def test_acts_at_the_same_time_and_on_the_same_agent(services, base, signed_in, 
     with services.engine.connect() as connection:
         agent_id = connection.execute(select(Agent.id).where(Agent.handle == "a1")).scalar_one()
     who = {"agents": ["a1", "@A1", str(agent_id), "a1"], "reason": "once"}
-    answer = httpx2.post(
-        f"{base}/api/v1/acts/agents-run", json=who, headers=headers, trust_env=False
-    )
+    answer = httpx2.post(f"{base}/api/v1/acts/agents-run", json=who, headers=headers, trust_env=False)
     assert answer.json() == {"done": 1}
     assert len(started) == 1
     asked = "&".join(f"agents={name}" for name in who["agents"][:3]).replace("@", "%40")

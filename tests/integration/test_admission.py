@@ -51,9 +51,7 @@ def acquire(services, **values):
 
 def change(services, **changes) -> None:
     with services.engine.begin() as connection:
-        limits = change_limits(
-            connection, services.settings.limits, changes, actor="test", reason="because"
-        )
+        limits = change_limits(connection, services.settings.limits, changes, actor="test", reason="because")
     services.admission.put_in_force(limits)
 
 
@@ -90,18 +88,14 @@ def test_agent_over_its_quota_is_refused_and_others_are_not(services):
     assert (refusal.reason, refusal.ticket) == ("quota", 0)
     assert refusal.retry_after_s <= 86_400
     assert isinstance(acquire(services), Permit)
-    assert isinstance(
-        acquire(services, agent_id=ada, quota=10_000), Permit
-    )  # an override of its own
+    assert isinstance(acquire(services, agent_id=ada, quota=10_000), Permit)  # an override of its own
 
 
 @pytest.mark.plan(27)
 def test_fleet_budget_of_the_day_is_kept_by_twenty_at_once(services):
     change(services, budget_day_micros=500)
     answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(acquire(services))) for _ in range(20)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(acquire(services))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -342,8 +336,11 @@ def test_every_change_has_an_audit_entry(services):
     with services.engine.connect() as connection:
         entry = connection.execute(select(AuditEntry)).one()
     assert (entry.actor, entry.before, entry.after, entry.reason) == (
-        "test", {"rate": 1000.0}, {"rate": 7.0}, "because",
-    )  # fmt: skip
+        "test",
+        {"rate": 1000.0},
+        {"rate": 7.0},
+        "because",
+    )
 
 
 def test_environment_seeds_limits_and_the_operators_word_stays_until_it_changes(connection):
@@ -356,9 +353,7 @@ def test_environment_seeds_limits_and_the_operators_word_stays_until_it_changes(
 
 
 @pytest.mark.plan(36)
-def test_counters_of_the_month_begin_with_its_first_day_and_those_of_the_day_with_midnight(
-    services,
-):
+def test_counters_of_the_month_begin_with_its_first_day_and_those_of_the_day_with_midnight(services):
     noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
     with services.engine.begin() as connection:
         (agent,) = make_agents(connection, 1)
@@ -367,11 +362,20 @@ def test_counters_of_the_month_begin_with_its_first_day_and_those_of_the_day_wit
             at = datetime(2026, 11, day, hour, tzinfo=UTC)
             connection.execute(
                 insert(Call).values(
-                    id=call_id(run_id, "post", number), run_id=run_id, agent_id=agent, step="post",
-                    attempt=number, request_type="post", model="m", status="ok", created_at=at,
-                    tokens_reserved=1, tokens_used=10, cost_micros=1_000,
+                    id=call_id(run_id, "post", number),
+                    run_id=run_id,
+                    agent_id=agent,
+                    step="post",
+                    attempt=number,
+                    request_type="post",
+                    model="m",
+                    status="ok",
+                    created_at=at,
+                    tokens_reserved=1,
+                    tokens_used=10,
+                    cost_micros=1_000,
                 )
-            )  # fmt: skip
+            )
     spent = services.admission.read_spent(windows(noon, services.settings.zone))
     assert sum(spent.month_micros.values()) == 4_000
     assert sum(spent.day_micros.values()) == 2_000

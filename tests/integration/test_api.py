@@ -29,9 +29,7 @@ def base(services):
 @pytest.fixture
 def api(services, base):
     headers = {"Authorization": f"Bearer {api_token(services)}"}
-    with httpx2.Client(
-        base_url=f"{base}/api/v1", headers=headers, trust_env=False, timeout=20
-    ) as client:
+    with httpx2.Client(base_url=f"{base}/api/v1", headers=headers, trust_env=False, timeout=20) as client:
         yield client
 
 
@@ -39,10 +37,7 @@ def test_facts_are_those_of_the_pages(api):
     overview = api.get("/overview").json()
     assert overview["progress"]["agents"] == 3
     assert overview["periods"][0]["usage"]["requests"] >= 1
-    assert [agent["handle"] for agent in api.get("/agents?limit=2").json()["agents"]] == [
-        "a0",
-        "a1",
-    ]
+    assert [agent["handle"] for agent in api.get("/agents?limit=2").json()["agents"]] == ["a0", "a1"]
     assert api.get("/agents?after=a1").json()["agents"][0]["handle"] == "a2"
     assert api.get("/agents/a0/explanation").json()["agent"] == "a0"
     (run,) = api.get("/runs").json()["runs"]
@@ -83,18 +78,17 @@ def test_nothing_that_is_sent_brings_the_server_down(services, base, mode):
 
     def send(operation):
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=8, deadline=None, database=None, phases=[Phase.generate],
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(
+            max_examples=8,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         def check(case):
             answer = case.call(headers=headers)
             statuses[answer.status_code] += 1
-            assert answer.status_code < 500, (
-                case.method,
-                case.path,
-                case.query,
-                case.body,
-                answer.text,
-            )
+            assert answer.status_code < 500, (case.method, case.path, case.query, case.body, answer.text)
 
         check()
 
@@ -111,14 +105,14 @@ def test_nothing_that_is_sent_brings_the_server_down(services, base, mode):
 def test_server_that_is_away_is_a_503_that_says_so(embedded, engine, redis, sandbox, home):
     """Here: both servers at addresses where nothing listens."""
     settings_ = make_settings(
-        embedded, sandbox.url, home, DATABASE_URL="postgresql://x@127.0.0.1:9/x",
+        embedded,
+        sandbox.url,
+        home,
+        DATABASE_URL="postgresql://x@127.0.0.1:9/x",
         REDIS_URL="redis://127.0.0.1:9/0",
-    )  # fmt: skip
+    )
     services = build(settings_)
-    with (
-        serving(services) as base,
-        httpx2.Client(base_url=base, trust_env=False, timeout=20) as client,
-    ):
+    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=20) as client:
         client.cookies.set(COOKIE, "x")
         answer = client.get("/")
         assert answer.status_code == 503

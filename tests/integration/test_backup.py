@@ -23,9 +23,7 @@ ARGUMENTS = {
 }
 
 
-def test_restored_database_is_the_one_that_was_saved(
-    engine, redis, embedded, sandbox, home, tmp_path
-):
+def test_restored_database_is_the_one_that_was_saved(engine, redis, embedded, sandbox, home, tmp_path):
     operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     for arguments in ARGUMENTS.values():
         assert all(argument in operations for argument in arguments)
@@ -42,11 +40,7 @@ def test_restored_database_is_the_one_that_was_saved(
     server = make_engine(embedded.database_url, autocommit=True)
     with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("create database restored"))
-    url = (
-        make_url(embedded.database_url)
-        .set(database="restored")
-        .render_as_string(hide_password=False)
-    )
+    url = make_url(embedded.database_url).set(database="restored").render_as_string(hide_password=False)
     for _ in range(2):  # into an empty database, and over what is there
         run("psql", [url, *ARGUMENTS["psql"]])
         run("pg_restore", [*ARGUMENTS["pg_restore"], url, saved])

@@ -31,8 +31,9 @@ def provider():
 
 @pytest.fixture
 def welcoming(engine, redis, embedded, sandbox, home, provider):
-    with dashboard(embedded, sandbox, home, provider, new_role="viewer",
-                   email_domains=["example.org"]) as found:  # fmt: skip
+    with dashboard(
+        embedded, sandbox, home, provider, new_role="viewer", email_domains=["example.org"]
+    ) as found:
         yield found
 
 
@@ -80,9 +81,7 @@ def accounts(services):
         return {a.name: a.role for a in people.list_accounts(connection)}
 
 
-def test_somebody_of_the_company_comes_in_and_has_an_account_with_the_role_of_the_setting(
-    welcoming,
-):
+def test_somebody_of_the_company_comes_in_and_has_an_account_with_the_role_of_the_setting(welcoming):
     services, base = welcoming
     client, back = come_in(base, "u-17")
     assert (back.status_code, back.headers["location"]) == (303, "/usage")
@@ -99,12 +98,13 @@ def test_somebody_of_the_company_comes_in_and_has_an_account_with_the_role_of_th
 
 @pytest.mark.parametrize(
     ("subject", "said"),
-    [("u-18", "accounts are for people of example.org"), ("u-19", "no verified e-mail address"),
-     ("somebody", "no verified e-mail address")],
-)  # fmt: skip
-def test_another_domain_and_an_address_that_is_not_verified_make_no_account(
-    welcoming, subject, said
-):
+    [
+        ("u-18", "accounts are for people of example.org"),
+        ("u-19", "no verified e-mail address"),
+        ("somebody", "no verified e-mail address"),
+    ],
+)
+def test_another_domain_and_an_address_that_is_not_verified_make_no_account(welcoming, subject, said):
     services, base = welcoming
     client, back = come_in(base, subject)
     assert back.status_code == 403
@@ -166,15 +166,17 @@ def test_who_has_no_password_shows_anew_who_they_are_before_dangerous_things(wel
         connection.execute(update(Account).values(role=Role.ADMIN))
     page = client.get("/account").text
     assert "show again who you are" in page
-    form = {"csrf": re.search(r'name="csrf" value="(\w+)"', page)[1], "role": "admin", "label": "x",
-            "reason": "y", "password": ""}  # fmt: skip
+    form = {
+        "csrf": re.search(r'name="csrf" value="(\w+)"', page)[1],
+        "role": "admin",
+        "label": "x",
+        "reason": "y",
+        "password": "",
+    }
     origin = {"Origin": base}
     for path in ("/accounts/invite", "/account/tokens"):
         refused = client.post(path, data=form, headers=origin)
-        assert (refused.status_code, "show first who you are" in refused.text.lower()) == (
-            422,
-            True,
-        )
+        assert (refused.status_code, "show first who you are" in refused.text.lower()) == (422, True)
     anew = "/login/company?purpose=anew&next=/account"
 
     def typed_password(sub, seconds_ago):
@@ -222,8 +224,12 @@ def test_denied_disabled_and_a_way_on_to_another_site(welcoming):
     with services.engine.begin() as connection:
         people.disable(connection, "mara@example.org", actor="root", reason="left")
     assert "disabled" in come_in(base, "u-17")[1].text
-    assert client.post("/login", data={"name": "mara@example.org", "password": ""},
-                       headers={"Origin": base}).status_code == 401  # fmt: skip
+    assert (
+        client.post(
+            "/login", data={"name": "mara@example.org", "password": ""}, headers={"Origin": base}
+        ).status_code
+        == 401
+    )
 
 
 def test_a_provider_that_is_away_or_another_one_lets_nobody_in(closed, provider):
@@ -235,10 +241,7 @@ def test_a_provider_that_is_away_or_another_one_lets_nobody_in(closed, provider)
     found._check_metadata({"issuer": other.issuer})
     with pytest.raises(NotBelieved, match="calls itself"):
         found._check_metadata({"issuer": provider})
-    weak = {
-        "issuer": other.issuer,
-        "id_token_signing_alg_values_supported": ["none", "HS256", "RS256"],
-    }
+    weak = {"issuer": other.issuer, "id_token_signing_alg_values_supported": ["none", "HS256", "RS256"]}
     found._check_metadata(weak)
     assert weak["id_token_signing_alg_values_supported"] == ["RS256"]
 
@@ -257,11 +260,13 @@ def test_the_question_holds_a_challenge_whose_answer_never_leaves_the_two_of_us(
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"issuer": "https://login.example.org"}, "client_id"),
-     ({"issuer": "http://login.example.org", "client_id": "x"}, "pattern"),
-     ({"issuer": "https://accounts.google.com", "client_id": "x", "new_role": "viewer"}, "email_domains"),
-     ({"new_role": "admin"}, "viewer")],
-)  # fmt: skip
+    [
+        ({"issuer": "https://login.example.org"}, "client_id"),
+        ({"issuer": "http://login.example.org", "client_id": "x"}, "pattern"),
+        ({"issuer": "https://accounts.google.com", "client_id": "x", "new_role": "viewer"}, "email_domains"),
+        ({"new_role": "admin"}, "viewer"),
+    ],
+)
 def test_settings_that_would_let_everybody_in_are_refused(given, said):
     with pytest.raises(ValidationError, match=said):
         OidcSettings.model_validate(given)

@@ -112,20 +112,9 @@ def test_links_are_taken_out_kept_or_refused(services, ada):
 
 
 def test_texts_that_differ_in_dress_only_are_said_once(services, ada):
-    say(
-        services,
-        "Good morning, Berlin!",
-        "good morning berlin",
-        "GOOD  MORNING — BERLIN",
-        "Good night.",
-    )
+    say(services, "Good morning, Berlin!", "good morning berlin", "GOOD  MORNING — BERLIN", "Good night.")
     reasons = [run(services, ada).reason for _ in range(4)]
-    assert reasons == [
-        None,
-        "post: refused: was said before",
-        "post: refused: was said before",
-        None,
-    ]
+    assert reasons == [None, "post: refused: was said before", "post: refused: was said before", None]
     with services.engine.begin() as connection:
         bob = make_agents(connection, 2)[1]
         (eve,) = make_agents_elsewhere(connection)
@@ -173,18 +162,16 @@ def test_review_keeps_posts_back_until_a_person_decides(services, ada):
         assert decide(connection, "hide", [one], actor="eve", reason="after all") == [one]
         assert feed.latest_posts(connection) == []
     assert rows(services, Post.body, Post.state) == [
-        ("one", "hidden"), ("three", "pending"), ("two", "rejected"),
-    ]  # fmt: skip
+        ("one", "hidden"),
+        ("three", "pending"),
+        ("two", "rejected"),
+    ]
     actions = {row[0] for row in rows(services, AuditEntry.action)}
     assert actions == {"controls.set", "content.approve", "content.reject", "content.hide"}
 
 
-def test_review_of_all_keeps_comments_back_too_and_of_posts_does_not(
-    services, ada, embedded, sandbox, home
-):
-    talkative = build(
-        make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1})
-    )
+def test_review_of_all_keeps_comments_back_too_and_of_posts_does_not(services, ada, embedded, sandbox, home):
+    talkative = build(make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1}))
     with services.engine.begin() as connection:
         others = make_agents(connection, 3)[1:]
         connection.execute(update(Agent).values(welcomed_at=utcnow()))
@@ -220,10 +207,7 @@ def test_approved_welcome_counts_as_one_and_a_second_is_a_regular_post(services)
 def test_paused_activity_is_left_out_with_its_reason_and_makes_no_call(services, sandbox, ada):
     set_controls(services, paused_activities=["post"])
     outcome = run(services, ada)
-    assert (outcome.state, outcome.reason) == (
-        "completed",
-        "no post: paused by `paceline controls`",
-    )
+    assert (outcome.state, outcome.reason) == ("completed", "no post: paused by `paceline controls`")
     assert rows(services, Call.id) == []
     set_controls(services, paused_activities=[])
     assert run(services, ada).posts == 1
@@ -232,20 +216,14 @@ def test_paused_activity_is_left_out_with_its_reason_and_makes_no_call(services,
 def test_caps_per_hour_and_day_hold_and_say_so(services, ada):
     set_controls(services, posts_per_hour=2, posts_per_day=3)
     outcomes = [run(services, ada) for _ in range(3)]
-    assert [outcome.reason for outcome in outcomes] == [
-        None,
-        None,
-        "no post: the agent's cap is reached",
-    ]
+    assert [outcome.reason for outcome in outcomes] == [None, None, "no post: the agent's cap is reached"]
     with services.engine.begin() as connection:
         connection.execute(update(Post).values(created_at=Post.created_at - timedelta(hours=2)))
     assert [run(services, ada).posts for _ in range(2)] == [1, 0], "one more, and the day is full"
 
 
 def test_comment_caps_count_what_this_run_is_about_to_write(services, ada, embedded, sandbox, home):
-    talkative = build(
-        make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1})
-    )
+    talkative = build(make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1}))
     with services.engine.begin() as connection:
         agents = make_agents(connection, 4)
         connection.execute(update(Agent).values(welcomed_at=utcnow()))

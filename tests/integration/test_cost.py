@@ -96,9 +96,7 @@ def test_turn_takes_no_more_work_than_the_bare_client(posting, sandbox):
     create()  # connections, and what is built at first use
     bare = functions_called(create)
     # the least of three: now and then one finds a connection that has not prepared its statements yet
-    turn = min(
-        functions_called(lambda run_id=run_id: execute(services, run_id)) for run_id in run_ids
-    )
+    turn = min(functions_called(lambda run_id=run_id: execute(services, run_id)) for run_id in run_ids)
     assert turn <= 0.95 * bare, (turn, bare)
     client.close()
 
@@ -111,12 +109,7 @@ def functions_called(work) -> int:
 
 
 def test_call_more_costs_what_a_call_costs(engine, redis, embedded, sandbox, home):
-    activity = {
-        "comment_slots": 2,
-        "comment_probability": 1.0,
-        "reaction_slots": 0,
-        "visit_every_s": 0,
-    }
+    activity = {"comment_slots": 2, "comment_probability": 1.0, "reaction_slots": 0, "visit_every_s": 0}
     services = build(make_settings(embedded, sandbox.url, home, activity=activity))
     with services.engine.begin() as connection:
         runs = [make_run(connection, agent) for agent in make_agents(connection, 4)]

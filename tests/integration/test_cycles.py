@@ -32,8 +32,7 @@ def test_agents_are_spread_over_ten_slices(connection, agents, most):
     assert sum(opened) == agents
     assert max(opened) <= most  # a tenth each, give or take what a hash does
     offsets = {
-        (row.due_at - NOON).total_seconds()
-        for row in connection.execute(select(Run.due_at).distinct())
+        (row.due_at - NOON).total_seconds() for row in connection.execute(select(Run.due_at).distinct())
     }
     assert offsets == set(range(0, 300, 30))
 
@@ -71,9 +70,7 @@ def test_queue_stays_bounded_when_nobody_works(connection):
     make_agents(connection, 300)
     for number in range(40):
         open_at(connection, number, capacity=10)
-    waiting = connection.execute(
-        select(func.count()).where(Run.state == RunState.QUEUED)
-    ).scalar_one()
+    waiting = connection.execute(select(func.count()).where(Run.state == RunState.QUEUED)).scalar_one()
     assert waiting <= 20
 
 
@@ -88,9 +85,7 @@ def test_least_recently_served_come_first(connection):
     ids = make_agents(connection, 30)
     for age, agent_id in enumerate(ids):
         connection.execute(
-            update(Agent)
-            .where(Agent.id == agent_id)
-            .values(last_run_at=NOON - timedelta(hours=age))
+            update(Agent).where(Agent.id == agent_id).values(last_run_at=NOON - timedelta(hours=age))
         )
     opened = open_at(connection, 9, capacity=10)
     handles = {run.handle for run in opened.runs}
@@ -114,9 +109,7 @@ def test_overload_slows_everybody_down_fairly(connection, agents, capacity):
             done = update(Run).where(Run.id.in_(ids))
             connection.execute(done.values(state="completed", finished_at=now))
             handles = [run.handle for run in opened.runs]
-            connection.execute(
-                update(Agent).where(Agent.handle.in_(handles)).values(last_run_at=now)
-            )
+            connection.execute(update(Agent).where(Agent.handle.in_(handles)).values(last_run_at=now))
     assert len(served) == agents
     most = math.ceil(agents / (10 * capacity)) + 1
     for cycles in served.values():

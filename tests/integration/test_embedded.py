@@ -68,8 +68,12 @@ def test_another_process_of_the_servers_user_gets_in_nowhere(short):
         assert "CapEff:\t0000000000000000" in status
         assert rules == "scram-sha-256"
         for name in ("postgres/password.postgres", "running.json"):
-            tried = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", str(short / name)],
-                                   capture_output=True, text=True, check=False)  # fmt: skip
+            tried = subprocess.run(
+                ["setpriv", "--reuid=65534", "--clear-groups", "cat", str(short / name)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             assert "Permission denied" in tried.stderr
         with pytest.raises(psycopg.OperationalError, match="no password supplied"):
             psycopg.connect(re.sub(r"(//\w+):[^@]*@", r"\1@", started.database_url))
@@ -105,8 +109,7 @@ def test_two_programs_share_the_servers_and_the_last_one_stops_them(short):
     code += "with servers(Path(sys.argv[1])) as s: print(s.redis_url, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(short)]
     programs = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in "ab"
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in "ab"
     ]
     urls = [program.stdout.readline().strip() for program in programs]
     assert urls[0] == urls[1]
@@ -140,10 +143,7 @@ def _is_alive(pid: int) -> bool:
 
 def test_a_long_path_gets_a_short_socket(short):
     deep = short.parent / ("d" * 60) / ("e" * 60)
-    with (
-        servers(deep, valkey=False) as started,
-        psycopg.connect(started.database_url) as connection,
-    ):
+    with servers(deep, valkey=False) as started, psycopg.connect(started.database_url) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
 
 
@@ -153,11 +153,7 @@ def test_an_ordinary_user_can_run_them():
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         os.chmod(folder, 0o777)
         ended = subprocess.run(
-            [sys.executable, "-c", AS_NOBODY, folder],
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, "-c", AS_NOBODY, folder], cwd="/", capture_output=True, text=True, check=False
         )
         if ended.returncode == 77:
             pytest.skip("this folder is root's alone")

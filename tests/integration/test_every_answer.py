@@ -85,12 +85,18 @@ STOPS = [
     (429, {"error": {"type": "insufficient_quota", "message": "pay"}}, kinds.CREDITS_EXHAUSTED),
     (200, {"choices": None, "error": {"code": 402}}, kinds.CREDITS_EXHAUSTED),
     (401, {"type": "unauthorized", "message": ""}, kinds.KEY_REFUSED),
-    (400, {"error": {"code": 400, "message": "no", "details": [{"reason": "API_KEY_INVALID"}]}},
-     kinds.KEY_REFUSED),
+    (
+        400,
+        {"error": {"code": 400, "message": "no", "details": [{"reason": "API_KEY_INVALID"}]}},
+        kinds.KEY_REFUSED,
+    ),
     (403, {"error": {"code": 403, "message": "Key limit exceeded (daily limit)"}}, kinds.KEY_LIMIT),
-    (429, {"error": {"details": [{"violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}},
-     kinds.DAILY_LIMIT),
-]  # fmt: skip
+    (
+        429,
+        {"error": {"details": [{"violations": [{"quotaId": "RequestsPerDayPerProject"}]}]}},
+        kinds.DAILY_LIMIT,
+    ),
+]
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), STOPS)
@@ -116,9 +122,7 @@ def test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end(
         incidents.fold(connection)
         (incident,) = incidents.list_incidents(connection)
         assert (incident["kind"], incident["calls"], incident["agents"]) == (kind.code, 1, 1)
-        (message,) = [
-            m for m in rules.evaluate(connection, services.settings) if "incident" in m.key
-        ]
+        (message,) = [m for m in rules.evaluate(connection, services.settings) if "incident" in m.key]
         assert kind.title in message.title
     # Its cause ends: the next probe finds out, whatever a person does.
     redis.hset(FLEET[0], "open", 1)
@@ -130,26 +134,36 @@ def test_a_stop_has_an_incident_an_alert_a_line_everywhere_a_probe_and_an_end(
     with services.engine.begin() as connection:
         assert len(incidents.fold(connection).closed) == 1
         (incident,) = incidents.list_incidents(connection)
-        probe = (
-            select(Call.created_at).where(Call.status == "ok").order_by(Call.created_at).limit(1)
-        )
+        probe = select(Call.created_at).where(Call.status == "ok").order_by(Call.created_at).limit(1)
         assert incident["closed_at"] == connection.execute(probe).scalar_one(), "its probe's time"
 
 
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (403, {"error": {"code": 403, "message": "Your input was flagged",
-                         "metadata": {"reasons": ["harassment"]}}}, kinds.PROMPT_FLAGGED),
-        (400, {"error": {"message": "Received Model Group=x", "code": "content_policy_violation"}},
-         kinds.PROMPT_FLAGGED),
+        (
+            403,
+            {
+                "error": {
+                    "code": 403,
+                    "message": "Your input was flagged",
+                    "metadata": {"reasons": ["harassment"]},
+                }
+            },
+            kinds.PROMPT_FLAGGED,
+        ),
+        (
+            400,
+            {"error": {"message": "Received Model Group=x", "code": "content_policy_violation"}},
+            kinds.PROMPT_FLAGGED,
+        ),
         (403, "forbidden", kinds.FORBIDDEN),
         (400, {"error": {"message": "bad request about a model"}}, kinds.REQUEST_REFUSED),
         (404, {"error": {"code": "model_not_found"}}, kinds.MODEL_GONE),
         (200, completion(finish_reason="content_filter"), kinds.FILTERED),
         (200, completion(None, message={"refusal": "no", "content": None}), kinds.MODEL_REFUSED),
     ],
-)  # fmt: skip
+)
 def test_one_bad_request_stops_nobody_else(services, sandbox, ada, status, body, kind):
     answer(sandbox, status, body)
     run(services, ada)
@@ -405,9 +419,7 @@ def test_a_budget_of_a_model_without_a_price_is_refused_or_warned_about(
     unpriced = {"base_url": sandbox.url, "post_model": "z-ai/glm-4.6-unheard-of"}
     for policy, state in (("refuse", "skipped"), ("warn", "completed")):
         own = build(
-            make_settings(
-                embedded, sandbox.url, home, gateway=unpriced, usage={"unknown_prices": policy}
-            )
+            make_settings(embedded, sandbox.url, home, gateway=unpriced, usage={"unknown_prices": policy})
         )
         with own.engine.begin() as connection:
             connection.execute(delete(Run).where(Run.state == "queued"))
@@ -524,6 +536,4 @@ def test_a_person_cancels_runs_that_wait_or_go_on(services, sandbox, ada):
     assert rows(services, Post.id) == []
     assert {row[0] for row in rows(services, AuditEntry.action)} == {"runs.cancel"}
     with pytest.raises(NotFound):
-        agents.cancel_runs(
-            desk(services), agents.CancelRuns(runs=[waiting], reason="x"), Who("eve", "")
-        )
+        agents.cancel_runs(desk(services), agents.CancelRuns(runs=[waiting], reason="x"), Who("eve", ""))

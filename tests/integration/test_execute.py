@@ -46,9 +46,16 @@ def test_first_run_welcomes_and_is_recorded(services, sandbox):
     ((body,),) = read(services, Post.body)
     assert 1 <= len(body) <= 280
     (row,) = read(
-        services, Call.id, Call.status, Call.tokens_used, Call.tokens_input, Call.tokens_output,
-        Call.cost_micros, Call.model, Call.request_type,
-    )  # fmt: skip
+        services,
+        Call.id,
+        Call.status,
+        Call.tokens_used,
+        Call.tokens_input,
+        Call.tokens_output,
+        Call.cost_micros,
+        Call.model,
+        Call.request_type,
+    )
     (seen,) = sandbox.state.seen
     assert (str(row[0]), row[1]) == (seen.request_id, "ok")
     assert row[2] == row[3] + row[4] == seen.tokens_input + seen.tokens_output
@@ -59,9 +66,7 @@ def test_first_run_welcomes_and_is_recorded(services, sandbox):
 @pytest.mark.plan(33)
 def test_requests_carry_text_and_what_is_set_for_the_model(services, embedded, sandbox, home):
     gateway = {"reasoning": {"google/gemini-2.5-flash": "low"}, "max_tokens": 600}
-    own = build(
-        make_settings(embedded, sandbox.url, home, gateway={"base_url": sandbox.url, **gateway})
-    )
+    own = build(make_settings(embedded, sandbox.url, home, gateway={"base_url": sandbox.url, **gateway}))
     execute(own, one_run(services))
     own.close()
     (body,) = sandbox.state.bodies
@@ -162,9 +167,7 @@ def test_wrong_key_ends_the_run_and_names_the_setting(services, sandbox):
     ],
 )
 @pytest.mark.plan(17, 32, 42)
-def test_every_kind_of_bad_answer_is_a_recorded_failure(
-    services, sandbox, kind, fields, code, attempts
-):
+def test_every_kind_of_bad_answer_is_a_recorded_failure(services, sandbox, kind, fields, code, attempts):
     sandbox.fault(kind, **fields)
     began = monotonic()
     outcome = execute(services, one_run(services))
@@ -180,10 +183,7 @@ def test_model_that_is_gone_is_replaced_by_the_next_one(services, sandbox):
     sandbox.fault("status", status=404, body="no such model", model=first)
     assert execute(services, one_run(services)).state == "completed"
     models = read(services, Call.model, Call.error_code)
-    assert sorted(models, key=lambda row: row[0] != first) == [
-        (first, "model_gone"),
-        (others[0], None),
-    ]
+    assert sorted(models, key=lambda row: row[0] != first) == [(first, "model_gone"), (others[0], None)]
     assert len({row[0] for row in read(services, Call.id)}) == 2
 
 
@@ -229,9 +229,7 @@ def test_a_visit_that_fails_counts_too_and_a_host_at_home_is_no_visit(services, 
     def visit():
         with services.engine.begin() as connection:
             at = when + timedelta(seconds=len(read(services, Run.id)))
-            run = make_run(
-                connection, guest, cycle_at=at, origin="cycle", expires_at=at + timedelta(hours=1)
-            )
+            run = make_run(connection, guest, cycle_at=at, origin="cycle", expires_at=at + timedelta(hours=1))
         execute(services, run)
         kinds = read(services, Call.request_type, Call.status)
         visits = [status for kind, status in kinds if kind == "cross_visit"]
@@ -264,9 +262,7 @@ def test_reactions_cost_no_call_and_are_stored_once(services, sandbox):
 @pytest.mark.plan(22)
 def test_no_regular_post_where_the_community_had_one_just_now(services, sandbox, embedded, home):
     quiet = build(
-        make_settings(
-            embedded, sandbox.url, home, activity={"post_quiet_s": 60, "comment_slots": 0}
-        )
+        make_settings(embedded, sandbox.url, home, activity={"post_quiet_s": 60, "comment_slots": 0})
     )
     with services.engine.begin() as connection:
         first, second = make_agents(connection, 2)
@@ -292,10 +288,17 @@ def test_a_resumed_run_counts_its_attempts_on(services, sandbox):
         held = leases.claim(connection, run_id, timedelta(seconds=-1), "a worker that dies")
         connection.execute(
             insert(Call).values(
-                id=call_id(run_id, "welcome", 1), run_id=run_id, agent_id=held.agent_id, step="welcome",
-                attempt=1, request_type="welcome", model="m", status="unknown", tokens_reserved=9,
+                id=call_id(run_id, "welcome", 1),
+                run_id=run_id,
+                agent_id=held.agent_id,
+                step="welcome",
+                attempt=1,
+                request_type="welcome",
+                model="m",
+                status="unknown",
+                tokens_reserved=9,
             )
-        )  # fmt: skip
+        )
     with services.engine.begin() as connection:
         rescue(connection, patience=timedelta(0), call_deadline=timedelta(hours=1))
     assert execute(services, run_id).state == "completed"

@@ -69,9 +69,7 @@ def test_pause_of_the_fleet_and_used_up_quota_are_named(services, ada):
     assert "quota: " in answer(services, ada)
     with services.engine.begin() as connection:
         pause = {"paused_until": utcnow() + timedelta(hours=1)}
-        changed = change_limits(
-            connection, services.settings.limits, pause, actor="test", reason="test"
-        )
+        changed = change_limits(connection, services.settings.limits, pause, actor="test", reason="test")
         make_run(connection, ada)
     services.admission.put_in_force(changed)
     said = answer(services, ada)  # the cause, though a run waits and the quota is used up, too

@@ -26,11 +26,14 @@ def dashboard(services, embedded, tmp_path):
         people.add_account(connection, "mara", PASSWORD, Role.ADMIN)
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.web", "--port", str(port)], stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=clean_env(DATABASE_URL=embedded.database_url, REDIS_URL=embedded.redis_url,
-                      PACELINE_HOME=str(tmp_path)),
-    )  # fmt: skip
+        [sys.executable, "-m", "app.web", "--port", str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=clean_env(
+            DATABASE_URL=embedded.database_url, REDIS_URL=embedded.redis_url, PACELINE_HOME=str(tmp_path)
+        ),
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: get(f"{url}/health/ready") is not None, 30, "the dashboard")
@@ -68,10 +71,7 @@ def test_eleven_hundred_half_requests_do_not_stop_the_dashboard(dashboard):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         with ExitStack() as held:
-            slow = [
-                held.enter_context(socket.create_connection(address, 20))
-                for _ in range(HALF_REQUESTS)
-            ]
+            slow = [held.enter_context(socket.create_connection(address, 20)) for _ in range(HALF_REQUESTS)]
             for one in slow:
                 one.sendall(b"GET /login HTTP/1.1\r\nHost: 127")
             answer = lambda: (found := get(f"{dashboard}/login")) and found.status_code == 200  # noqa: E731

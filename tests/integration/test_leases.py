@@ -139,9 +139,15 @@ def test_a_call_of_a_dead_worker_is_given_up_and_counts_what_was_reserved(connec
     (agent,) = make_agents(connection, 1)
     run_id = make_run(connection, agent)
     row = {
-        "run_id": run_id, "agent_id": agent, "step": "post", "request_type": "post", "model": "m",
-        "status": "in_flight", "tokens_reserved": 700, "cost_reserved": 90,
-    }  # fmt: skip
+        "run_id": run_id,
+        "agent_id": agent,
+        "step": "post",
+        "request_type": "post",
+        "model": "m",
+        "status": "in_flight",
+        "tokens_reserved": 700,
+        "cost_reserved": 90,
+    }
     long_ago = func.now() - timedelta(minutes=6)
     dead, alive = call_id(run_id, "post", 1), call_id(run_id, "post", 2)
     connection.execute(insert(Call).values(id=dead, attempt=1, created_at=long_ago, **row))

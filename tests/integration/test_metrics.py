@@ -41,10 +41,7 @@ def scraped(services):
     fleet.set_limits(desk, {"budget_day_micros": 5_000_000}, Who("t", "a budget"))
     fleet.pause(desk, fleet.Pause(minutes=30, reason="x"), Who("t", "a drill"))
     headers = {"Authorization": f"Bearer {api_token(services, Role.VIEWER)}"}
-    with (
-        serving(services) as base,
-        httpx2.Client(base_url=base, trust_env=False, timeout=20) as client,
-    ):
+    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=20) as client:
         assert client.get("/metrics").status_code == 401, "closed"
         client.headers.update(headers)
         yield client
@@ -103,11 +100,7 @@ def test_alert_rules_by_promtool():
         pytest.skip("no promtool: `make tools`, on Debian")
     for arguments in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
         ended = subprocess.run(
-            [promtool, *arguments],
-            cwd=DEPLOY / "prometheus",
-            capture_output=True,
-            text=True,
-            check=False,
+            [promtool, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
 

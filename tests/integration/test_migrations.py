@@ -98,9 +98,7 @@ def test_two_migrators_at_once_do_it_once(fresh, embedded):
 @pytest.mark.plan(26)
 def test_ledger_has_the_promised_columns(fresh):
     migrations.upgrade(fresh)
-    columns = {
-        c["name"]: str(c["type"]) for c in inspect(fresh).get_columns("ai_request_log", SCHEMA)
-    }
+    columns = {c["name"]: str(c["type"]) for c in inspect(fresh).get_columns("ai_request_log", SCHEMA)}
     promised = {
         "id": "UUID",
         "agent_id": "UUID",

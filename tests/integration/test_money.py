@@ -38,9 +38,7 @@ def two_places(services):
         connection.execute(update(Agent).values(handle="poor"))
         (rich,) = make_agents(connection, 1, "Rich")
         connection.execute(update(Agent).values(welcomed_at=utcnow()))
-        assert set_budget(
-            connection, "Poor", {"budget_day_micros": 300}, actor="test", reason="a test"
-        )
+        assert set_budget(connection, "Poor", {"budget_day_micros": 300}, actor="test", reason="a test")
     return poor, rich
 
 
@@ -64,9 +62,7 @@ def test_community_over_its_budget_is_refused_and_the_other_goes_on(services, tw
     assert all("community_budget_day" in outcome.reason for outcome in refused)
     assert run(services, rich).state == "completed"
     spent = sum(row[0] for row in rows(services, Call.cost_micros, Call.agent_id) if row[1] == poor)
-    assert 300 <= spent < 300 + 2_700, (
-        "passed by one call at most, whose estimate is 2,600 and more"
-    )
+    assert 300 <= spent < 300 + 2_700, "passed by one call at most, whose estimate is 2,600 and more"
     with services.engine.connect() as connection:
         denied = denied_between(connection, utcnow() - timedelta(hours=1), utcnow())
         assert [(d.reason, d.calls) for d in denied] == [("community_budget_day", len(refused))]
@@ -100,8 +96,11 @@ def test_used_up_budget_goes_on_with_less_where_the_operator_says_so(
             connection, services.settings.controls, {"over_budget": policy}, actor="t", reason=""
         )
         connection.execute(update(Community).values(budget_day_micros=1))
-        connection.execute(update(Agent).values(community_id=select(Agent.community_id)
-                                                .where(Agent.id == poor).scalar_subquery()))  # fmt: skip
+        connection.execute(
+            update(Agent).values(
+                community_id=select(Agent.community_id).where(Agent.id == poor).scalar_subquery()
+            )
+        )
     run(lenient, rich)
     outcome = run(lenient, poor)
     lenient.close()
@@ -201,13 +200,7 @@ def test_quiet_hours_hold_back_what_is_no_failure(engine):
 def test_own_prices_come_first_from_their_moment_on_and_cached_tokens_count_once():
     prices = [
         {"model": "m", "input": "1", "output": "2"},
-        {
-            "model": "m",
-            "input": "10",
-            "output": "20",
-            "cached": "5",
-            "since": "2026-11-01T00:00:00Z",
-        },
+        {"model": "m", "input": "10", "output": "20", "cached": "5", "since": "2026-11-01T00:00:00Z"},
     ]
     settings = UsageSettings.model_validate({"prices": prices, "price_multiplier": 1.5})
     before, after = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -223,8 +216,14 @@ def test_own_prices_come_first_from_their_moment_on_and_cached_tokens_count_once
 
 def test_forecast_says_what_it_rests_on_and_nothing_it_cannot_know():
     demand = Demand(1_000, "10 active agents")
-    facts = Facts(spent_month=5_000_000, burnt=700_000, burnt_calls=700, burnt_days=7.0, days_left=10.0,
-                  credits_left=3_000_000)  # fmt: skip
+    facts = Facts(
+        spent_month=5_000_000,
+        burnt=700_000,
+        burnt_calls=700,
+        burnt_days=7.0,
+        days_left=10.0,
+        credits_left=3_000_000,
+    )
     found = compute(facts, demand)
     assert (found.per_day_measured, found.per_day_planned) == (100_000, 1_000_000)
     assert (found.month_measured, found.month_planned) == (6_000_000, 15_000_000)

@@ -17,16 +17,7 @@ from app.errors import Unreachable
 from app.redis_client import check_redis, make_redis
 from tests.support.program import processes_of
 
-NAMES = [
-    "with space",
-    "plus+dir",
-    "comma,dir",
-    "pct%41",
-    "quote'\"dir",
-    "übung",
-    "back\\slash",
-    "x" * 120,
-]
+NAMES = ["with space", "plus+dir", "comma,dir", "pct%41", "quote'\"dir", "übung", "back\\slash", "x" * 120]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,9 +41,7 @@ def test_servers_run_in_a_folder_with_any_name_and_leave_nothing(tmp_path: Path,
     assert short is None or not short.exists()
 
 
-def test_a_pid_that_is_another_programs_by_now_does_not_keep_postgres_from_starting(
-    tmp_path,
-) -> None:
+def test_a_pid_that_is_another_programs_by_now_does_not_keep_postgres_from_starting(tmp_path) -> None:
     with servers(tmp_path / "h", valkey=False):
         pass
     data = tmp_path / "h" / "postgres" / "data"
@@ -93,9 +82,7 @@ def test_a_start_that_fails_stops_what_it_started(tmp_path: Path, monkeypatch) -
 def test_a_process_of_another_folder_is_not_stopped(tmp_path: Path) -> None:
     """A postmaster.pid that names somebody else's PostgreSQL."""
     with servers(tmp_path / "one", valkey=False):
-        pid = int(
-            (tmp_path / "one" / "postgres" / "data" / "postmaster.pid").read_text().split()[0]
-        )
+        pid = int((tmp_path / "one" / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
         with servers(tmp_path / "two", valkey=False):
             pass
         other = tmp_path / "two" / "postgres" / "data" / "postmaster.pid"
@@ -115,25 +102,54 @@ def test_an_ipv6_address_is_a_link_that_works(monkeypatch) -> None:
 def test_wheel_holds_all_that_the_program_needs(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--disable-pip-version-check", "--wheel-dir", str(tmp_path), str(root)],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "--wheel-dir",
+            str(tmp_path),
+            str(root),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "installed here"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-         "--disable-pip-version-check", "--target", str(target), str(wheel)], check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--disable-pip-version-check",
+            "--target",
+            str(target),
+            str(wheel),
+        ],
+        check=True,
+    )
     empty = tmp_path / "empty folder"
     empty.mkdir()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PACELINE_", "LOVABLE"))}
     ran = subprocess.run(
         [sys.executable, "-m", "app.cli", "up", "--for", "8", "--json", "--no-web", "--no-flower"],
-        cwd=empty, env={**env, "PYTHONPATH": str(target)}, capture_output=True, text=True, check=False,
+        cwd=empty,
+        env={**env, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=120,
-    )  # fmt: skip
+    )
     assert ran.returncode == 0, ran.stderr
     assert '"agents": 100' in ran.stdout
     assert "imported 100 examples" in ran.stderr

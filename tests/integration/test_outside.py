@@ -26,9 +26,14 @@ def outside(engine, redis, embedded, sandbox, home):
     base = sandbox.url.removesuffix("/v1")
     sources = {"twitterapi_url": base, "x_url": base, "timeout_s": 2, "mention_accounts": ["@Ada"]}
     settings = make_settings(
-        embedded, sandbox.url, home, sources=sources, activity={"comment_probability": 0},
-        TWITTERAPI_IO_KEY="k", X_BEARER_TOKEN="t",
-    )  # fmt: skip
+        embedded,
+        sandbox.url,
+        home,
+        sources=sources,
+        activity={"comment_probability": 0},
+        TWITTERAPI_IO_KEY="k",
+        X_BEARER_TOKEN="t",
+    )
     with engine.begin() as connection:  # a rich balance, so that tests need not wait
         connection.execute(SourceState.__table__.insert().values(name="twitterapi", credits=60_000))
     built = build(settings)
@@ -78,9 +83,7 @@ def test_style_is_learned_once_from_one_page_and_shared(outside, sandbox):
     first, second = run(outside, agent), run(outside, agent)
     assert (first.state, first.reason, second.state) == ("completed", None, "completed")
     assert asked(sandbox, "/twitter/user/last_tweets") == 1
-    ((state, tweets, profile),) = rows(
-        outside, StyleProfile.state, StyleProfile.tweets, StyleProfile.profile
-    )
+    ((state, tweets, profile),) = rows(outside, StyleProfile.state, StyleProfile.tweets, StyleProfile.profile)
     assert (state, tweets) == ("learned", 20)
     kinds = [row[0] for row in rows(outside, Call.request_type)]
     assert sorted(kinds) == ["post", "style", "welcome"]
@@ -200,16 +203,12 @@ def test_x_is_asked_only_when_twitterapi_fails_and_no_mention_is_stored_twice(ou
     assert scan_mentions(outside).new == 0, "both know them all; the primary is back"
     found = sorted(rows(outside, Mention.post_id, Mention.source))
     assert found == [("1001", "twitterapi"), ("1002", "x"), ("998", "twitterapi")]
-    assert rows(outside, MentionScan.since_id) == [("1002",)], (
-        "the largest number, not the last text"
-    )
+    assert rows(outside, MentionScan.since_id) == [("1002",)], "the largest number, not the last text"
 
 
 def test_when_both_fail_the_reason_is_kept_and_nothing_is_left_out_afterwards(outside, sandbox):
     sandbox.state.world.mentions = {"ada": [mention(5)]}
-    sandbox.fault(
-        "status", status=402, face="twitterapi", body='{"message":"Credits is not enough"}'
-    )
+    sandbox.fault("status", status=402, face="twitterapi", body='{"message":"Credits is not enough"}')
     headers = {"x-rate-limit-reset": str(utcnow().timestamp() + 600)}
     sandbox.fault("status", status=429, face="x", headers=headers)
     done = scan_mentions(outside)

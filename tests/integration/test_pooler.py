@@ -60,10 +60,7 @@ def pooler(embedded):
         env = {**os.environ, **({"LD_LIBRARY_PATH": name} if libraries else {})}
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(
-                [*_unprivileged(folder), str(copy), str(folder / "ini")],
-                env=env,
-                stdout=log,
-                stderr=log,
+                [*_unprivileged(folder), str(copy), str(folder / "ini")], env=env, stdout=log, stderr=log
             )
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         wait_for(url, folder / "log")
@@ -85,25 +82,18 @@ def wait_for(url, log):
     engine.dispose()
 
 
-def test_fleet_takes_its_turns_through_a_transaction_pooler(
-    pooler, engine, redis, embedded, sandbox, home
-):
+def test_fleet_takes_its_turns_through_a_transaction_pooler(pooler, engine, redis, embedded, sandbox, home):
     settings = make_settings(
         embedded, sandbox.url, home, limits={"rate": 500, "burst": 100}, worker={"threads": THREADS}
     )
-    services = build(
-        settings.model_copy(update={"database_url": SecretStr(f"{pooler}?pooler=transaction")})
-    )
+    services = build(settings.model_copy(update={"database_url": SecretStr(f"{pooler}?pooler=transaction")}))
     with services.engine.begin() as connection:
         runs = [make_run(connection, agent) for agent in make_agents(connection, RUNS)]
     with ThreadPoolExecutor(THREADS) as pool:
         outcomes = list(pool.map(lambda run: execute(services, run), runs))
     assert {outcome.state for outcome in outcomes} == {"completed"}
     with services.engine.connect() as connection:
-        assert (
-            connection.execute(select(func.count()).where(Run.state == "completed")).scalar_one()
-            == RUNS
-        )
+        assert connection.execute(select(func.count()).where(Run.state == "completed")).scalar_one() == RUNS
         assert connection.execute(select(func.count()).where(Call.status != "ok")).scalar_one() == 0
     services.close()
 

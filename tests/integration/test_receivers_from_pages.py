@@ -50,8 +50,9 @@ def secret_on(page):
 
 
 def test_a_webhook_is_added_tried_given_another_secret_and_removed(fleet, admin, receiver):
-    shown = admin.post("/acts/webhooks-add", url=receiver.url, events="post.*\ncomment.published",
-                       reason="the app listens")  # fmt: skip
+    shown = admin.post(
+        "/acts/webhooks-add", url=receiver.url, events="post.*\ncomment.published", reason="the app listens"
+    )
     (first,) = secret_on(shown)
     (hook,) = hooks(fleet)
     assert [one.replace("%", "*") for one in hook.events] == ["post.*", "comment.published"]
@@ -59,9 +60,7 @@ def test_a_webhook_is_added_tried_given_another_secret_and_removed(fleet, admin,
     receiver.secrets.append(first)
     tried = admin.post("/acts/webhooks-test", receivers=[str(hook.id)], reason="x")
     assert "HTTP 200" in tried.text
-    assert [event["type"] for event in receiver.events] == ["webhook.test"], (
-        "and its signature fits"
-    )
+    assert [event["type"] for event in receiver.events] == ["webhook.test"], "and its signature fits"
     (second,) = secret_on(admin.post("/acts/webhooks-rotate", receivers=[str(hook.id)], reason="x"))
     assert second != first
     admin.post("/acts/webhooks-remove", receivers=[str(hook.id)], reason="x")
@@ -82,9 +81,11 @@ def test_two_webhooks_of_one_address_each_get_their_secret(fleet, base, receiver
     ids = [str(hook.id) for hook in hooks(fleet)]
     for name, begins in (("webhooks-rotate", "whsec_"), ("webhooks-test", "HTTP 200")):
         done = httpx2.post(
-            f"{base}/api/v1/acts/{name}", json={"reason": "x", "receivers": ids}, headers=token,
+            f"{base}/api/v1/acts/{name}",
+            json={"reason": "x", "receivers": ids},
+            headers=token,
             trust_env=False,
-        ).json()  # fmt: skip
+        ).json()
         assert sorted(done["shown"]) == sorted(ids)
         assert all(value.startswith(begins) for value in done["shown"].values())
 
@@ -94,9 +95,8 @@ def test_the_api_gives_the_secret_once_and_says_what_is_wrong(fleet, base, recei
 
     def do(name, **fields):
         return httpx2.post(
-            f"{base}/api/v1/acts/{name}", json={"reason": "x"} | fields, headers=token,
-            trust_env=False,
-        )  # fmt: skip
+            f"{base}/api/v1/acts/{name}", json={"reason": "x"} | fields, headers=token, trust_env=False
+        )
 
     added = do("webhooks-add", url=receiver.url)
     assert added.json()["shown"]["secret"].startswith("whsec_")

@@ -171,9 +171,7 @@ def test_a_worker_that_dies_before_or_after_any_statement_leaves_one_welcome_and
         assert turn(other, agent).state == "completed"
         with engine.begin() as connection:
             runs = connection.execute(select(Run.state).where(Run.agent_id == agent)).scalars()
-            posts = connection.execute(
-                select(Post.run_id, Post.kind).where(Post.agent_id == agent)
-            ).all()
+            posts = connection.execute(select(Post.run_id, Post.kind).where(Post.agent_id == agent)).all()
             connection.execute(update(Agent).values(state="paused"))
         assert set(runs) == {"completed"}, moment
         assert sorted(kind for _, kind in posts) == ["regular", "welcome"], moment
@@ -238,9 +236,8 @@ def test_each_step_of_a_budget_is_told_once_as_calls_are_paid(fleet):
     with services.engine.begin() as connection:
         paid = int(connection.execute(select(func.sum(Call.cost_micros))).scalar_one())
         limits = change_limits(
-            connection, services.settings.limits, {"budget_day_micros": paid * 90},
-            actor="test", reason="",
-        )  # fmt: skip
+            connection, services.settings.limits, {"budget_day_micros": paid * 90}, actor="test", reason=""
+        )
     services.admission.put_in_force(limits)
     told = []
     for _ in range(300):
@@ -269,11 +266,7 @@ def test_a_row_of_the_ledger_is_an_agents_and_one_call_has_one_row(fleet):
     assert row["agent_id"] == agent
     assert row["tokens_used"] == row["tokens_input"] + row["tokens_output"] > 0
     assert (utcnow() - row["created_at"]).total_seconds() < 30
-    for other in (
-        {"agent_id": uuid4(), "id": uuid4()},
-        {"request_type": None, "id": uuid4()},
-        {},
-    ):
+    for other in ({"agent_id": uuid4(), "id": uuid4()}, {"request_type": None, "id": uuid4()}, {}):
         with pytest.raises(IntegrityError), services.engine.begin() as connection:
             connection.execute(insert(Call).values(dict(row) | other))
 
@@ -282,7 +275,7 @@ def test_a_row_of_the_ledger_is_an_agents_and_one_call_has_one_row(fleet):
 @pytest.mark.parametrize(
     "limit",
     ["agent_daily_tokens", "tokens_per_minute", "budget_day_micros", "budget_month_micros", "community"],
-)  # fmt: skip
+)
 def test_each_limit_is_kept_by_twenty_calls_that_ask_at_once(services, limit):
     """Each call asks for 100 tokens and 50 micro-dollars; every limit leaves room for seven of them."""
     agent, place = uuid4(), None
@@ -315,9 +308,7 @@ def test_a_gateway_that_never_answers_holds_a_run_for_its_timeout_and_no_longer(
     assert monotonic() - began < 15
     assert end.state in ("completed", "failed"), end
     with services.engine.connect() as connection:
-        calls = connection.execute(
-            select(Call.status, Call.latency_ms).order_by(Call.created_at)
-        ).all()
+        calls = connection.execute(select(Call.status, Call.latency_ms).order_by(Call.created_at)).all()
     assert calls[0].status == "error"
     assert 1_000 <= calls[0].latency_ms < 5_000, "the time that was waited is recorded"
 
@@ -333,15 +324,11 @@ def test_what_the_lite_model_saves_is_the_difference_of_the_ledgers_bills(fleet)
             turn(services, agent)
         with services.engine.connect() as connection:
             rows = connection.execute(
-                select(Call.tokens_input, Call.tokens_output, Call.cost_micros).where(
-                    Call.model == model
-                )
+                select(Call.tokens_input, Call.tokens_output, Call.cost_micros).where(Call.model == model)
             ).all()
         assert len(rows) == 3
         assert [row.cost_micros for row in rows] == [
-            cost_micros(
-                model, row.tokens_input, row.tokens_output, utcnow(), services.settings.usage
-            )
+            cost_micros(model, row.tokens_input, row.tokens_output, utcnow(), services.settings.usage)
             for row in rows
         ]
         bills[model] = sum(row.cost_micros for row in rows)

@@ -32,18 +32,14 @@ def celery(services, monkeypatch):
     """A Celery application over the test's database; what is published is a list."""
     for module in (results, asking, revoking):
         monkeypatch.setattr(module, "engine", lambda: services.engine)
-    app = Celery(
-        "test", broker="memory://", set_as_current=False, backend="workers.results:RunsBackend"
-    )
+    app = Celery("test", broker="memory://", set_as_current=False, backend="workers.results:RunsBackend")
     app.conf.update(result_backend_thread_safe=True, task_queues=None)
     published = []
     monkeypatch.setattr(RunTask, "_publish", lambda _, run_id: published.append(run_id))
     task = app.task(name="agents.run", base=RunTask)(run_agent)
     with services.engine.begin() as connection:
         agents = make_agents(connection, 3)
-    yield SimpleNamespace(
-        app=app, task=task, published=published, agents=agents, engine=services.engine
-    )
+    yield SimpleNamespace(app=app, task=task, published=published, agents=agents, engine=services.engine)
     app.close()
 
 
@@ -67,8 +63,12 @@ def test_states_are_those_that_celery_users_know(celery):
     with celery.engine.begin() as connection:
         leases.snooze(connection, held, timedelta(seconds=30), None)
     assert (result.state, result.ready()) == ("RETRY", False)
-    for state, told in (("completed", "SUCCESS"), ("skipped", "SUCCESS"), ("failed", "FAILURE"),
-                        ("quarantined", "FAILURE")):  # fmt: skip
+    for state, told in (
+        ("completed", "SUCCESS"),
+        ("skipped", "SUCCESS"),
+        ("failed", "FAILURE"),
+        ("quarantined", "FAILURE"),
+    ):
         one = celery.task.delay("a0")
         end(celery, one.id, state, "why")
         assert (one.state, one.ready(), one.successful()) == (told, True, told == "SUCCESS"), state
@@ -104,27 +104,17 @@ def test_a_run_is_stored_before_anybody_is_told(celery):
 def test_mistakes_are_told_at_once_and_leave_nothing_behind(celery):
     with pytest.raises(NotFound, match="unknown agent 'a11': did you mean a1"):
         celery.task.delay("a11")
-    for who in (
-        "nob\x00dy",
-        "\x00",
-        "%",
-        "_",
-        "\\",
-        "@a11",
-        "A 1",
-        "x" * 100_000,
-        "é",
-        str(uuid4()),
-    ):
+    for who in ("nob\x00dy", "\x00", "%", "_", "\\", "@a11", "A 1", "x" * 100_000, "é", str(uuid4())):
         with pytest.raises(NotFound, match="unknown agent") as caught:
             celery.task.delay(who)
         assert len(str(caught.value)) < 300
     for wrong, said in (
-        ({"args": ()}, "which agent"), ({"args": (7,)}, "which agent"),
+        ({"args": ()}, "which agent"),
+        ({"args": (7,)}, "which agent"),
         ({"args": ("a0",), "task_id": "mine"}, "no UUID"),
         ({"args": ("a0",), "expires": 1, "countdown": 5}, "expire before it begins"),
         ({"args": ("a0",), "queue": "nope"}, "no queue 'nope'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigError, match=said):
             celery.task.apply_async(**wrong)
     with celery.engine.connect() as connection:
@@ -170,9 +160,7 @@ def test_a_run_that_did_not_begin_in_time_is_skipped_and_says_so(celery):
 
 def test_who_revoked_is_kept_and_a_skip_by_a_limit_is_no_revocation(celery):
     revoked, skipped = celery.task.delay("a0"), celery.task.delay("a1")
-    assert [str(run_id) for run_id in revoking.cancel([revoked.id, "no id"], "olga")] == [
-        revoked.id
-    ]
+    assert [str(run_id) for run_id in revoking.cancel([revoked.id, "no id"], "olga")] == [revoked.id]
     end(celery, skipped.id, "skipped", "quota: used up")
     assert (revoked.state, skipped.state) == ("REVOKED", "SUCCESS")
     with pytest.raises(TaskRevokedError, match="revoked by celery control"):
@@ -190,9 +178,7 @@ def test_hundreds_of_waiting_gets_cost_few_queries(celery):
     event.listen(celery.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     threads = [
         threading.Thread(
-            target=lambda one=run_id: found.append(
-                celery.app.AsyncResult(str(one)).get(timeout=30).id
-            )
+            target=lambda one=run_id: found.append(celery.app.AsyncResult(str(one)).get(timeout=30).id)
         )
         for run_id in runs
     ]
@@ -212,9 +198,7 @@ def test_results_come_as_soon_as_they_are_there_and_late_ones_say_where_they_sta
     end(celery, second.id, "completed")
     arriving = celery.app.backend.get_many([first.id, second.id], timeout=1)
     assert next(arriving)[0] == second.id
-    with pytest.raises(
-        CeleryTimeout, match=r"not ended after 1 s: run \S+ of a0 is queued; it goes on"
-    ):
+    with pytest.raises(CeleryTimeout, match=r"not ended after 1 s: run \S+ of a0 is queued; it goes on"):
         next(arriving)
 
 
@@ -320,8 +304,6 @@ def test_a_foreign_message_for_an_unknown_agent_is_a_failed_run(celery):
 def test_cancelled_runs_are_found_by_who_did_it(celery):
     result = celery.task.delay("a0")
     with celery.engine.begin() as connection:
-        stopping.cancel(
-            connection, [row(celery, result.id).id], "olga", "cancelled by olga", "no need"
-        )
+        stopping.cancel(connection, [row(celery, result.id).id], "olga", "cancelled by olga", "no need")
     assert row(celery, result.id).cancelled_by == "olga"
     assert result.state == "REVOKED"

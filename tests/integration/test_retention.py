@@ -9,17 +9,7 @@ from sqlalchemy import func, insert, select, text, update
 from app import retention
 from app.clock import utcnow
 from app.community.review import decide
-from app.models import (
-    AuditEntry,
-    Call,
-    Comment,
-    Incident,
-    Post,
-    Run,
-    Session,
-    SignInFailure,
-    Vote,
-)
+from app.models import AuditEntry, Call, Comment, Incident, Post, Run, Session, SignInFailure, Vote
 from app.runs.books import audit
 from app.runs.execute import execute
 from app.settings import KeepSettings, Settings
@@ -41,9 +31,7 @@ def written(services):
 
 def count(services, table, *where):
     with services.engine.connect() as connection:
-        return connection.execute(
-            select(func.count()).select_from(table).where(*where)
-        ).scalar_one()
+        return connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one()
 
 
 def age(services, days, *tables):
@@ -71,11 +59,7 @@ def test_each_goes_at_its_own_time_and_the_books_stay_equal(written):
     gone = retention.forget(written.engine, KEEP)
     assert set(gone) == {"runs", "votes"}
     assert (count(written, Run), count(written, Vote)) == (0, 0)
-    assert (count(written, Comment), count(written, Post), count(written, Call)) == (
-        comments,
-        posts,
-        calls,
-    )
+    assert (count(written, Comment), count(written, Post), count(written, Call)) == (comments, posts, calls)
     assert audit(written, None).total == 0
     age(written, 335, Post, Comment)
     assert retention.forget(written.engine, KEEP) == {"comments": comments, "posts": posts}
@@ -97,16 +81,11 @@ def test_what_a_person_hid_stays_with_all_that_hangs_on_it(written):
 
 def test_zero_keeps_for_ever_and_open_runs_and_those_to_continue_stay(written):
     age(written, 400)
-    assert (
-        retention.forget(written.engine, KeepSettings(runs_days=0, votes_days=0, content_days=0))
-        == {}
-    )
+    assert retention.forget(written.engine, KeepSettings(runs_days=0, votes_days=0, content_days=0)) == {}
     with written.engine.begin() as connection:
         ended = connection.execute(select(Run.id)).scalars().all()
         connection.execute(update(Run).where(Run.id == ended[0]).values(is_continued=False))
-        connection.execute(
-            update(Run).where(Run.id == ended[1]).values(state="queued", finished_at=None)
-        )
+        connection.execute(update(Run).where(Run.id == ended[1]).values(state="queued", finished_at=None))
     assert retention.forget(written.engine, KEEP)["runs"] == len(ended) - 2
     assert count(written, Run) == 2
 
@@ -134,24 +113,17 @@ def test_what_is_over_by_itself_goes_too(services):
     admin = person(services)
     long_ago = utcnow() - timedelta(days=500)
     with services.engine.begin() as connection:
-        connection.execute(
-            insert(Session).values(hash="old", account_id=admin.id, expires_at=long_ago)
-        )
+        connection.execute(insert(Session).values(hash="old", account_id=admin.id, expires_at=long_ago))
         connection.execute(insert(SignInFailure).values(key="x", failures=3, last_at=long_ago))
-        incident = {
-            "opened_at": long_ago,
-            "last_at": long_ago,
-            "calls": 1,
-            "agents": 1,
-            "peak_per_minute": 1,
-        }
-        connection.execute(insert(Incident), [
-            {"kind": "rate_limited", "closed_at": long_ago, **incident},
-            {"kind": "rate_limited", "closed_at": None, **incident},
-        ])  # fmt: skip
-    assert retention.forget(services.engine, KEEP) == {
-        "sessions": 1, "sign_in_failures": 1, "incidents": 1,
-    }  # fmt: skip
+        incident = {"opened_at": long_ago, "last_at": long_ago, "calls": 1, "agents": 1, "peak_per_minute": 1}
+        connection.execute(
+            insert(Incident),
+            [
+                {"kind": "rate_limited", "closed_at": long_ago, **incident},
+                {"kind": "rate_limited", "closed_at": None, **incident},
+            ],
+        )
+    assert retention.forget(services.engine, KEEP) == {"sessions": 1, "sign_in_failures": 1, "incidents": 1}
     assert count(services, Incident) == 1, "one that is open stays"
 
 

@@ -32,11 +32,7 @@ def test_list_pages_and_searches(connection):
     first = roster.list_agents(connection, limit=5)
     rest = roster.list_agents(connection, after=first[-1].handle)
     assert len(first) + len(rest) == 12
-    assert [agent.handle for agent in roster.list_agents(connection, search="a1")] == [
-        "a1",
-        "a10",
-        "a11",
-    ]
+    assert [agent.handle for agent in roster.list_agents(connection, search="a1")] == ["a1", "a10", "a11"]
     assert roster.list_agents(connection, search="%") == []
 
 

@@ -57,11 +57,15 @@ def test_master_is_found_and_the_next_one_too(tmp_path):
         stack.enter_context(server(tmp_path, second, *secret, f"replicaof 127.0.0.1 {first}"))
         stack.enter_context(
             server(
-                tmp_path, watcher, f"sentinel monitor pace 127.0.0.1 {first} 1",
-                f'sentinel auth-pass pace "{PASSWORD}"', "sentinel down-after-milliseconds pace 1000",
-                "sentinel failover-timeout pace 5000", sentinel=True,
+                tmp_path,
+                watcher,
+                f"sentinel monitor pace 127.0.0.1 {first} 1",
+                f'sentinel auth-pass pace "{PASSWORD}"',
+                "sentinel down-after-milliseconds pace 1000",
+                "sentinel failover-timeout pace 5000",
+                sentinel=True,
             )
-        )  # fmt: skip
+        )
         sentinel = Redis(port=watcher, decode_responses=True)
         wait_for(lambda: len(sentinel.execute_command("SENTINEL", "REPLICAS", "pace")) == 1)
         url = f"redis+sentinel://:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{watcher}/pace/0"
@@ -70,9 +74,7 @@ def test_master_is_found_and_the_next_one_too(tmp_path):
         assert "pace" in where(client)
         env = {**os.environ, "REDIS_URL": url, "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x"}
         command = [sys.executable, "-c", BROKER]
-        ended = subprocess.run(
-            command, env=env, capture_output=True, text=True, check=False, timeout=60
-        )
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
         assert ended.stdout.strip() == "True", ended.stderr
         replica = Redis(port=second, password=PASSWORD, decode_responses=True)
         wait_for(lambda: replica.get("paceline:by") == "broker")  # Celery has a prefix of its own

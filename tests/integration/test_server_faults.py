@@ -29,13 +29,19 @@ from workers import jobs_queue, revoking
 @pytest.mark.parametrize(
     ("begin", "end", "said"),
     [
-        (("CONFIG", "SET", "maxmemory", "500kb"), ("CONFIG", "SET", "maxmemory", "0"),
-         "OOM: it is out of memory"),
+        (
+            ("CONFIG", "SET", "maxmemory", "500kb"),
+            ("CONFIG", "SET", "maxmemory", "0"),
+            "OOM: it is out of memory",
+        ),
         (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "READONLY: it is a replica"),
-        (("CONFIG", "SET", "min-replicas-to-write", "3"), ("CONFIG", "SET", "min-replicas-to-write", "0"),
-         "NOREPLICAS: too few replicas"),
+        (
+            ("CONFIG", "SET", "min-replicas-to-write", "3"),
+            ("CONFIG", "SET", "min-replicas-to-write", "0"),
+            "NOREPLICAS: too few replicas",
+        ),
     ],
-)  # fmt: skip
+)
 def test_admission_waits_while_redis_answers_with_an_error(services, redis, begin, end, said):
     services.admission.state()
     redis.execute_command(*begin)
@@ -54,10 +60,7 @@ def test_admission_waits_while_redis_answers_with_an_error(services, redis, begi
         (ResponseError("LOADING Redis is loading"), True),
         (ResponseError("NOAUTH Authentication required."), True),
         (ResponseError("NOPERM User has no permissions"), True),
-        (
-            ReadOnlyError("You can't write against a read only replica.", status_code="READONLY"),
-            True,
-        ),
+        (ReadOnlyError("You can't write against a read only replica.", status_code="READONLY"), True),
         (RedisTimeoutError("slow"), True),
         (OSError("no route"), True),
         (ResponseError("ERR Error compiling script"), False),
@@ -95,11 +98,7 @@ def test_what_postgresql_says_is_one_line_that_says_what_to_do(embedded, poor_ro
     url = embedded.database_url
     for error, words, is_later in (
         (error_of(poor_role, "select * from paceline.agents"), "lacks a right", False),
-        (
-            error_of(url, "set transaction read only; create table public.x()"),
-            "takes no writes",
-            True,
-        ),
+        (error_of(url, "set transaction read only; create table public.x()"), "takes no writes", True),
         (error_of(url, "select * from paceline.nothing"), "run `paceline db upgrade`", False),
         (error_of(url, "set statement_timeout = 1; select pg_sleep(1)"), "statement_timeout", True),
         (error_of(url.replace("/postgres?", "/nowhere?")), "no such database", False),
@@ -198,8 +197,11 @@ def limited(redis, embedded):
 
     def make(rules=proofs.ACL):
         redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">word", *rules.split())
-        return make_redis(embedded.redis_url.replace("://:", "://limited:").replace(
-            parse_redis(embedded.redis_url).password, "word"))  # fmt: skip
+        return make_redis(
+            embedded.redis_url.replace("://:", "://limited:").replace(
+                parse_redis(embedded.redis_url).password, "word"
+            )
+        )
 
     yield make
     redis.execute_command("ACL", "DELUSER", "limited")
@@ -216,11 +218,13 @@ def test_the_rights_that_the_docs_name_are_enough(limited, redis):
 @pytest.mark.parametrize(
     ("taken", "said"),
     [
-        ("-subscribe", "a channel is refused"), ("-brpop", "a queue is refused"),
-        ("-evalsha -eval", "admission's scripts is refused"), ("resetchannels", "a channel is refused"),
+        ("-subscribe", "a channel is refused"),
+        ("-brpop", "a queue is refused"),
+        ("-evalsha -eval", "admission's scripts is refused"),
+        ("resetchannels", "a channel is refused"),
         ("resetkeys", "a queue is refused"),
     ],
-)  # fmt: skip
+)
 def test_doctor_names_what_redis_refuses(limited, taken, said):
     client = limited(f"{proofs.ACL} {taken}")
     with pytest.raises(proofs.Refused, match=said) as caught:

@@ -72,10 +72,18 @@ def test_agents_communities_and_styles_are_taken_over_once(databases):
     assert (first.created, first.communities, first.styles) == (3, 2, 2)
     assert (second.created, second.updated, second.unchanged, second.styles) == (0, 0, 3, 0)
     with ours.connect() as connection:
-        query = select(
-            Agent.handle, Community.name, Agent.state, Agent.welcomed_at.is_not(None), Agent.style_source,
-            Agent.x_handle,
-        ).join(Community).order_by(Agent.handle)  # fmt: skip
+        query = (
+            select(
+                Agent.handle,
+                Community.name,
+                Agent.state,
+                Agent.welcomed_at.is_not(None),
+                Agent.style_source,
+                Agent.x_handle,
+            )
+            .join(Community)
+            .order_by(Agent.handle)
+        )
         assert [tuple(row) for row in connection.execute(query)] == [
             ("ada_x", "Bread", "active", True, "nasa", "ada_x"),
             ("bob", "General", "paused", False, None, None),

@@ -29,10 +29,27 @@ def secured(embedded, tmp_path):
         pytest.skip("no openssl to make a certificate with")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
     valkey = urlsplit(embedded.redis_url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -49,12 +66,7 @@ def test_admission_and_broker_speak_tls(secured):
     client.close()
     env = {**os.environ, "REDIS_URL": trusted, "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x"}
     ended = subprocess.run(
-        [sys.executable, "-c", BROKER],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        [sys.executable, "-c", BROKER], env=env, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.stdout.strip() == "True", ended.stderr
 

@@ -35,16 +35,7 @@ from app.models import (
 )
 from app.runs import jobs
 from app.runs.budgets import BudgetStatus
-from app.usage import (
-    differences,
-    partitions,
-    periods,
-    quotas,
-    ranking,
-    reports,
-    rollups,
-    zones,
-)
+from app.usage import differences, partitions, periods, quotas, ranking, reports, rollups, zones
 from app.usage.periods import Span
 from app.usage.reports import Group, Metric
 from tests.support.factories import make_agents, make_run
@@ -54,17 +45,35 @@ ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Euro
 
 
 USAGE_TABLES = (
-    Call, HourlyUsage, FleetHourlyUsage, DailyUsage, AgentDailyUsage, LatencyHourly, UsageDay, UsageState,
-)  # fmt: skip
+    Call,
+    HourlyUsage,
+    FleetHourlyUsage,
+    DailyUsage,
+    AgentDailyUsage,
+    LatencyHourly,
+    UsageDay,
+    UsageState,
+)
 
 
 def add_call(connection, agent_id, run_id, at, **values):
     row = {
-        "id": uuid4(), "run_id": run_id, "agent_id": agent_id, "step": "post", "attempt": 1,
-        "request_type": "post", "model": "google/gemini-2.5-flash", "status": "ok",
-        "http_status": 200, "tokens_reserved": 100, "tokens_input": 10, "tokens_output": 20,
-        "tokens_used": 30, "cost_micros": 50, "created_at": at,
-    }  # fmt: skip
+        "id": uuid4(),
+        "run_id": run_id,
+        "agent_id": agent_id,
+        "step": "post",
+        "attempt": 1,
+        "request_type": "post",
+        "model": "google/gemini-2.5-flash",
+        "status": "ok",
+        "http_status": 200,
+        "tokens_reserved": 100,
+        "tokens_input": 10,
+        "tokens_output": 20,
+        "tokens_used": 30,
+        "cost_micros": 50,
+        "created_at": at,
+    }
     codes = {429: "rate_limited", 402: "credits_exhausted"}
     if values.get("http_status") in codes:
         values = {"error_code": codes[values["http_status"]]} | values
@@ -115,8 +124,7 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             add_call(connection, agent_id, run_id, now - ago)
         for minutes in late:
             at = now - timedelta(minutes=minutes)
-            add_call(connection, agent_id, run_id, at, status="in_flight", tokens_used=None,
-                     cost_micros=None)  # fmt: skip
+            add_call(connection, agent_id, run_id, at, status="in_flight", tokens_used=None, cost_micros=None)
         by_day = text(
             "select (created_at at time zone :zone)::date, sum(coalesce(tokens_used, 7)) "
             "from paceline.ai_request_log group by 1 order by 1"
@@ -161,20 +169,22 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
             st.sampled_from(["ok", "unknown", "in_flight", "refused", "no_usage"]),
             st.booleans(),
         ),
-        min_size=1, max_size=14,
+        min_size=1,
+        max_size=14,
     ),
     rolled_ago=st.integers(0, 5 * 60),
-)  # fmt: skip
+)
 def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, written, rolled_ago):
     """Rows of the last 30 hours, some written and some ended since the last round, which was so long ago."""
     agent_id, run_id = ada
     zone, now = ZoneInfo(zone), utcnow()
     kinds = {
-        "ok": {}, "unknown": {"status": "unknown", "tokens_used": None},
+        "ok": {},
+        "unknown": {"status": "unknown", "tokens_used": None},
         "in_flight": {"status": "in_flight", "tokens_used": None},
         "refused": {"status": "error", "error_code": "rate_limited", "tokens_used": None},
         "no_usage": {"status": "error", "error_code": "cut_off", "tokens_used": None},
-    }  # fmt: skip
+    }
     with engine.begin() as connection:
         for table in USAGE_TABLES:
             connection.execute(delete(table))
@@ -189,9 +199,7 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
         write(is_late=False)
         rollups.roll_up(connection, zone)
         connection.execute(
-            text(
-                "update paceline.usage_state set rolled_at = rolled_at - make_interval(mins => :m)"
-            ),
+            text("update paceline.usage_state set rolled_at = rolled_at - make_interval(mins => :m)"),
             {"m": rolled_ago},
         )
         write(is_late=True)
@@ -202,9 +210,7 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
         assert quotas.tokens_by_agent(connection, start, zone) == tokens_by_agent(connection, start)
 
 
-def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobody_knows(
-    engine, ada
-):
+def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobody_knows(engine, ada):
     """Its rows say nothing of reserved tokens: migration 0017 lets the next round make them again."""
     (path,) = Path(migrations.__file__).parents[1].glob("alembic/versions/*_0017_*.py")
     made = run_path(str(path))
@@ -248,12 +254,8 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
         assert sums(connection, DailyUsage)[0] == 3
         first = select(func.min(DailyUsage.day)).scalar_subquery()
         connection.execute(update(DailyUsage).where(DailyUsage.day == first).values(tokens_used=1))
-        assert [d.rollup for d in differences.find_differences(connection, zone)] == [
-            "ai_usage_daily"
-        ]
-        assert differences.find_differences(connection, zone, days=1) == [], (
-            "the newest frozen day is right"
-        )
+        assert [d.rollup for d in differences.find_differences(connection, zone)] == ["ai_usage_daily"]
+        assert differences.find_differences(connection, zone, days=1) == [], "the newest frozen day is right"
 
 
 def test_a_day_whose_rollups_stay_different_is_not_frozen(engine, ada):
@@ -319,34 +321,21 @@ def test_ranking_is_read_where_asking_anew_is_slow(engine, ada, monkeypatch):
         others = make_agents(connection, 4)[1:]
         for n, agent_id in enumerate([ada[0], *others]):
             for _ in range(n + 1):
-                add_call(
-                    connection,
-                    agent_id,
-                    ada[1],
-                    now - timedelta(minutes=5),
-                    cost_micros=90 - 30 * n,
-                )
+                add_call(connection, agent_id, ada[1], now - timedelta(minutes=5), cost_micros=90 - 30 * n)
         rollups.roll_up(connection, zone)
     assert ranking.rank(engine, now, zone) == "10 rankings"
     assert ranking.rank(engine, now, zone) == "0 rankings", "not due again"
     assert ranking.rank(engine, now + timedelta(minutes=2), zone) == "10 rankings"
     with engine.connect() as connection:
-        assert (
-            ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, now, zone) is None
-        )
+        assert ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, now, zone) is None
         monkeypatch.setattr(ranking, "SLOW", timedelta(-1))
         for metric in Metric:
             for by in ranking.GROUPS:
                 found = ranking.read_ranking(connection, Span.MONTH, by, metric, now, zone)
                 start = periods.span_start(Span.MONTH, now, zone)
-                assert found.rows == reports.breakdown(
-                    connection, start, now, by, zone, 100, metric
-                )
+                assert found.rows == reports.breakdown(connection, start, now, by, zone, 100, metric)
         late = now + timedelta(days=2)
-        assert (
-            ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, late, zone)
-            is None
-        )
+        assert ranking.read_ranking(connection, Span.WEEK, Group.AGENT, Metric.COST, late, zone) is None
 
 
 def test_first_bar_of_a_chart_is_a_whole_one(engine, ada):
@@ -370,9 +359,7 @@ def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
         rollups.roll_up(connection, zone)
         assert differences.find_differences(connection, zone) == []
         old = select(func.min(FleetHourlyUsage.hour)).scalar_subquery()
-        connection.execute(
-            update(FleetHourlyUsage).where(FleetHourlyUsage.hour == old).values(tokens_used=1)
-        )
+        connection.execute(update(FleetHourlyUsage).where(FleetHourlyUsage.hour == old).values(tokens_used=1))
         found = differences.find_differences(connection, zone)
         assert {d.rollup for d in found} >= {"ai_usage_fleet_hourly"}
         hours = next(d for d in found if d.rollup == "ai_usage_fleet_hourly")
@@ -442,8 +429,18 @@ def test_requirement_46_usage_by_agent_community_type_model_and_outcome(engine):
             run_id = make_run(connection, agent)
             for _ in range(count):
                 add_call(connection, agent, run_id, utcnow())
-        add_call(connection, one, run_id, utcnow(), status="error", http_status=429, tokens_input=None,
-                 tokens_output=None, tokens_used=None, cost_micros=None)  # fmt: skip
+        add_call(
+            connection,
+            one,
+            run_id,
+            utcnow(),
+            status="error",
+            http_status=429,
+            tokens_input=None,
+            tokens_output=None,
+            tokens_used=None,
+            cost_micros=None,
+        )
         start, until = utcnow() - timedelta(hours=1), utcnow() + timedelta(minutes=1)
 
         def by(group):
@@ -478,9 +475,7 @@ def test_requirement_47_refusals_become_one_incident_that_opens_and_closes_once(
         assert incidents.fold(connection) == incidents.Folded()
         add_call(connection, *ada, utcnow(), status="error", http_status=429)
         incidents.fold(connection)
-        query = select(Incident.calls).where(
-            Incident.closed_at.is_(None), Incident.kind == "rate_limited"
-        )
+        query = select(Incident.calls).where(Incident.closed_at.is_(None), Incident.kind == "rate_limited")
         assert connection.execute(query).scalar_one() == 2
 
 
@@ -506,8 +501,9 @@ def test_first_402_and_a_silent_scheduler_are_told_and_their_end_too(services):
     with services.engine.begin() as connection:
         (agent_id,) = make_agents(connection, 1)
         run_id = make_run(connection, agent_id)
-        add_call(connection, agent_id, run_id, utcnow() - timedelta(minutes=5), status="error",
-                 http_status=402)  # fmt: skip
+        add_call(
+            connection, agent_id, run_id, utcnow() - timedelta(minutes=5), status="error", http_status=402
+        )
         incidents.fold(connection)
         jobs.done(connection, jobs.OPEN_SLICE, "slice")
         connection.execute(update(Job).values(done_at=func.now() - timedelta(hours=1)))
@@ -522,9 +518,7 @@ def test_first_402_and_a_silent_scheduler_are_told_and_their_end_too(services):
         assert outbox.post(connection, again) == 2
         assert all(
             key.endswith(".over")
-            for key in connection.execute(
-                select(Alert.key).where(Alert.severity == "info")
-            ).scalars()
+            for key in connection.execute(select(Alert.key).where(Alert.severity == "info")).scalars()
         )
 
 

@@ -72,9 +72,7 @@ def simple(engine):
 def talkative(engine, redis, embedded, sandbox, home):
     """A fleet whose agents comment whenever there is something to comment on."""
     built = build(
-        make_settings(
-            embedded, sandbox.url, home, activity={"comment_probability": 1, "visit_every_s": 0}
-        )
+        make_settings(embedded, sandbox.url, home, activity={"comment_probability": 1, "visit_every_s": 0})
     )
     yield built
     built.close()
@@ -215,9 +213,7 @@ def test_what_is_refused_again_and_again_is_a_dead_letter_that_can_be_sent_again
     assert len(rows(talkative, "select 1 from public.posts")) == 1
 
 
-def test_a_community_that_is_gone_there_is_a_dead_letter_and_its_agent_pauses(
-    talkative, receivers, engine
-):
+def test_a_community_that_is_gone_there_is_a_dead_letter_and_its_agent_pauses(talkative, receivers, engine):
     make_application(engine, "subtuna")
     try:
         mapping = read_preset("subtuna").model_copy(update={"communities": None})
@@ -235,11 +231,13 @@ def test_a_community_that_is_gone_there_is_a_dead_letter_and_its_agent_pauses(
 
 @pytest.mark.parametrize(
     ("breaks", "said"),
-    [("alter table public.posts drop column title", "no column title"),
-     ("alter table public.posts drop constraint posts_pkey cascade", "not unique"),
-     ("alter table public.posts add column must text not null", "must takes no null"),
-     ("drop table public.comments", "no table public.comments")],
-)  # fmt: skip
+    [
+        ("alter table public.posts drop column title", "no column title"),
+        ("alter table public.posts drop constraint posts_pkey cascade", "not unique"),
+        ("alter table public.posts add column must text not null", "must takes no null"),
+        ("drop table public.comments", "no table public.comments"),
+    ],
+)
 def test_what_the_mapping_needs_and_the_application_has_not_pauses_the_link_and_check_names_it(
     talkative, receivers, simple, breaks, said
 ):
@@ -298,9 +296,7 @@ def theirs(engine, embedded):
     """A database of its own for the application, with a way to break it."""
     name = f"their_{uuid4().hex[:8]}"
     with engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(
-            text(f"create database {name}")
-        )
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"create database {name}"))
     url = make_engine(embedded.database_url).url.set(database=name, drivername="postgresql")
     there = make_engine(url.render_as_string(hide_password=False))
     make_application(there, "simple")
@@ -334,9 +330,7 @@ def test_another_database_gets_every_row_once_though_it_is_cut_off_in_between(
             link.deliver_app()
         if dice.random() < 0.3:
             with engine.connect() as connection:
-                kill = text(
-                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"
-                )
+                kill = text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name")
                 connection.execute(kill, {"name": there.url.database})
         link._away_until = 0
         at_once(talkative)
@@ -379,9 +373,12 @@ def test_what_their_database_refuses_at_the_commit_holds_back_no_other_row_and_i
     with engine.begin() as connection:
         bad = connection.execute(select(Post.id).order_by(Post.created_at).limit(1)).scalar_one()
         connection.execute(
-            text("update paceline.outbox set payload = jsonb_set(payload, '{body}', '\"Q.\"') "
-                 "where payload ->> 'id' = :id"), {"id": str(bad)},
-        )  # fmt: skip
+            text(
+                "update paceline.outbox set payload = jsonb_set(payload, '{body}', '\"Q.\"') "
+                "where payload ->> 'id' = :id"
+            ),
+            {"id": str(bad)},
+        )
     for _ in range(3):
         link.deliver_app()
         link._away_until = 0
@@ -433,20 +430,20 @@ def test_a_death_before_the_commit_there_marks_nothing_here(talkative, theirs, e
 def test_a_hide_that_overtakes_its_publish_wins(talkative, receivers, simple):
     """Nobody there sees it, not for a moment."""
     with talkative.engine.begin() as connection:
-        connection.execute(text("""
+        connection.execute(
+            text("""
           create table public.seen (id uuid);
           create function public.refuse() returns trigger language plpgsql as
             $$ begin insert into public.seen values (new.id); return new; end $$;
           create trigger seen after insert on public.posts for each row execute function public.refuse()
-        """))  # fmt: skip
+        """)
+        )
     write(talkative, 2)
     hidden = sorted(ids_of(talkative, Post))[0]
     with talkative.engine.begin() as connection:
         decide(connection, "hide", [hidden], actor="eve", reason="x")
     receivers.deliver_app()
-    assert {row[0] for row in rows(talkative, "select id from public.seen")} == ids_of(
-        talkative, Post
-    )
+    assert {row[0] for row in rows(talkative, "select id from public.seen")} == ids_of(talkative, Post)
     with talkative.engine.begin() as connection:
         connection.execute(text("drop table public.seen"))
 
@@ -494,9 +491,7 @@ def test_a_comment_brings_its_post_along_when_that_was_written_before_anybody_wa
         drop_application(engine, "simple")
 
 
-def test_audit_names_what_is_gone_there_and_what_is_shown_there_though_hidden(
-    talkative, receivers, preset
-):
+def test_audit_names_what_is_gone_there_and_what_is_shown_there_though_hidden(talkative, receivers, preset):
     connect(talkative.engine, preset)
     write(talkative)
     receivers.deliver_app()
@@ -522,9 +517,7 @@ def test_audit_sees_a_row_that_is_only_marked_as_hidden(talkative, receivers, en
             connection.execute(text("alter table public.posts add state text default 'shown'"))
             mapping = read_preset("simple").model_dump()
             mapping["posts"] |= {"hidden": {"state": "hidden"}, "shown": {"state": "shown"}}
-            app_link.connect(
-                connection, Mapping.model_validate(mapping), "mine", actor="t", reason=""
-            )
+            app_link.connect(connection, Mapping.model_validate(mapping), "mine", actor="t", reason="")
         write(talkative)
         receivers.deliver_app()
         post = sorted(ids_of(talkative, Post))[0]
@@ -561,8 +554,11 @@ def test_the_comments_of_a_hidden_post_go_with_it_and_come_back(talkative, recei
         assert set(compare(talkative.settings, talkative.engine).values()) == {0}
     told = f"select kind from paceline.outbox where thread = '{post}' and kind like 'post.%' order by id"
     assert [row[0].partition(".")[2] for row in rows(talkative, told)] == [
-        "published", "hidden", "restored", "hidden",
-    ]  # fmt: skip
+        "published",
+        "hidden",
+        "restored",
+        "hidden",
+    ]
 
 
 def test_a_comment_on_a_post_that_is_hidden_meanwhile_comes_when_that_is_restored(
@@ -576,9 +572,7 @@ def test_a_comment_on_a_post_that_is_hidden_meanwhile_comes_when_that_is_restore
             decide(connection, verb, [post], actor="eve", reason="x")
         receivers.deliver_app()
         assert standing(talkative).dead == 0
-    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(
-        talkative, Comment
-    )
+    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(talkative, Comment)
 
 
 def test_a_comment_written_while_its_post_is_hidden_comes_where_rows_are_only_marked(
@@ -590,9 +584,7 @@ def test_a_comment_written_while_its_post_is_hidden_comes_where_rows_are_only_ma
             connection.execute(text("alter table public.posts add state text default 'shown'"))
             mapping = read_preset("simple").model_dump()
             mapping["posts"] |= {"hidden": {"state": "hidden"}, "shown": {"state": "shown"}}
-            app_link.connect(
-                connection, Mapping.model_validate(mapping), "mine", actor="t", reason=""
-            )
+            app_link.connect(connection, Mapping.model_validate(mapping), "mine", actor="t", reason="")
         write(talkative, 4)
         with engine.connect() as connection:
             post = connection.execute(select(Comment.post_id).limit(1)).scalar_one()
@@ -685,11 +677,18 @@ def test_presets_are_there_and_name_their_tables(name):
 
 @pytest.mark.parametrize(
     ("written", "said"),
-    [("[posts", "no TOML"), ("", "posts"), ('[posts]\ntable = "posts"\ncolumns = {}', "table"),
-     ('[posts]\ntable = "public.p"\n[posts.columns]\nid = "$id"\nx = "$nothing"', "there is no \\$nothing"),
-     ('[posts]\ntable = "public.p"\n[posts.columns]\nbody = "$body"', 'needs id = "\\$id"'),
-     ('[posts]\ntable = "public.p; drop table x"\n[posts.columns]\nid = "$id"', "table")],
-)  # fmt: skip
+    [
+        ("[posts", "no TOML"),
+        ("", "posts"),
+        ('[posts]\ntable = "posts"\ncolumns = {}', "table"),
+        (
+            '[posts]\ntable = "public.p"\n[posts.columns]\nid = "$id"\nx = "$nothing"',
+            "there is no \\$nothing",
+        ),
+        ('[posts]\ntable = "public.p"\n[posts.columns]\nbody = "$body"', 'needs id = "\\$id"'),
+        ('[posts]\ntable = "public.p; drop table x"\n[posts.columns]\nid = "$id"', "table"),
+    ],
+)
 def test_a_mapping_that_cannot_be_is_refused_with_the_place(tmp_path, written, said):
     file = tmp_path / "mapping.toml"
     file.write_text(written)
@@ -699,17 +698,18 @@ def test_a_mapping_that_cannot_be_is_refused_with_the_place(tmp_path, written, s
 
 @pytest.mark.parametrize(
     ("body", "shown"),
-    [("A short one.", "A short one."), ("First. Second one here.", "First."),
-     ("word " * 40, ("word " * 15).strip() + "…")],
-)  # fmt: skip
+    [
+        ("A short one.", "A short one."),
+        ("First. Second one here.", "First."),
+        ("word " * 40, ("word " * 15).strip() + "…"),
+    ],
+)
 def test_a_title_is_the_first_sentence_cut_at_a_word(body, shown):
     assert title(body) == shown
     assert len(title(body)) <= 80
 
 
-def test_where_events_go_is_on_a_page_in_the_api_in_metrics_and_an_alert(
-    talkative, receivers, simple
-):
+def test_where_events_go_is_on_a_page_in_the_api_in_metrics_and_an_alert(talkative, receivers, simple):
     write(talkative, 2)
     with talkative.engine.begin() as connection:
         connection.execute(text("alter table public.posts drop column title"))
@@ -726,11 +726,7 @@ def test_where_events_go_is_on_a_page_in_the_api_in_metrics_and_an_alert(
         assert 'paceline_events_waiting{receiver="app"}' in metrics
         browser.close()
     with talkative.engine.begin() as connection:
-        told = [
-            m
-            for m in rules.evaluate(connection, talkative.settings)
-            if m.key.startswith("receiver")
-        ]
+        told = [m for m in rules.evaluate(connection, talkative.settings) if m.key.startswith("receiver")]
         assert "is paused" in told[0].title
 
 
@@ -773,9 +769,5 @@ def test_a_storm_of_refusals_loses_and_doubles_nothing_and_costs_no_call(
         receivers.deliver_app()
     assert (standing(talkative).pending, standing(talkative).dead) == (0, 0)
     assert len(sandbox.state.seen) == calls
-    assert {row[0] for row in rows(talkative, "select id from public.posts")} == ids_of(
-        talkative, Post
-    )
-    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(
-        talkative, Comment
-    )
+    assert {row[0] for row in rows(talkative, "select id from public.posts")} == ids_of(talkative, Post)
+    assert {row[0] for row in rows(talkative, "select id from public.comments")} == ids_of(talkative, Comment)

@@ -9,18 +9,7 @@ from sqlalchemy import event, func, insert, select, update
 
 from app.actions import Desk, Who, fleet
 from app.clock import utcnow
-from app.models import (
-    Agent,
-    Alert,
-    AuditEntry,
-    Call,
-    Community,
-    Incident,
-    Job,
-    Post,
-    Role,
-    Run,
-)
+from app.models import Agent, Alert, AuditEntry, Call, Community, Incident, Job, Post, Role, Run
 from app.runs import jobs
 from app.runs.execute import execute
 from app.usage.rollups import roll_up
@@ -31,17 +20,40 @@ from tests.support.factories import make_agents, make_run
 from tests.support.web import Browser, serving
 
 PAGES = (
-    "/", "/usage", "/usage?by=agent&period=month", "/usage?metric=tokens&by=model&period=week",
-    "/usage?metric=errors&by=outcome&period=90d", "/usage?metric=requests&by=community&period=30d",
-    "/agents", "/agents?search=agent", "/agents?sort=waited&state=active", "/agents?sort=cost",
-    "/agents?sort=tokens", "/agents/a0", "/runs", "/runs?which=open", "/runs?which=came+to+nothing",
+    "/",
+    "/usage",
+    "/usage?by=agent&period=month",
+    "/usage?metric=tokens&by=model&period=week",
+    "/usage?metric=errors&by=outcome&period=90d",
+    "/usage?metric=requests&by=community&period=30d",
+    "/agents",
+    "/agents?search=agent",
+    "/agents?sort=waited&state=active",
+    "/agents?sort=cost",
+    "/agents?sort=tokens",
+    "/agents/a0",
+    "/runs",
+    "/runs?which=open",
+    "/runs?which=came+to+nothing",
     "/runs?before=2026-11-01T00:00:00%2B00:00~00000000-0000-0000-0000-000000000000",
-    "/incidents", "/application",
-    "/alerts", "/health", "/feed",
-    "/feed?state=pending", "/feed?before=00000000-0000-0000-0000-000000000000", "/limits",
-    "/audit",    "/account", "/api", "/acts/pause", "/acts/limits", "/acts/controls", "/acts/budget",
-    "/acts/agents-pause?agents=a0&agents=a1", "/acts/content-hide?ids=x",
-)  # fmt: skip
+    "/incidents",
+    "/application",
+    "/alerts",
+    "/health",
+    "/feed",
+    "/feed?state=pending",
+    "/feed?before=00000000-0000-0000-0000-000000000000",
+    "/limits",
+    "/audit",
+    "/account",
+    "/api",
+    "/acts/pause",
+    "/acts/limits",
+    "/acts/controls",
+    "/acts/budget",
+    "/acts/agents-pause?agents=a0&agents=a1",
+    "/acts/content-hide?ids=x",
+)
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}"""
 
 
@@ -86,13 +98,7 @@ def test_every_page_answers_in_few_queries_under_a_strict_policy(web):
 def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
     services, queries = web.services, []
     with services.engine.begin() as connection:
-        facts = {
-            "opened_at": utcnow(),
-            "last_at": utcnow(),
-            "calls": 3,
-            "agents": 1,
-            "peak_per_minute": 3,
-        }
+        facts = {"opened_at": utcnow(), "last_at": utcnow(), "calls": 3, "agents": 1, "peak_per_minute": 3}
         connection.execute(insert(Incident).values(kind="rate_limited", **facts))
     desk, who = Desk(services.settings, services.engine, services.admission), Who("eve", "a drill")
     fleet.set_limits(desk, {"budget_day_micros": 1}, who)
@@ -109,9 +115,9 @@ def test_first_page_needs_no_more_queries_when_all_is_wrong_at_once(web):
     assert "budget of the day is used up" in text
     assert "rate limited since" in text
     pill = re.compile(r'id="standing"[^>]*>([A-Z ]+)<')
-    assert {
-        pill.search(web.get(page).text)[1] for page in ("/", "/usage", "/health", "/agents")
-    } == {"PAUSED"}
+    assert {pill.search(web.get(page).text)[1] for page in ("/", "/usage", "/health", "/agents")} == {
+        "PAUSED"
+    }
     fleet.resume(desk, fleet.Resume(reason="x"), who)
     fleet.set_limits(desk, {"budget_day_micros": 0}, who)
     assert pill.search(web.get("/runs").text)[1] == "RUNNING"
@@ -164,15 +170,7 @@ def test_hostile_text_is_shown_and_does_nothing(web):
         assert "<script>" not in text, path
         assert "onerror=alert(1)>" not in text, path
         assert "49" not in re.findall(r"onerror=alert\(1\)&gt;(\w*)", text)
-    for path in (
-        "/feed",
-        "/audit",
-        "/agents",
-        "/alerts",
-        "/runs",
-        f"/runs/{run_id}",
-        "/usage?by=model",
-    ):
+    for path in ("/feed", "/audit", "/agents", "/alerts", "/runs", f"/runs/{run_id}", "/usage?by=model"):
         assert "&lt;script&gt;" in web.get(path).text, path
     assert web.get("/usage.csv?by=community").text.count('"<script>') == 1
 
@@ -220,9 +218,15 @@ def test_unknown_things_and_bad_choices_say_what_to_do(web):
         answer = web.get(path)
         assert answer.status_code == 404
         assert "There is no such" in answer.text
-    for path in ("/usage?by=nonsense", "/usage?period=nonsense", "/feed?before=yesterday",
-                 "/audit?before=x", "/runs?before=x", "/runs/x",
-                 "/audit?before=0001-01-01T00:00:00%2B14:00"):  # fmt: skip
+    for path in (
+        "/usage?by=nonsense",
+        "/usage?period=nonsense",
+        "/feed?before=yesterday",
+        "/audit?before=x",
+        "/runs?before=x",
+        "/runs/x",
+        "/audit?before=0001-01-01T00:00:00%2B14:00",
+    ):
         answer = web.get(path)
         assert answer.status_code in (422, 200), path
         assert "<html" in answer.text
@@ -251,13 +255,7 @@ def test_reason_of_a_pause_and_open_incidents_are_on_the_first_page(web):
     assert "by admin: the gateway is being moved" in text
     assert "acts/resume" in text
     with web.services.engine.begin() as connection:
-        facts = {
-            "opened_at": utcnow(),
-            "last_at": utcnow(),
-            "calls": 7,
-            "agents": 3,
-            "peak_per_minute": 7,
-        }
+        facts = {"opened_at": utcnow(), "last_at": utcnow(), "calls": 7, "agents": 3, "peak_per_minute": 7}
         connection.execute(insert(Incident).values(kind="rate_limited", **facts))
     assert "7 calls of 3 agents refused" in web.get("/").text
 
@@ -304,10 +302,7 @@ def test_agents_that_used_most_are_found_among_those_that_are_searched(web):
     for query in ("sort=tokens", "sort=tokens&state=active", "sort=cost&search=agent"):
         rows = re.findall(r'<a href="[./]*agents/(\w+)">\1</a>', web.get(f"/agents?{query}").text)
         assert rows == ["a99"], query
-    assert (
-        "No agent of these has used anything today"
-        in web.get("/agents?sort=cost&search=agent+12").text
-    )
+    assert "No agent of these has used anything today" in web.get("/agents?sort=cost&search=agent+12").text
 
 
 def test_charts_have_axes_titles_and_gaps():

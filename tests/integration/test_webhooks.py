@@ -27,11 +27,7 @@ from tests.support.receiver import receiving
 def fleet(engine, redis, embedded, sandbox, home):
     built = build(
         make_settings(
-            embedded,
-            sandbox.url,
-            home,
-            app={"private_networks": True},
-            activity={"visit_every_s": 0},
+            embedded, sandbox.url, home, app={"private_networks": True}, activity={"visit_every_s": 0}
         )
     )
     yield built
@@ -53,9 +49,7 @@ def receiver():
 
 def add(fleet, receiver, events="*"):
     with fleet.engine.begin() as connection:
-        hook_id, secret = webhooks.add(
-            connection, receiver.url, events.split(","), actor="t", reason=""
-        )
+        hook_id, secret = webhooks.add(connection, receiver.url, events.split(","), actor="t", reason="")
     receiver.secrets.append(secret)
     return hook_id
 
@@ -86,9 +80,7 @@ def deliver(fleet, receivers, hook_id):
         pass
 
 
-def test_events_come_signed_and_each_once_and_those_of_a_thread_in_order(
-    fleet, receivers, receiver
-):
+def test_events_come_signed_and_each_once_and_those_of_a_thread_in_order(fleet, receivers, receiver):
     hook = add(fleet, receiver)
     write(fleet, 3)
     with fleet.engine.begin() as connection:
@@ -143,9 +135,7 @@ def write_again(fleet):
     execute(fleet, run)
 
 
-@pytest.mark.parametrize(
-    "answer", [(500, {}), (404, {}), (302, {"Location": "http://127.0.0.1:1/"})]
-)
+@pytest.mark.parametrize("answer", [(500, {}), (404, {}), (302, {"Location": "http://127.0.0.1:1/"})])
 def test_what_is_not_taken_is_tried_again_later_and_not_lost(fleet, receivers, receiver, answer):
     hook = add(fleet, receiver)
     write(fleet, 2)
@@ -163,9 +153,7 @@ def test_what_is_not_taken_is_tried_again_later_and_not_lost(fleet, receivers, r
     assert standing(fleet, hook).pending == 0
 
 
-def test_a_receiver_in_trouble_rests_and_is_not_asked_for_other_events_meanwhile(
-    fleet, receivers, receiver
-):
+def test_a_receiver_in_trouble_rests_and_is_not_asked_for_other_events_meanwhile(fleet, receivers, receiver):
     hook = add(fleet, receiver)
     write(fleet, 4)
     receiver.answers = [(500, {})] * 20
@@ -181,13 +169,7 @@ def test_a_receiver_in_trouble_rests_and_is_not_asked_for_other_events_meanwhile
 def test_incidents_and_budgets_are_events_too(fleet, receivers, receiver):
     hook = add(fleet, receiver, "incident.*,budget.crossed")
     with fleet.engine.begin() as connection:
-        at = {
-            "opened_at": utcnow(),
-            "last_at": utcnow(),
-            "calls": 1,
-            "agents": 1,
-            "peak_per_minute": 1,
-        }
+        at = {"opened_at": utcnow(), "last_at": utcnow(), "calls": 1, "agents": 1, "peak_per_minute": 1}
         connection.execute(insert(Incident).values(kind="credits_exhausted", **at))
         connection.execute(update(Incident).values(closed_at=func.now()))
         outbox.post(connection, [outbox.Message("budget.day.1.80", "warning", "80 %", "of it")])
@@ -267,11 +249,21 @@ def test_bodies_are_small_and_what_they_hold_is_whole(fleet, receivers, receiver
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://[::1]:{port}/", "http://0.0.0.0:{port}/",
-     "http://[::ffff:127.0.0.1]:{port}/", "http://2130706433:{port}/", "http://0x7f.1:{port}/",
-     "http://169.254.169.254/latest/meta-data/", "http://10.0.0.1/", "http://192.168.1.1/", "http://[fd00::1]/",
-     "http://[64:ff9b::7f00:1]:{port}/"],
-)  # fmt: skip
+    [
+        "http://127.0.0.1:{port}/",
+        "http://localhost:{port}/",
+        "http://[::1]:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://2130706433:{port}/",
+        "http://0x7f.1:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/",
+        "http://192.168.1.1/",
+        "http://[fd00::1]/",
+        "http://[64:ff9b::7f00:1]:{port}/",
+    ],
+)
 def test_no_request_goes_into_a_private_network_unless_a_setting_says_so(receiver, address):
     port = receiver.url.rpartition(":")[2].partition("/")[0]
     due = Due(1, 1, sending.TEST, {}, 0, utcnow())
@@ -284,10 +276,16 @@ def test_no_request_goes_into_a_private_network_unless_a_setting_says_so(receive
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("ftp://example.org/", "no address"), ("https://user:pw@example.org/", "without a password"),
-     ("http://example.org/", "https"), ("https://", "no address"), ("nonsense", "no address"),
-     ("https://exa mple.org\n/", "no address"), ("https://example.org:99999/", "no address")],
-)  # fmt: skip
+    [
+        ("ftp://example.org/", "no address"),
+        ("https://user:pw@example.org/", "without a password"),
+        ("http://example.org/", "https"),
+        ("https://", "no address"),
+        ("nonsense", "no address"),
+        ("https://exa mple.org\n/", "no address"),
+        ("https://example.org:99999/", "no address"),
+    ],
+)
 def test_addresses_that_cannot_be_are_refused(url, said):
     with pytest.raises(ConfigError, match=said):
         webhooks.check_url(url, allows_private=False)

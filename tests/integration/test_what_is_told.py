@@ -64,9 +64,7 @@ def stops_of(services):
 
 
 def test_reconciling_the_limits_ends_no_pause_of_the_gateway(services):
-    services.admission.settle(
-        permit(services), Verdict("pause", 600_000_000), tokens=0, cost_micros=0
-    )
+    services.admission.settle(permit(services), Verdict("pause", 600_000_000), tokens=0, cost_micros=0)
     until = services.admission.state().rate_limited_until
     for _ in range(3):
         reconcile_limits(services)
@@ -76,9 +74,7 @@ def test_reconciling_the_limits_ends_no_pause_of_the_gateway(services):
     assert services.admission.state().rate_limited_until is None
 
 
-def test_a_shell_with_other_settings_sees_what_the_workers_see(
-    services, embedded, sandbox, home, redis
-):
+def test_a_shell_with_other_settings_sees_what_the_workers_see(services, embedded, sandbox, home, redis):
     """The key is refused, and the model of comments has no price: the shell has another key and model."""
     keyed = {"base_url": sandbox.url, "api_key": "sk-wrong", "comment_model": "z-ai/unheard-of"}
     other = build(make_settings(embedded, sandbox.url, home, gateway=keyed))
@@ -90,9 +86,7 @@ def test_a_shell_with_other_settings_sees_what_the_workers_see(
     (stop,) = stops_of(services)
     assert (stop.standing, stop.about) == (Standing.STOPPED, "key_refused")
     assert "PACELINE_GATEWAY__API_KEY" in stop.mend
-    with pytest.raises(
-        Exception, match="the budget was not set: no price is known for z-ai/unheard-of"
-    ):
+    with pytest.raises(Exception, match="the budget was not set: no price is known for z-ai/unheard-of"):
         fleet.set_limits(desk(services), {"budget_day_micros": 1_000_000}, ME)
     # Workers with another key go on; the old one's stop is nobody's any more.
     workers.report(redis, replace(mine, asked=replace(asked, key="another")))
@@ -121,9 +115,18 @@ def test_calls_under_way_use_no_budget_up(services, sandbox, ada):
     fleet.set_limits(desk(services), {"budget_day_micros": 2_000}, ME)
     with services.engine.begin() as connection:
         run_id = make_run(connection, ada)
-        values = {"id": uuid4(), "run_id": run_id, "agent_id": ada, "step": "post", "attempt": 9,
-                  "request_type": "post", "model": "m", "tokens_reserved": 9, "cost_reserved": 2_600,
-                  "created_at": func.now()}  # fmt: skip
+        values = {
+            "id": uuid4(),
+            "run_id": run_id,
+            "agent_id": ada,
+            "step": "post",
+            "attempt": 9,
+            "request_type": "post",
+            "model": "m",
+            "tokens_reserved": 9,
+            "cost_reserved": 2_600,
+            "created_at": func.now(),
+        }
         connection.execute(Call.__table__.insert().values(values))
         of_fleet = read_budgets(connection, services.settings, utcnow())[0]
         assert (of_fleet.spent, of_fleet.held, of_fleet.is_used_up) == (0, 2_600, False)
@@ -177,27 +180,33 @@ def test_answers_that_cannot_be_stored_stop_the_fleet_and_are_told(services, san
 
 def test_a_dropped_model_is_told_with_what_is_asked_in_its_place(services, sandbox, ada):
     model = services.settings.gateway.post_model
-    sandbox.fault(
-        "status", status=404, body='{"error":{"code":"model_not_found"}}', model=model, count=9
-    )
+    sandbox.fault("status", status=404, body='{"error":{"code":"model_not_found"}}', model=model, count=9)
     for _ in range(2):
         assert run(services, ada).state == "completed"
     (stop,) = stops_of(services)
     assert (stop.standing, stop.about) == (Standing.DEGRADED, "model_gone")
     assert model in stop.says
     assert f"{services.settings.gateway.fallback_models[0]} is asked in its place" in stop.says
-    assert explain(services, ada, utcnow()).answer.startswith("nothing stops it"), (
-        "the agent goes on"
-    )
+    assert explain(services, ada, utcnow()).answer.startswith("nothing stops it"), "the agent goes on"
 
 
 def test_an_incident_ends_when_somebody_resumes_and_the_next_stop_is_another(services, ada):
     for number in (1, 2):
         with services.engine.begin() as connection:
             run_id = make_run(connection, ada)
-            row = {"id": uuid4(), "run_id": run_id, "agent_id": ada, "step": "post", "attempt": 1,
-                   "request_type": "post", "model": "m", "tokens_reserved": 9, "status": "error",
-                   "error_code": "credits_exhausted", "finished_at": func.now()}  # fmt: skip
+            row = {
+                "id": uuid4(),
+                "run_id": run_id,
+                "agent_id": ada,
+                "step": "post",
+                "attempt": 1,
+                "request_type": "post",
+                "model": "m",
+                "tokens_reserved": 9,
+                "status": "error",
+                "error_code": "credits_exhausted",
+                "finished_at": func.now(),
+            }
             connection.execute(Call.__table__.insert().values(row))
         with services.engine.begin() as connection:
             assert len(incidents.fold(connection).opened) == 1, f"stop {number} is an incident"
@@ -216,9 +225,7 @@ def test_limits_smaller_than_one_call_are_told_as_what_they_do(services, ada):
     (stop,) = stops_of(services)
     assert (stop.standing, stop.about) == (Standing.DEGRADED, "quota")
     assert "a call reserves at least 1,024, so agents without a quota of their own" in stop.says
-    agents.set_quota(
-        desk(services), agents.SetQuota(agents=[str(ada)], tokens=50_000, reason="x"), ME
-    )
+    agents.set_quota(desk(services), agents.SetQuota(agents=[str(ada)], tokens=50_000, reason="x"), ME)
     assert allowance(services.admission.state(), services.settings, utcnow()).runs > 0
     assert run(services, ada).state == "completed", "its own quota is large enough"
     fleet.set_limits(desk(services), {"agent_daily_tokens": 0, "tokens_per_minute": 2}, ME)
@@ -241,9 +248,7 @@ def test_an_absurd_bill_is_named_and_not_believed(services, sandbox, ada):
         sandbox.fault("status", status=200, body=json.dumps(body), tokens=[10, 60])
         run(services, ada)
     with services.engine.connect() as connection:
-        query = select(Call.cost_micros, Call.cost_reported, Call.usage_problem).order_by(
-            Call.created_at
-        )
+        query = select(Call.cost_micros, Call.cost_reported, Call.usage_problem).order_by(Call.created_at)
         first, second = connection.execute(query).all()
     assert first.cost_micros < 1_000
     assert first.cost_reported == 9_999_000_000
@@ -292,11 +297,7 @@ def test_the_main_cause_is_counted_whole_though_its_text_varies(services, ada):
 
 
 def test_a_reason_is_one_line_without_commands_for_a_terminal(services):
-    fleet.pause(
-        desk(services), fleet.Pause(minutes=1, reason="x"), Who("eve", "\x1b[31mred\nnew line\x07")
-    )
+    fleet.pause(desk(services), fleet.Pause(minutes=1, reason="x"), Who("eve", "\x1b[31mred\nnew line\x07"))
     with services.engine.connect() as connection:
-        reason = connection.execute(
-            select(AuditEntry.reason).where(AuditEntry.actor == "eve")
-        ).scalar_one()
+        reason = connection.execute(select(AuditEntry.reason).where(AuditEntry.actor == "eve")).scalar_one()
     assert reason == "[31mred new line"

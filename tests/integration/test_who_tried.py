@@ -61,8 +61,9 @@ def audit(services, action):
 
 def post_login(base, name="admin", password="wrong", **cookies):
     data = {"name": name, "password": password}
-    return httpx2.post(f"{base}/login", data=data, headers={"Origin": base}, trust_env=False,
-                       cookies=cookies, timeout=30)  # fmt: skip
+    return httpx2.post(
+        f"{base}/login", data=data, headers={"Origin": base}, trust_env=False, cookies=cookies, timeout=30
+    )
 
 
 def test_a_flood_of_sign_ins_stops_neither_pages_nor_readiness(services, base, monkeypatch):
@@ -95,9 +96,14 @@ def test_strangers_cannot_lock_out_who_comes_by_a_known_browser(services, base):
     known = post_login(base, password=PASSWORD).cookies[DEVICE]
     with services.engine.begin() as connection:
         connection.execute(delete(SignInFailure))
-        connection.execute(insert(SignInFailure).values(
-            [{"key": key, "failures": 200, "last_at": func.now()}
-             for key in ("name admin", "from 127.0.0.1", "both admin 127.0.0.1")]))  # fmt: skip
+        connection.execute(
+            insert(SignInFailure).values(
+                [
+                    {"key": key, "failures": 200, "last_at": func.now()}
+                    for key in ("name admin", "from 127.0.0.1", "both admin 127.0.0.1")
+                ]
+            )
+        )
     assert post_login(base, password=PASSWORD).status_code == 429, "a stranger waits"
     assert post_login(base, password=PASSWORD, **{DEVICE: known}).status_code == 303
     tried = [post_login(base, **{DEVICE: known}).status_code for _ in range(12)]
@@ -126,20 +132,19 @@ def test_who_comes_in_who_fails_who_is_locked_out_and_who_is_refused_is_noted(se
     ours = [event for event in events if event["event"].startswith(("sign_in", "access"))]
     said = [(event["event"], event["name"], event["address"]) for event in ours]
     assert said == [
-        ("sign_in.right", "admin", HERE.address), *[("sign_in.wrong", "admin", ELSEWHERE.address)] * 4,
-        ("sign_in.locked", "admin", ELSEWHERE.address), ("sign_in.wrong", "admin", ELSEWHERE.address),
-        ("sign_in.throttled", "admin", ELSEWHERE.address), ("access.refused", "viewer", "127.0.0.1"),
-    ]  # fmt: skip
+        ("sign_in.right", "admin", HERE.address),
+        *[("sign_in.wrong", "admin", ELSEWHERE.address)] * 4,
+        ("sign_in.locked", "admin", ELSEWHERE.address),
+        ("sign_in.wrong", "admin", ELSEWHERE.address),
+        ("sign_in.throttled", "admin", ELSEWHERE.address),
+        ("access.refused", "viewer", "127.0.0.1"),
+    ]
     assert next(e for e in events if e["event"] == "access.refused")["wanted"] == "POST /acts/pause"
     (came,) = audit(services, "accounts.sign_in")
     assert (came.actor, came.account_id, came.address) == ("admin", admin.id, HERE.address)
     assert came.after["browser"] == "Firefox"
     (locked,) = audit(services, "accounts.locked")
-    assert (locked.subject, locked.address, locked.actor_kind) == (
-        "admin",
-        ELSEWHERE.address,
-        "program",
-    )
+    assert (locked.subject, locked.address, locked.actor_kind) == ("admin", ELSEWHERE.address, "program")
 
 
 def test_many_failures_a_new_administrator_and_a_new_token_are_alerts(services):
@@ -148,9 +153,14 @@ def test_many_failures_a_new_administrator_and_a_new_token_are_alerts(services):
         people.add_account(connection, "olga", PASSWORD, Role.VIEWER)
         people.set_role(connection, "olga", Role.ADMIN, actor="admin", reason="x")
         tokens.add_token(connection, admin, "deploys", Role.OPERATOR)
-        connection.execute(insert(SignInFailure).values(
-            [{"key": "name admin", "failures": 20, "last_at": func.now()},
-             {"key": "from 192.0.2.1", "failures": 19, "last_at": func.now()}]))  # fmt: skip
+        connection.execute(
+            insert(SignInFailure).values(
+                [
+                    {"key": "name admin", "failures": 20, "last_at": func.now()},
+                    {"key": "from 192.0.2.1", "failures": 19, "last_at": func.now()},
+                ]
+            )
+        )
         titles = [message.title for message in rules.evaluate(connection, services.settings)]
         again = [message.key for message in rules.evaluate(connection, services.settings)]
     assert "Paceline: many wrong passwords for the name admin" in titles
@@ -175,8 +185,7 @@ def test_a_session_that_was_asked_for_with_the_old_password_is_not_opened(servic
 
 
 @pytest.mark.parametrize(
-    "guessable",
-    ["qwertyuiop", "password12", "1234567890", "iloveyou123", "adminadmin", "Letmein2024"],
+    "guessable", ["qwertyuiop", "password12", "1234567890", "iloveyou123", "adminadmin", "Letmein2024"]
 )
 def test_passwords_that_people_guess_first_are_refused(guessable):
     with pytest.raises(ConfigError, match="easily guessed"):
@@ -203,9 +212,7 @@ def test_a_new_password_ends_all_that_acted_for_the_account(services, base):
     headers = {"Authorization": f"Bearer {token}"}
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401
     with services.engine.begin() as connection:
-        connection.execute(
-            insert(SignInFailure).values(key="name admin", failures=99, last_at=func.now())
-        )
+        connection.execute(insert(SignInFailure).values(key="name admin", failures=99, last_at=func.now()))
     assert post_login(base, password="another fine one", **{DEVICE: device}).status_code == 429
     browser.close()
 
@@ -221,9 +228,7 @@ def test_tokens_end_and_the_list_says_when(services, base):
     headers = {"Authorization": f"Bearer pl_{token}"}
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 200
     with services.engine.begin() as connection:
-        connection.execute(
-            text("update paceline.api_tokens set expires_at = now() - interval '1 s'")
-        )
+        connection.execute(text("update paceline.api_tokens set expires_at = now() - interval '1 s'"))
     assert httpx2.get(f"{base}/api/v1/me", headers=headers, trust_env=False).status_code == 401
     browser.close()
 
@@ -258,10 +263,7 @@ def test_a_stolen_session_makes_no_administrator_and_no_token_of_one(services, b
         assert "The present password is another one" in answer.text, path
         assert "invitation#" not in answer.text
         assert "pl_" not in answer.text.partition("shown this once")[2]
-    assert (
-        "shown this once"
-        in thief.post("/account/tokens", label="x", role="admin", password=PASSWORD).text
-    )
+    assert "shown this once" in thief.post("/account/tokens", label="x", role="admin", password=PASSWORD).text
     thief.close()
 
 
@@ -272,34 +274,33 @@ def test_an_operator_does_not_undo_what_only_an_administrator_sets(services, bas
     admin.post("/acts/limits", agent_daily_tokens="5000", reason="x")
     token = {"Authorization": f"Bearer {api_token(services, Role.OPERATOR)}"}
     for name, fields, status in (
-        ("controls", {"over_budget": "cheaper_model"}, 403), ("controls", {"posts_per_hour": 3}, 303),
-        *(("agents-quota", {"agents": ["a0"], "tokens": limit}, status)
-          for limit, status in ((0, 403), (5001, 403), (4000, 303))),
-    ):  # fmt: skip
-        assert operator.post(f"/acts/{name}", reason="x", **fields).status_code == status, (
-            name,
-            fields,
-        )
+        ("controls", {"over_budget": "cheaper_model"}, 403),
+        ("controls", {"posts_per_hour": 3}, 303),
+        *(
+            ("agents-quota", {"agents": ["a0"], "tokens": limit}, status)
+            for limit, status in ((0, 403), (5001, 403), (4000, 303))
+        ),
+    ):
+        assert operator.post(f"/acts/{name}", reason="x", **fields).status_code == status, (name, fields)
         body = {"reason": "x"} | fields
-        answer = httpx2.post(
-            f"{base}/api/v1/acts/{name}", json=body, headers=token, trust_env=False
-        )
+        answer = httpx2.post(f"{base}/api/v1/acts/{name}", json=body, headers=token, trust_env=False)
         assert answer.status_code == (403 if status == 403 else 200), answer.text
     assert admin.post("/acts/controls", over_budget="cheaper_model", reason="x").status_code == 303
     admin.close()
     operator.close()
 
 
-@pytest.mark.parametrize("statement", [
-    "update paceline.audit_log set actor = 'somebody else'", "delete from paceline.audit_log",
-    "truncate paceline.audit_log",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update paceline.audit_log set actor = 'somebody else'",
+        "delete from paceline.audit_log",
+        "truncate paceline.audit_log",
+    ],
+)
 def test_the_change_log_takes_no_change(services, statement):
     person(services)
-    with (
-        pytest.raises(DBAPIError, match="the change log takes no"),
-        services.engine.begin() as connection,
-    ):
+    with pytest.raises(DBAPIError, match="the change log takes no"), services.engine.begin() as connection:
         connection.execute(text(statement))
 
 
@@ -336,9 +337,10 @@ def test_each_change_says_of_what_kind_its_actor_was_and_from_where(services, ba
         for row in audit(services, action)
     ]
     assert kinds == [
-        ("admin", "person", admin.id, "127.0.0.1"), ("admin", "token", admin.id, "127.0.0.1"),
+        ("admin", "person", admin.id, "127.0.0.1"),
+        ("admin", "token", admin.id, "127.0.0.1"),
         ("admin", "command", None, None),
-    ]  # fmt: skip
+    ]
     page = browser.get("/audit").text
     assert '<td class="text">token <small>127.0.0.1</small></td>' in page
     assert '<td class="text">command</td>' in page
@@ -403,9 +405,7 @@ def test_addresses_of_requests_are_in_no_log_whatever_the_server_was_told(capsys
 @pytest.fixture
 def by_https(engine, redis, embedded, sandbox, home):
     """The dashboard behind a proxy that speaks TLS."""
-    settings = make_settings(
-        embedded, sandbox.url, home, web={"public_url": "https://ops.example.org"}
-    )
+    settings = make_settings(embedded, sandbox.url, home, web={"public_url": "https://ops.example.org"})
     built = build(settings)
     with serving(built) as address:
         yield built, address
@@ -425,8 +425,9 @@ def test_cookies_of_an_https_site_are_bound_to_it_and_only_https_forms_are_taken
     answer = sign_in("https://ops.example.org")
     cookies = answer.headers.get_list("set-cookie")
     assert {cookie.partition("=")[0] for cookie in cookies} == {
-        "__Host-paceline_session", "__Host-paceline_device",
-    }  # fmt: skip
+        "__Host-paceline_session",
+        "__Host-paceline_device",
+    }
     assert all("Secure" in cookie and "Path=/;" in cookie for cookie in cookies)
     headers = {"Host": "ops.example.org", "Cookie": "; ".join(c.partition(";")[0] for c in cookies)}
     assert httpx2.get(f"{base}/account", headers=headers, trust_env=False).status_code == 200
@@ -437,9 +438,13 @@ def test_cookies_of_an_https_site_are_bound_to_it_and_only_https_forms_are_taken
 
 def test_a_name_that_somebody_else_points_here_opens_nothing(services, base):
     for host, status in (
-        ("evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("", 421), ("localhost:1", 303),
-        (urlsplit(base).netloc, 303), ("[::1]:8000", 303),
-    ):  # fmt: skip
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:80", 421),
+        ("", 421),
+        ("localhost:1", 303),
+        (urlsplit(base).netloc, 303),
+        ("[::1]:8000", 303),
+    ):
         answer = httpx2.get(base, headers={"Host": host}, trust_env=False)
         assert answer.status_code == status, host
         health = httpx2.get(f"{base}/health/live", headers={"Host": host or "x"}, trust_env=False)
@@ -451,9 +456,11 @@ def test_a_name_that_somebody_else_points_here_opens_nothing(services, base):
 def test_a_web_page_adds_no_fault_to_the_sandbox(sandbox):
     url = sandbox.url.removesuffix("/v1") + "/sandbox/faults"
     for headers in (
-        {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "evil.example"},
         {"Origin": "null", "Content-Type": "text/plain"},
-    ):  # fmt: skip
+    ):
         answer = httpx2.post(url, content='{"kind": "empty"}', headers=headers, trust_env=False)
         assert answer.status_code == 403, headers
     assert not sandbox.state.faults
@@ -512,13 +519,20 @@ def test_doctor_names_what_others_can_read(services, tmp_path, monkeypatch):
     assert doctor._exposed(services.settings) == []
 
 
-@pytest.mark.parametrize("answer", ["", "not json", '{"dependencies": []}',
-                                    '{"dependencies": [{"name": "a", "skip_reason": "away"}]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    ["", "not json", '{"dependencies": []}', '{"dependencies": [{"name": "a", "skip_reason": "away"}]}'],
+)
 def test_advisories_that_nobody_could_look_up_are_no_good_news(tmp_path, answer):
     file = tmp_path / "found.json"
     file.write_text(answer)
-    done = subprocess.run([sys.executable, "-m", "tests.house.advisories", str(file)], cwd=ROOT,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.house.advisories", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert "could not be checked" in done.stdout
 
@@ -562,17 +576,11 @@ def test_a_password_alone_opens_nothing_where_a_second_factor_is_asked_for(servi
     assert post_login(base, password=PASSWORD).status_code == 401
     data = {"name": "admin", "password": PASSWORD, "code": codes[1]}
     assert (
-        httpx2.post(
-            f"{base}/login", data=data, headers={"Origin": base}, trust_env=False
-        ).status_code
-        == 303
+        httpx2.post(f"{base}/login", data=data, headers={"Origin": base}, trust_env=False).status_code == 303
     )
     assert "password alone" in browser.post("/account/second-factor/remove", password=PASSWORD).text
     assert sign_in() is not None
-    assert {row.after["state"] for row in audit(services, "accounts.second_factor")} == {
-        "on",
-        "off",
-    }
+    assert {row.after["state"] for row in audit(services, "accounts.second_factor")} == {"on", "off"}
     browser.close()
 
 
@@ -621,9 +629,7 @@ def test_a_reset_link_is_no_way_round_the_second_factor(services, base):
     answer = httpx2.post(f"{base}/invitation", data=data, headers=here, trust_env=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert "set-cookie" not in answer.headers
-    assert (
-        sessions.sign_in(services.engine, "admin", "another fine one", HERE, app.now()) is not None
-    )
+    assert sessions.sign_in(services.engine, "admin", "another fine one", HERE, app.now()) is not None
     browser.close()
 
 
@@ -633,9 +639,7 @@ def test_two_with_the_same_code_at_once_come_in_once(services, base):
     with services.engine.begin() as connection:
         connection.execute(text("update paceline.accounts set totp_used = 0"))
     for code in (app.now(), codes[0]):
-        with (
-            services.engine.begin() as connection
-        ):  # three of four are wrong, and would count together
+        with services.engine.begin() as connection:  # three of four are wrong, and would count together
             connection.execute(delete(SignInFailure))
 
         def sign_in(_, code=code):
@@ -656,10 +660,7 @@ def test_a_disabled_account_acts_no_more_until_it_is_enabled(services, base):
     assert httpx2.get(f"{base}/api/v1/me", headers=token, trust_env=False).status_code == 401
     assert sessions.sign_in(services.engine, "operator", PASSWORD, HERE) is None
     assert "disabled" in admin.get("/account").text
-    with (
-        pytest.raises(ConfigError, match="last administrator"),
-        services.engine.begin() as connection,
-    ):
+    with pytest.raises(ConfigError, match="last administrator"), services.engine.begin() as connection:
         people.disable(connection, "admin", actor="t", reason="x")
     admin.post("/accounts/change", what="enable", **given)
     assert sessions.sign_in(services.engine, "operator", PASSWORD, HERE) is not None
@@ -669,9 +670,7 @@ def test_a_disabled_account_acts_no_more_until_it_is_enabled(services, base):
 
 def test_a_log_that_grows_is_cut_while_its_process_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "LOG_MAX", 1_000)
-    code = (
-        "import sys, time\nfor n in range(400): print(n, 'x' * 20, flush=True); time.sleep(0.005)"
-    )
+    code = "import sys, time\nfor n in range(400): print(n, 'x' * 20, flush=True); time.sleep(0.005)"
     part = parts.Part("writer", [sys.executable, "-c", code], {}, tmp_path)
     sizes = []
     while part._process.poll() is None:
@@ -679,7 +678,5 @@ def test_a_log_that_grows_is_cut_while_its_process_goes_on(tmp_path, monkeypatch
         sizes.append((tmp_path / "writer.log").stat().st_size)
     assert max(sizes) < 5_000
     kept = (tmp_path / "writer.old.log").read_text() + (tmp_path / "writer.log").read_text()
-    assert kept.splitlines()[-1].startswith("399 "), (
-        "what comes after the cut is at the new beginning"
-    )
+    assert kept.splitlines()[-1].startswith("399 "), "what comes after the cut is at the new beginning"
     assert "\0" not in kept

@@ -24,9 +24,12 @@ pytestmark = pytest.mark.long
 def roomy(engine, redis, embedded, sandbox, home):
     """With the cap out of the way, and a cycle that does not end meanwhile."""
     settings = make_settings(
-        embedded, sandbox.url, home, limits={"rate": 5_000, "burst": 5_000},
+        embedded,
+        sandbox.url,
+        home,
+        limits={"rate": 5_000, "burst": 5_000},
         cycle={"period_s": 86_400, "slice_s": 8_640},
-    )  # fmt: skip
+    )
     built = build(settings)
     yield built
     built.close()
@@ -57,14 +60,10 @@ def test_every_agent_of_a_fleet_has_its_turn_in_its_slice_and_once(roomy, sandbo
     assert sum(per_slice) == agents
     assert max(per_slice) <= agents / 10 + 5 * math.sqrt(agents / 10), "about a tenth in each slice"
     with services.engine.connect() as connection:
-        runs = select(func.count(), func.count(Run.agent_id.distinct())).where(
-            Run.state == "completed"
-        )
+        runs = select(func.count(), func.count(Run.agent_id.distinct())).where(Run.state == "completed")
         assert connection.execute(runs).one() == (agents, agents)
         posts = select(func.count(), func.count(Post.agent_id.distinct()))
-        assert connection.execute(posts).one() == (agents, agents), (
-            "each welcomed, and nobody twice"
-        )
+        assert connection.execute(posts).one() == (agents, agents), "each welcomed, and nobody twice"
         calls = connection.execute(select(func.count()).select_from(Call)).scalar_one()
     assert calls >= agents
     assert calls == len(sandbox.state.seen), "each is in the ledger"

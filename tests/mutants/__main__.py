@@ -26,9 +26,7 @@ def main() -> int:
     """Run them all, two at a time."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("--only", default="", help="those whose promise or file has this text")
-    parser.add_argument(
-        "--again", type=Path, help="leave out what this report knows as noticed, and keep it"
-    )
+    parser.add_argument("--again", type=Path, help="leave out what this report knows as noticed, and keep it")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -58,28 +56,28 @@ def try_one(mutant: Mutant) -> dict[str, object]:
         copy_project(copy)
         apply(mutant, copy)
         code, said = run_tests(copy, mutant.tests)
-    failed = [line.split("::", 1)[1].split(" ")[0] for line in said.splitlines()
-              if line.startswith(("FAILED ", "ERROR ")) and "::" in line]  # fmt: skip
+    failed = [
+        line.split("::", 1)[1].split(" ")[0]
+        for line in said.splitlines()
+        if line.startswith(("FAILED ", "ERROR ")) and "::" in line
+    ]
     came = {0: "survived", 1: "noticed"}.get(code, f"pytest ended {code}")
     if code == 1 and not failed:
         came = "no test failed"
     seconds = round(monotonic() - began)
     print(f"{came:9} {seconds:4} s  {mutant.promise}  {', '.join(failed[:1])}", flush=True)  # noqa: T201
-    return {
-        "promise": mutant.promise,
-        "path": mutant.path,
-        "came": came,
-        "by": failed[:1],
-        "s": seconds,
-    }
+    return {"promise": mutant.promise, "path": mutant.path, "came": came, "by": failed[:1], "s": seconds}
 
 
 def copy_project(to: Path) -> None:
     """What git knows, and what it would know."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).exists():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +98,14 @@ def run_tests(root: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     there = [name for name in tests if (root / name).exists()]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *there],
-        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         said, _ = process.communicate(timeout=LONGEST_S)
     except subprocess.TimeoutExpired:

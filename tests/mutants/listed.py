@@ -82,16 +82,8 @@ MUTANTS = (
         ADMISSION,
     ),
     Mutant("a 429 cuts the rate", LUA + "settle.lua", "put('rate0', cut)", "", ADMISSION),
-    Mutant(
-        "a settlement counts once", LUA + "_shared.lua", "redis.call('HDEL', R, rid)", "", ADMISSION
-    ),
-    Mutant(
-        "a counter moves only while nothing is held",
-        LUA + "repair.lua",
-        "held ~= 0 or ",
-        "",
-        ADMISSION,
-    ),
+    Mutant("a settlement counts once", LUA + "_shared.lua", "redis.call('HDEL', R, rid)", "", ADMISSION),
+    Mutant("a counter moves only while nothing is held", LUA + "repair.lua", "held ~= 0 or ", "", ADMISSION),
     Mutant(
         "a counter that moved is left alone",
         LUA + "repair.lua",
@@ -123,15 +115,15 @@ MUTANTS = (
     Mutant(
         "402 stops the fleet",
         "app/kinds.py",
-        '"Add credits, then run `paceline resume`.",\n    effect=Effect.STOP, is_denial=True,',
+        '"Add credits, then run `paceline resume`.",\n    effect=Effect.STOP,\n    is_denial=True,',
         '"Add credits, then run `paceline resume`.",\n    is_denial=True,',
         (*CHAIN, *ANSWERS),
     ),
     Mutant(
         "429 pauses the fleet",
         "app/kinds.py",
-        "effect=Effect.PAUSE, attempts=4, is_denial=True,",
-        "attempts=4, is_denial=True,",
+        "effect=Effect.PAUSE,\n    attempts=4,\n    is_denial=True,",
+        "attempts=4,\n    is_denial=True,",
         CHAIN,
     ),
     Mutant(
@@ -189,8 +181,8 @@ MUTANTS = (
     Mutant(
         "a worker ends only what is still its own",
         "app/runs/leases.py",
-        'Run.id == bindparam("run_id"),\n    Run.attempt == bindparam("held_attempt"),',
-        'Run.id == bindparam("run_id"),',
+        'Run.id == bindparam("run_id"), Run.attempt == bindparam("held_attempt"), Run.state',
+        'Run.id == bindparam("run_id"), Run.state',
         RUNS,
     ),
     Mutant(
@@ -367,8 +359,8 @@ MUTANTS = (
     Mutant(
         "an operator sets no budget",
         "app/actions/fleet.py",
-        '"Set a budget", Role.ADMIN',
-        '"Set a budget", Role.OPERATOR',
+        '"Set a budget",\n        Role.ADMIN',
+        '"Set a budget",\n        Role.OPERATOR',
         PEOPLE,
     ),
     Mutant(

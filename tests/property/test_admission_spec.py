@@ -53,26 +53,50 @@ class Real:
         at = now + EPOCH_US
         self.redis.mset({CLOCK[0]: at // 1_000_000, CLOCK[1]: at % 1_000_000})
 
-    def configure(
-        self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True
-    ) -> None:
+    def configure(self, config: Config, now: int, *, resumes: bool = False, is_new: bool = True) -> None:
         self._at(now)
         self.version += is_new
         paused = config.paused + EPOCH_US if config.paused else 0
         self.scripts["configure"](
             keys=FLEET,
-            args=[self.version, config.rate, config.burst, config.horizon, config.tpm, config.quota,
-                  config.day_budget, config.month_budget, paused, "close" if resumes else ""],
-        )  # fmt: skip
+            args=[
+                self.version,
+                config.rate,
+                config.burst,
+                config.horizon,
+                config.tpm,
+                config.quota,
+                config.day_budget,
+                config.month_budget,
+                paused,
+                "close" if resumes else "",
+            ],
+        )
 
     def admit(self, ask: Ask, now: int):
         self._at(now)
         code, *rest = self.scripts["admit"](
             keys=KEYS,
-            args=[ask.rid, ask.agent, ask.lane, ask.est, ask.cost, ask.ticket, ask.quota, DAY, ask.day_left,
-                  ask.month_left, ask.lease, ask.key, ask.model, ask.place, ask.place_day,
-                  ask.place_month, int(ask.obeys)],
-        )  # fmt: skip
+            args=[
+                ask.rid,
+                ask.agent,
+                ask.lane,
+                ask.est,
+                ask.cost,
+                ask.ticket,
+                ask.quota,
+                DAY,
+                ask.day_left,
+                ask.month_left,
+                ask.lease,
+                ask.key,
+                ask.model,
+                ask.place,
+                ask.place_day,
+                ask.place_month,
+                int(ask.obeys),
+            ],
+        )
         if code == "no":
             return code, int(rest[0]), rest[1], int(rest[2])
         return code, int(rest[0]), "", 0
@@ -81,9 +105,21 @@ class Real:
         self._at(now)
         return self.scripts["settle"](
             keys=KEYS,
-            args=[rid, verdict.effect, used, cost, DAY, verdict.span, key, model, verdict.reason,
-                  int(verdict.is_of_key), verdict.runs_to_confirm, run],
-        )  # fmt: skip
+            args=[
+                rid,
+                verdict.effect,
+                used,
+                cost,
+                DAY,
+                verdict.span,
+                key,
+                model,
+                verdict.reason,
+                int(verdict.is_of_key),
+                verdict.runs_to_confirm,
+                run,
+            ],
+        )
 
     def counters(self) -> dict[str, int]:
         quota = {name: int(value) for name, value in self.redis.hgetall(WINDOW_KEYS[0]).items()}
@@ -182,33 +218,30 @@ def make_machine(redis):
             for agent, lane, est, cost, quota, place, obeys in crowd:
                 rid = f"r{len(self.lives)}"
                 ask = Ask(
-                    rid, agent, lane, est, cost, quota=quota, lease=8_000_000, place=place, obeys=obeys,
+                    rid,
+                    agent,
+                    lane,
+                    est,
+                    cost,
+                    quota=quota,
+                    lease=8_000_000,
+                    place=place,
+                    obeys=obeys,
                     place_day=3_000 if place == "maps" else 0,
                     place_month=5_000 if place == "bread" else 0,
-                )  # fmt: skip
+                )
                 self.lives.append(Life(ask))
                 self.lenient = self.lenient or not obeys
                 self._ask(self.lives[-1])
 
         @rule(
             outcome=st.sampled_from(
-                [
-                    PAUSE,
-                    PAUSE,
-                    STOP,
-                    STOP_KEY,
-                    STOP_IF_TWO_SEE_IT,
-                    STOP_IF_THREE_SEE_IT,
-                    STOP_FOR_THE_DAY,
-                    OK,
-                ]
+                [PAUSE, PAUSE, STOP, STOP_KEY, STOP_IF_TWO_SEE_IT, STOP_IF_THREE_SEE_IT, STOP_FOR_THE_DAY, OK]
             )
         )
         def gateway_says_no_while_others_sleep(self, outcome):
             """Several calls under way hear the same; then those who slept wake on time."""
-            sleepers = [
-                life for life in self.lives if life.wake and not life.started and not life.settled
-            ]
+            sleepers = [life for life in self.lives if life.wake and not life.started and not life.settled]
             calling = [life for life in self.lives if life.started and not life.settled][:3]
             for life in calling:
                 self.now = max(self.now, life.started)
@@ -239,9 +272,7 @@ def make_machine(redis):
             late=st.sampled_from([0, 0, 0, 1, 2_000, 39_000, 41_000, 124_000, 126_000, 3_000_000]),
         )
         def wake(self, data, late):
-            sleepers = [
-                life for life in self.lives if life.wake and not life.started and not life.settled
-            ]
+            sleepers = [life for life in self.lives if life.wake and not life.started and not life.settled]
             if sleepers:
                 life = data.draw(st.sampled_from(sleepers))
                 self.now = max(self.now, life.wake + late)
@@ -249,11 +280,7 @@ def make_machine(redis):
 
         @rule(data=st.data(), early=st.sampled_from([0, 0, 200_000]))
         def come_back(self, data, early):
-            refused = [
-                life
-                for life in self.lives
-                if life.ask.ticket and not life.wake and not life.started
-            ]
+            refused = [life for life in self.lives if life.ask.ticket and not life.wake and not life.started]
             if refused:
                 life = data.draw(st.sampled_from(refused[:20]))
                 self.now = max(self.now, life.back_at - early)
@@ -269,10 +296,7 @@ def make_machine(redis):
         @rule(
             data=st.data(),
             outcome=st.sampled_from(
-                [OK] * 20
-                + [FAILED, PAUSE, LONG_PAUSE]
-                + [DROP_MODEL] * 2
-                + [STOP_IF_THREE_SEE_IT] * 2
+                [OK] * 20 + [FAILED, PAUSE, LONG_PAUSE] + [DROP_MODEL] * 2 + [STOP_IF_THREE_SEE_IT] * 2
             ),
             used=st.sampled_from([-1, 0, 10, 120, 500]),
             cost=st.sampled_from([-1, 0, 300]),
@@ -287,9 +311,7 @@ def make_machine(redis):
 
         @rule(data=st.data())
         def void(self, data):
-            waiting = [
-                life for life in self.lives if life.wake and not life.started and not life.settled
-            ]
+            waiting = [life for life in self.lives if life.wake and not life.started and not life.settled]
             if waiting:
                 self._settle(data.draw(st.sampled_from(waiting)), VOID, -1, -1, 2)
 
@@ -311,11 +333,7 @@ def make_machine(redis):
         def wait(self, us):
             self.now += us
 
-        @rule(
-            rate=st.sampled_from([1_000, 4_000, 50_000]),
-            burst=st.integers(1, 3),
-            resumes=st.booleans(),
-        )
+        @rule(rate=st.sampled_from([1_000, 4_000, 50_000]), burst=st.integers(1, 3), resumes=st.booleans())
         @precondition(lambda self: len(self.lives) > 5)
         def change(self, rate, burst, resumes):
             self.config = replace(self.config, rate=rate, burst=burst)
@@ -345,8 +363,12 @@ def make_machine(redis):
             if hasattr(self, "real") and self.config.quota:
                 for agent in ("ada", "bob", "cleo"):
                     total = self.spec.used[agent] + self.spec.held[agent]
-                    most = max([self.config.quota, *(life.ask.quota for life in self.lives
-                                                     if life.ask.agent == agent)])  # fmt: skip
+                    most = max(
+                        [
+                            self.config.quota,
+                            *(life.ask.quota for life in self.lives if life.ask.agent == agent),
+                        ]
+                    )
                     assert total <= most + self.overrun[agent]
 
         @invariant()
@@ -384,6 +406,10 @@ def make_machine(redis):
 def test_lua_and_specification_agree_on_every_sequence(redis):
     run_state_machine_as_test(
         make_machine(redis),
-        settings=settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None,
-                          suppress_health_check=list(HealthCheck)),
-    )  # fmt: skip
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

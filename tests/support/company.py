@@ -29,10 +29,22 @@ def provider_process() -> Iterator[str]:
     port = free_port()
     users = [part for one in PEOPLE for part in ("--user-claims", json.dumps(one))]
     process = subprocess.Popen(
-        [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "True",
-         "--require-registration", "True", *users],
-        env=clean_env(), stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "oidc_provider_mock",
+            "--port",
+            str(port),
+            "--require-nonce",
+            "True",
+            "--require-registration",
+            "True",
+            *users,
+        ],
+        env=clean_env(),
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: get(url) is not None, 30, "the provider")
@@ -49,10 +61,18 @@ def dashboard(embedded, sandbox, home, provider, **more):  # type: ignore[no-unt
     back = f"http://127.0.0.1:{port}{oidc.CALLBACK}"
     client = httpx2.post(f"{provider}/oauth2/clients", json={"redirect_uris": [back]}).json()
     settings = make_settings(
-        embedded, sandbox.url, home, web={"public_url": f"http://127.0.0.1:{port}"},
-        oidc={"issuer": provider, "client_id": client["client_id"], "label": "Example Inc.",
-              "client_secret": client["client_secret"], **more},
-    )  # fmt: skip
+        embedded,
+        sandbox.url,
+        home,
+        web={"public_url": f"http://127.0.0.1:{port}"},
+        oidc={
+            "issuer": provider,
+            "client_id": client["client_id"],
+            "label": "Example Inc.",
+            "client_secret": client["client_secret"],
+            **more,
+        },
+    )
     built = build(settings)
     try:
         with serving(built, port) as address:

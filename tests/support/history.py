@@ -39,9 +39,7 @@ CALLS = text("""
 """)
 
 
-def give_history(
-    services: Services, *, agents: int = 12, days: int = 45, calls: int = 6_000
-) -> None:
+def give_history(services: Services, *, agents: int = 12, days: int = 45, calls: int = 6_000) -> None:
     """Agents of the examples with that many calls over that many days, and what happens meanwhile."""
     now, zone = utcnow(), services.settings.zone
     entries = read_roster(ROSTER.read_bytes(), is_json=False).entries[:agents]
@@ -50,11 +48,14 @@ def give_history(
         found = connection.execute(select(Agent.id, Agent.handle).order_by(Agent.handle)).all()
         runs = [
             make_run(
-                connection, agent_id, due_at=now - timedelta(minutes=3 * n),
-                origin=RunOrigin.CYCLE, cycle_at=now - timedelta(minutes=3 * n),
+                connection,
+                agent_id,
+                due_at=now - timedelta(minutes=3 * n),
+                origin=RunOrigin.CYCLE,
+                cycle_at=now - timedelta(minutes=3 * n),
             )
             for n, (agent_id, _) in enumerate(found)
-        ]  # fmt: skip
+        ]
     partitions.keep(services.engine, now, zone, 0)
     with services.engine.begin() as connection:
         given = {"start": now - timedelta(days=days), "count": calls, "agents": agents}
@@ -64,29 +65,35 @@ def give_history(
         execute(services, run_id)
     with services.engine.begin() as connection:
         for name, said in (
-            (jobs.OPEN_SLICE, "12 runs opened"), ("usage.roll_up", "since 2 h ago"),
-            (jobs.CHECK_BOOKS, "0 differences"), ("alerts.watch", "incidents: 0 opened, 0 closed"),
-        ):  # fmt: skip
+            (jobs.OPEN_SLICE, "12 runs opened"),
+            ("usage.roll_up", "since 2 h ago"),
+            (jobs.CHECK_BOOKS, "0 differences"),
+            ("alerts.watch", "incidents: 0 opened, 0 closed"),
+        ):
             jobs.done(connection, name, said)
         began = now - timedelta(hours=5)
-        connection.execute(insert(Incident).values(
-            kind="rate_limited", opened_at=began, last_at=began + timedelta(minutes=4), calls=31, agents=9,
-            closed_at=began + timedelta(minutes=4), peak_per_minute=12))  # fmt: skip
+        connection.execute(
+            insert(Incident).values(
+                kind="rate_limited",
+                opened_at=began,
+                last_at=began + timedelta(minutes=4),
+                calls=31,
+                agents=9,
+                closed_at=began + timedelta(minutes=4),
+                peak_per_minute=12,
+            )
+        )
         note_change(
-            connection, actor="ann", action="limits.set", subject="fleet", before={"rate": 4.0},
-            after={"rate": 6.0}, reason="the gateway gave us more",
-        )  # fmt: skip
-        post(
             connection,
-            [Message("day.50", "info", "Paceline: half of today's budget", "$2.50 of $5.00")],
+            actor="ann",
+            action="limits.set",
+            subject="fleet",
+            before={"rate": 4.0},
+            after={"rate": 6.0},
+            reason="the gateway gave us more",
         )
+        post(connection, [Message("day.50", "info", "Paceline: half of today's budget", "$2.50 of $5.00")])
         app_link.connect(connection, read_preset("simple"), "simple", actor="admin", reason="shown")
-        webhooks.add(
-            connection, "https://example.org/hook", ["post.*"], actor="admin", reason="shown"
-        )
-        lost = deliveries.add(
-            connection, APP, "post.published", found[0].id, {"id": str(found[0].id)}
-        )
-        deliveries.die(
-            connection, lost, '23503: insert or update on table "posts" violates "fk_place"'
-        )
+        webhooks.add(connection, "https://example.org/hook", ["post.*"], actor="admin", reason="shown")
+        lost = deliveries.add(connection, APP, "post.published", found[0].id, {"id": str(found[0].id)})
+        deliveries.die(connection, lost, '23503: insert or update on table "posts" violates "fk_place"')

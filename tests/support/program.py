@@ -22,8 +22,7 @@ def clean_env(**more: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PACELINE_")
-        and name not in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY")
+        if not name.startswith("PACELINE_") and name not in ("DATABASE_URL", "REDIS_URL", "LOVABLE_API_KEY")
     }
     return {**kept, **more}
 

@@ -27,10 +27,12 @@ def begin() -> int | None:
     tempfile.tempdir = folder
     ours, held = os.pipe()  # the writing end is closed when this process is gone, however it goes
     started = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.reaper", folder], stdin=ours, start_new_session=True,
+        [sys.executable, "-m", "tests.support.reaper", folder],
+        stdin=ours,
+        start_new_session=True,
         cwd=Path(__file__).parents[2],
         env={name: value for name, value in os.environ.items() if name != NAME},
-    )  # fmt: skip
+    )
     os.close(ours)
     started.returncode = 0  # nobody waits for it: it outlives us
     return held

@@ -42,9 +42,7 @@ def serving(services: Services, port: int = 0) -> Iterator[str]:
 def person(services: Services, role: Role = Role.ADMIN) -> Person:
     """Somebody with this role."""
     with services.engine.begin() as connection:
-        row = connection.execute(
-            select(Account.id, Account.name).where(Account.name == role)
-        ).one_or_none()
+        row = connection.execute(select(Account.id, Account.name).where(Account.name == role)).one_or_none()
         if row is not None:
             return Person(row.id, row.name, role)
         return people.add_account(connection, role, PASSWORD, role)
@@ -59,9 +57,7 @@ class Browser:
         with services.engine.begin() as connection:
             self.secret = sessions.open_session(connection, who.id)
         self.base = base
-        self.client = httpx2.Client(
-            base_url=base, trust_env=False, timeout=20, cookies={COOKIE: self.secret}
-        )
+        self.client = httpx2.Client(base_url=base, trust_env=False, timeout=20, cookies={COOKIE: self.secret})
 
     def get(self, path: str, **options: object) -> httpx2.Response:
         """Look at a page."""

@@ -26,11 +26,7 @@ def command_of(words):
 def words_of(action):
     """The words before the first argument or option, of each command that it names."""
     for line in action.command.split("; "):
-        yield list(
-            takewhile(
-                lambda word: re.fullmatch("[a-z-]+", word) and word[0] != "-", line.split()[1:]
-            )
-        )
+        yield list(takewhile(lambda word: re.fullmatch("[a-z-]+", word) and word[0] != "-", line.split()[1:]))
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda one: one.name)
@@ -44,9 +40,7 @@ def test_every_action_has_a_command_a_form_and_a_sentence(action):
         assert "--reason" in options or action.name == "agents-run", words
 
 
-@pytest.mark.parametrize(
-    "name", ["pause", "budget", "webhooks-add", "receivers-replay", "content-hide"]
-)
+@pytest.mark.parametrize("name", ["pause", "budget", "webhooks-add", "receivers-replay", "content-hide"])
 def test_the_options_of_a_command_are_the_fields_of_its_action(name):
     action = find(name)
     (words, *_) = reversed(list(words_of(action)))
@@ -57,10 +51,7 @@ def test_the_options_of_a_command_are_the_fields_of_its_action(name):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ["pause", "--for", "0"],
-            "Invalid value '0.0' for minutes: more than 0 and at most 525,600",
-        ),
+        (["pause", "--for", "0"], "Invalid value '0.0' for minutes: more than 0 and at most 525,600"),
         (["pause", "--for", "nan"], "for minutes: more than 0"),
         (["budget", "set", "--day", "-1"], "for dollars per day: 0 to 1,000,000,000"),
         (["agents", "pause", ""], "agents"),
@@ -80,7 +71,10 @@ def test_an_unknown_action_is_told_with_those_that_there_are():
 
 def test_what_is_behind_none_and_bounds_is_found():
     assert [plain_type(field.annotation) for field in find("budget").ask.model_fields.values()] == [
-        str, str, float, float,
-    ]  # fmt: skip
+        str,
+        str,
+        float,
+        float,
+    ]
     assert plain_type(find("agents-pause").ask.model_fields["agents"].annotation) == list[str]
     assert issubclass(find("pause").ask, BaseModel)

@@ -7,14 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from app.agents.activities import (
-    ActivityKind,
-    Facts,
-    due_activities,
-    expected_calls,
-    is_visit_due,
-    rng_for,
-)
+from app.agents.activities import ActivityKind, Facts, due_activities, expected_calls, is_visit_due, rng_for
 from app.community.reactions import choose_reactions
 from app.settings import ActivitySettings
 

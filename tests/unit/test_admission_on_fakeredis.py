@@ -13,14 +13,25 @@ from app.admission.values import Verdict
 
 @pytest.fixture
 def admission():
-    limits = Limits(version=1, rate=1000.0, burst=5, max_wait_s=5.0, tokens_per_minute=0,
-                    agent_daily_tokens=100, budget_day_micros=0, budget_month_micros=0,
-                    paused_until=None)  # fmt: skip
+    limits = Limits(
+        version=1,
+        rate=1000.0,
+        burst=5,
+        max_wait_s=5.0,
+        tokens_per_minute=0,
+        agent_daily_tokens=100,
+        budget_day_micros=0,
+        budget_month_micros=0,
+        paused_until=None,
+    )
     return Admission(
-        FakeRedis(decode_responses=True), read_limits=lambda: limits,
-        read_spent=lambda _: Spent({UUID(int=2): 90}, {}, {}), zone=ZoneInfo("UTC"),
-        key_fingerprint="test", call_s=10,
-    )  # fmt: skip
+        FakeRedis(decode_responses=True),
+        read_limits=lambda: limits,
+        read_spent=lambda _: Spent({UUID(int=2): 90}, {}, {}),
+        zone=ZoneInfo("UTC"),
+        key_fingerprint="test",
+        call_s=10,
+    )
 
 
 def ask(admission, agent=1, tokens=30):
@@ -43,7 +54,5 @@ def test_counters_are_seeded_from_the_ledger(admission):
 
 
 def test_402_stops_everybody(admission):
-    admission.settle(
-        ask(admission), Verdict("stop", reason="credits_exhausted"), tokens=0, cost_micros=0
-    )
+    admission.settle(ask(admission), Verdict("stop", reason="credits_exhausted"), tokens=0, cost_micros=0)
     assert ask(admission, agent=3).reason == "credits_exhausted"

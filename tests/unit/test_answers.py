@@ -51,37 +51,42 @@ MODERATED = {
         "code": 403,
         "message": "openai/gpt-4o requires moderation on OpenInference. Your input was flagged for "
         '"harassment". No credits were charged.',
-        "metadata": {
-            "reasons": ["harassment"],
-            "flagged_input": "model_not_found insufficient_quota",
-        },
+        "metadata": {"reasons": ["harassment"], "flagged_input": "model_not_found insufficient_quota"},
     }
 }
 GOOGLE_KEY = {
     "error": {
-        "code": 400, "message": "API key not valid. Pass a valid API key.", "status": "INVALID_ARGUMENT",
+        "code": 400,
+        "message": "API key not valid. Pass a valid API key.",
+        "status": "INVALID_ARGUMENT",
         "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
     }
-}  # fmt: skip
+}
 LITELLM_POLICY = {
     "error": {
         "message": "litellm.ContentPolicyViolationError: ... Received Model Group=gpt-4o",
-        "type": None, "param": None, "code": "content_policy_violation",
+        "type": None,
+        "param": None,
+        "code": "content_policy_violation",
     }
-}  # fmt: skip
+}
 
 
 def google_quota(quota_id: str, delay: str = "34s") -> dict[str, Any]:
     return {
         "error": {
-            "code": 429, "message": "You exceeded your current quota", "status": "RESOURCE_EXHAUSTED",
+            "code": 429,
+            "message": "You exceeded your current quota",
+            "status": "RESOURCE_EXHAUSTED",
             "details": [
-                {"@type": "type.googleapis.com/google.rpc.QuotaFailure",
-                 "violations": [{"quotaId": quota_id, "quotaValue": "50"}]},
+                {
+                    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                    "violations": [{"quotaId": quota_id, "quotaValue": "50"}],
+                },
                 {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay},
             ],
         }
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,38 +102,75 @@ def google_quota(quota_id: str, delay: str = "34s") -> dict[str, Any]:
         (403, MODERATED, kinds.PROMPT_FLAGGED),
         (403, b"", kinds.FORBIDDEN),
         (403, b"<html>forbidden</html>", kinds.FORBIDDEN),
-        (403, {"error": {"message": "Key limit exceeded (daily limit). Manage it using https://x",
-                         "code": 403}}, kinds.KEY_LIMIT),
-        (403, {"error": {"message": "I wrote: Key limit exceeded (daily limit)", "code": 403}},
-         kinds.FORBIDDEN),
-        (400, {"error": {"code": "budget_exceeded", "message": "Budget has been exceeded"}},
-         kinds.KEY_LIMIT),
+        (
+            403,
+            {
+                "error": {
+                    "message": "Key limit exceeded (daily limit). Manage it using https://x",
+                    "code": 403,
+                }
+            },
+            kinds.KEY_LIMIT,
+        ),
+        (
+            403,
+            {"error": {"message": "I wrote: Key limit exceeded (daily limit)", "code": 403}},
+            kinds.FORBIDDEN,
+        ),
+        (400, {"error": {"code": "budget_exceeded", "message": "Budget has been exceeded"}}, kinds.KEY_LIMIT),
         (400, LITELLM_POLICY, kinds.PROMPT_FLAGGED),
-        (400, {"error": {"code": "content_filter", "innererror": {
-            "code": "ResponsibleAIPolicyViolation"}, "message": "The model ..."}}, kinds.PROMPT_FLAGGED),
+        (
+            400,
+            {
+                "error": {
+                    "code": "content_filter",
+                    "innererror": {"code": "ResponsibleAIPolicyViolation"},
+                    "message": "The model ...",
+                }
+            },
+            kinds.PROMPT_FLAGGED,
+        ),
         (400, {"error": {"message": "the model refuses: bad temperature"}}, kinds.REQUEST_REFUSED),
         (400, {"error": {"message": "x/y is not a valid model ID", "code": 400}}, kinds.MODEL_GONE),
         (400, {"error": {"message": "you said: x/y is not a valid model ID"}}, kinds.REQUEST_REFUSED),
-        (400, {"error": {"message": "no", "type": "invalid_request_error", "param": "model"}},
-         kinds.MODEL_GONE),
+        (
+            400,
+            {"error": {"message": "no", "type": "invalid_request_error", "param": "model"}},
+            kinds.MODEL_GONE,
+        ),
         (404, {"error": {"message": "no such model", "code": "model_not_found"}}, kinds.MODEL_GONE),
         (404, {"error": {"message": "No endpoints found for x/y.", "code": 404}}, kinds.MODEL_GONE),
         (403, {"error": {"message": "no access", "code": "model_not_found"}}, kinds.MODEL_GONE),
         (410, {"error": {"message": "model x has been deprecated"}}, kinds.MODEL_GONE),
-        (400, {"error": {"code": "unsupported_parameter", "param": "max_tokens", "message": "use other"}},
-         kinds.PARAMETER_REFUSED),
-        (400, {"error": {"code": "unsupported_value", "param": "temperature", "message": "only 1"}},
-         kinds.PARAMETER_REFUSED),
-        (400, {"error": {"code": "unsupported_value", "param": "messages[0].role", "message": "no"}},
-         kinds.REQUEST_REFUSED),
+        (
+            400,
+            {"error": {"code": "unsupported_parameter", "param": "max_tokens", "message": "use other"}},
+            kinds.PARAMETER_REFUSED,
+        ),
+        (
+            400,
+            {"error": {"code": "unsupported_value", "param": "temperature", "message": "only 1"}},
+            kinds.PARAMETER_REFUSED,
+        ),
+        (
+            400,
+            {"error": {"code": "unsupported_value", "param": "messages[0].role", "message": "no"}},
+            kinds.REQUEST_REFUSED,
+        ),
         (429, {"error": "Rate limit exceeded, please retry later"}, kinds.RATE_LIMITED),
         (429, b"<html>slow down</html>", kinds.RATE_LIMITED),
-        (429, {"error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "pay"}},
-         kinds.CREDITS_EXHAUSTED),
+        (
+            429,
+            {"error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "pay"}},
+            kinds.CREDITS_EXHAUSTED,
+        ),
         (429, google_quota("GenerateRequestsPerMinutePerProjectPerModel"), kinds.RATE_LIMITED),
         (429, google_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), kinds.DAILY_LIMIT),
-        (429, {"error": {"message": "Rate limit exceeded: free-models-per-day. Add credits", "code": 429}},
-         kinds.DAILY_LIMIT),
+        (
+            429,
+            {"error": {"message": "Rate limit exceeded: free-models-per-day. Add credits", "code": 429}},
+            kinds.DAILY_LIMIT,
+        ),
         (422, b"", kinds.REQUEST_REFUSED),
         (413, b"", kinds.REQUEST_REFUSED),
         (408, b"", kinds.GATEWAY_DOWN),
@@ -137,7 +179,7 @@ def google_quota(quota_id: str, delay: str = "34s") -> dict[str, Any]:
         (503, b"", kinds.GATEWAY_DOWN),
         (529, {"error": {"type": "overloaded_error"}}, kinds.GATEWAY_DOWN),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_told_by_its_status_and_names(status: int, body: Any, kind: Kind) -> None:
     assert refused(status, body).kind is kind
 
@@ -189,11 +231,18 @@ def test_an_error_within_a_200_is_read_as_that_error(error: object, kind: Kind) 
         ({}, google_quota("PerMinute", "0.25s"), 0.25),
         ({}, google_quota("PerMinute", "soon"), None),
         ({"retry-after": "2"}, google_quota("PerMinute"), 34.0),
-        ({}, {"error": {"metadata": {"headers": {
-            "X-RateLimit-Reset": str(int((NOW.timestamp() + 40) * 1000))}}}}, 40.0),
+        (
+            {},
+            {
+                "error": {
+                    "metadata": {"headers": {"X-RateLimit-Reset": str(int((NOW.timestamp() + 40) * 1000))}}
+                }
+            },
+            40.0,
+        ),
         ({}, {"error": {"metadata": {"retry_after_seconds": 7}}}, 7.0),
     ],
-)  # fmt: skip
+)
 def test_when_to_ask_again_is_read_from_headers_and_body(
     headers: dict[str, str], body: object, seconds: float | None
 ) -> None:
@@ -231,8 +280,14 @@ def test_text_and_usage_are_read() -> None:
         ("<THINKING>a\nb</THINKING>Hello<reasoning>c</reasoning>", "Hello"),
         ("I think so.</think> Hello", "Hello"),
         ("<think>never ends", None),
-        ([{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "Hel"},
-          {"type": "text", "text": "lo"}], "Hello"),
+        (
+            [
+                {"type": "thinking", "thinking": "x"},
+                {"type": "text", "text": "Hel"},
+                {"type": "text", "text": "lo"},
+            ],
+            "Hello",
+        ),
         ([{"type": "reasoning", "text": "no"}, {"type": "output_text", "text": "Hello"}], "Hello"),
         ([{"type": "image_url", "image_url": {}}], None),
         (["Hello"], None),
@@ -242,7 +297,7 @@ def test_text_and_usage_are_read() -> None:
         (None, None),
         (7, None),
     ],
-)  # fmt: skip
+)
 def test_only_the_answer_is_the_text(content: object, text: str | None) -> None:
     if text is None:
         assert fault_of(answer(content)).kind is kinds.EMPTY_ANSWER
@@ -256,8 +311,11 @@ def test_only_the_answer_is_the_text(content: object, text: str | None) -> None:
         ({"content": "half a"}, {"finish_reason": "length"}, kinds.CUT_OFF),
         ({"content": ""}, {"finish_reason": "length"}, kinds.CUT_OFF),
         ({"content": "half a"}, {"finish_reason": "MAX_TOKENS"}, kinds.CUT_OFF),
-        ({"content": "half a"}, {"finish_reason": "stop", "native_finish_reason": "MAX_TOKENS"},
-         kinds.CUT_OFF),
+        (
+            {"content": "half a"},
+            {"finish_reason": "stop", "native_finish_reason": "MAX_TOKENS"},
+            kinds.CUT_OFF,
+        ),
         ({"content": "x"}, {"finish_reason": "content_filter"}, kinds.FILTERED),
         ({"content": "x"}, {"finish_reason": "SAFETY"}, kinds.FILTERED),
         ({"content": "x"}, {"finish_reason": "error"}, kinds.BAD_ANSWER),
@@ -265,7 +323,7 @@ def test_only_the_answer_is_the_text(content: object, text: str | None) -> None:
         ({"content": None, "refusal": "I cannot help"}, {"finish_reason": "stop"}, kinds.MODEL_REFUSED),
         ({"content": [{"type": "refusal", "refusal": "no"}]}, {}, kinds.MODEL_REFUSED),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_whole_answer_is_refused_with_its_own_reason(
     message: object, choice: dict[str, object], kind: Kind
 ) -> None:
@@ -293,24 +351,48 @@ def test_an_answer_that_ended_by_itself_is_whole(finish: str | None) -> None:
     ("usage", "right"),
     [
         ({"prompt_tokens": 20, "completion_tokens": 151, "total_tokens": 553}, (20, 533, 382)),
-        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135,
-          "completion_tokens_details": {"reasoning_tokens": 94}}, (32, 103, 94)),
-        ({"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81,
-          "completion_tokens_details": {"reasoning_tokens": 60}}, (21, 60, 60)),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            (32, 103, 94),
+        ),
+        (
+            {
+                "prompt_tokens": 21,
+                "completion_tokens": 0,
+                "total_tokens": 81,
+                "completion_tokens_details": {"reasoning_tokens": 60},
+            },
+            (21, 60, 60),
+        ),
         ({"prompt_tokens": 50, "completion_tokens": 100.0}, (50, 100, None)),
         ({"prompt_tokens": 50, "completion_tokens": "100"}, (50, 100, None)),
         ({"prompt_tokens": 50, "total_tokens": 170}, (50, 120, None)),
         ({"completion_tokens": 120, "total_tokens": 170}, (50, 120, None)),
         ({"input_tokens": 50, "output_tokens": 120}, (50, 120, None)),
-        ({"prompt_tokens": 5, "completion_tokens": 7,
-          "completion_tokens_details": {"reasoning_tokens": 3}}, (5, 7, 3)),
-        ({"prompt_tokens": 5, "completion_tokens": 7,
-          "completion_tokens_details": {"reasoning_tokens": 30}}, (5, 37, 30)),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 7,
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            (5, 7, 3),
+        ),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 7,
+                "completion_tokens_details": {"reasoning_tokens": 30},
+            },
+            (5, 37, 30),
+        ),
     ],
-)  # fmt: skip
-def test_usage_is_read_as_gateways_send_it(
-    usage: object, right: tuple[int, int, int | None]
-) -> None:
+)
+def test_usage_is_read_as_gateways_send_it(usage: object, right: tuple[int, int, int | None]) -> None:
     found = read(answer("hi", usage=usage)).usage
     assert found.tokens is not None
     assert (found.tokens.input, found.tokens.output, found.tokens.reasoning) == right
@@ -323,17 +405,28 @@ def test_usage_is_read_as_gateways_send_it(
         ({"prompt_tokens": 2147483647, "completion_tokens": 2147483647}, None, "implausible"),
         ({"prompt_tokens": 0, "completion_tokens": 0}, None, "implausible"),
         ({"prompt_tokens": 50, "completion_tokens": 100, "total_tokens": 120}, (50, 100), "contradictory"),
-        ({"prompt_tokens": 50, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 60}},
-         (50, 7), "contradictory"),
-        ({"prompt_tokens": 50, "completion_tokens": 7, "total_tokens": 100,
-          "completion_tokens_details": {"reasoning_tokens": 2}}, (50, 50), "contradictory"),
+        (
+            {"prompt_tokens": 50, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 60}},
+            (50, 7),
+            "contradictory",
+        ),
+        (
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 7,
+                "total_tokens": 100,
+                "completion_tokens_details": {"reasoning_tokens": 2},
+            },
+            (50, 50),
+            "contradictory",
+        ),
         ({"prompt_tokens": -5, "completion_tokens": 7}, None, "unreadable"),
         ({"prompt_tokens": True, "completion_tokens": 7}, None, "unreadable"),
         ({"prompt_tokens": 1.5, "completion_tokens": 7}, None, "unreadable"),
         ({"total_tokens": 100}, None, "incomplete"),
         ({"prompt_tokens": 10**400, "completion_tokens": 1}, None, "implausible"),
     ],
-)  # fmt: skip
+)
 def test_usage_that_cannot_be_true_is_named_with_its_numbers(
     usage: dict[str, Any], tokens: tuple[int, int] | None, problem: str
 ) -> None:
@@ -351,12 +444,18 @@ def test_missing_usage_is_unknown_and_no_problem(usage: object) -> None:
 
 @pytest.mark.parametrize(
     ("cost", "micros", "is_odd"),
-    [(0.00125, 1250, False), ("0.5", 500_000, False), (0, 0, False), (None, None, False),
-     (-1, None, True), ("much", None, True), (1e12, None, True), (True, None, True)],
-)  # fmt: skip
-def test_a_cost_that_the_gateway_reports_is_read(
-    cost: object, micros: int | None, is_odd: bool
-) -> None:
+    [
+        (0.00125, 1250, False),
+        ("0.5", 500_000, False),
+        (0, 0, False),
+        (None, None, False),
+        (-1, None, True),
+        ("much", None, True),
+        (1e12, None, True),
+        (True, None, True),
+    ],
+)
+def test_a_cost_that_the_gateway_reports_is_read(cost: object, micros: int | None, is_odd: bool) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "cost": cost}
     found = read(answer("hello", usage=usage)).usage
     assert found.cost_micros == micros
@@ -369,16 +468,34 @@ JSON = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                ["choices", "message", "content", "usage", "error", "prompt_tokens", "total_tokens",
-                 "cost", "code", "type", "status", "details", "metadata", "reasons", "retryDelay", "@type",
-                 "finish_reason", "refusal", "x"]
+                [
+                    "choices",
+                    "message",
+                    "content",
+                    "usage",
+                    "error",
+                    "prompt_tokens",
+                    "total_tokens",
+                    "cost",
+                    "code",
+                    "type",
+                    "status",
+                    "details",
+                    "metadata",
+                    "reasons",
+                    "retryDelay",
+                    "@type",
+                    "finish_reason",
+                    "refusal",
+                    "x",
+                ]
             ),
             inner,
             max_size=5,
         )
     ),
     max_leaves=25,
-)  # fmt: skip
+)
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -395,9 +512,7 @@ def test_no_200_crashes_the_reader(body: bytes) -> None:
     st.dictionaries(st.sampled_from(["retry-after", "x"]), st.text(max_size=30)),
     st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()),
 )
-def test_no_error_answer_crashes_the_reader(
-    status: int, headers: dict[str, str], body: bytes
-) -> None:
+def test_no_error_answer_crashes_the_reader(status: int, headers: dict[str, str], body: bytes) -> None:
     found = read_fault(status, headers, body, NOW)
     assert isinstance(found, GatewayFault)
     assert "\x00" not in str(found)

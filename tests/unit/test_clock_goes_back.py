@@ -46,8 +46,7 @@ def test_beat_forgets_moments_of_the_clock_as_it_was(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("age_s", "is_silent"),
-    [(10.0, False), (69.0, False), (71.0, True), (-3.0, False), (-3568.0, True)],
+    ("age_s", "is_silent"), [(10.0, False), (69.0, False), (71.0, True), (-3.0, False), (-3568.0, True)]
 )
 def test_a_slice_from_the_future_is_no_sign_of_life(age_s, is_silent):
     assert jobs.is_silent(age_s, Settings()) == is_silent

@@ -23,8 +23,12 @@ print(json.dumps([sorted(sys.modules), said.getvalue()]))
 
 
 def run(*arguments):
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(arguments=arguments)],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     modules, said = json.loads(done.stdout)
     return set(modules), said
 
@@ -33,30 +37,26 @@ def run(*arguments):
 def test_help_and_version_import_no_command(arguments):
     modules, said = run(*arguments)
     assert said
-    assert not modules & {
-        "sqlalchemy",
-        "redis",
-        "pydantic",
-        "structlog",
-        "celery",
-        "openai",
-        "alembic",
-    }
-    assert {name for name in modules if name.startswith("app.cli.")} <= {
-        "app.cli.main",
-        "app.cli.lazy",
-    }
-    bare = subprocess.run([sys.executable, "-c", "import sys, typer.main; print(len(sys.modules))"],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert not modules & {"sqlalchemy", "redis", "pydantic", "structlog", "celery", "openai", "alembic"}
+    assert {name for name in modules if name.startswith("app.cli.")} <= {"app.cli.main", "app.cli.lazy"}
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys, typer.main; print(len(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert len(modules) < int(bare.stdout) + 80
 
 
 def test_completing_a_command_imports_none():
     program = Path(sys.executable).with_name("paceline")
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", str(program)], capture_output=True, text=True, check=False,
+        [sys.executable, "-X", "importtime", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
         env={"_PACELINE_COMPLETE": "complete_bash", "COMP_WORDS": "paceline ag", "COMP_CWORD": "1"},
-    )  # fmt: skip
+    )
     assert "agents" in done.stdout
     assert "sqlalchemy" not in done.stderr
 
@@ -65,16 +65,7 @@ def test_completing_a_command_imports_none():
 def test_a_command_imports_what_it_needs_and_not_celery_the_client_or_what_sends_alerts(name):
     modules, _ = run(name, "--help")
     assert "sqlalchemy" in modules
-    assert not modules & {
-        "celery",
-        "kombu",
-        "openai",
-        "flower",
-        "apprise",
-        "alembic",
-        "zxcvbn",
-        "fastapi",
-    }
+    assert not modules & {"celery", "kombu", "openai", "flower", "apprise", "alembic", "zxcvbn", "fastapi"}
 
 
 def test_the_list_of_commands_says_what_each_says_of_itself():

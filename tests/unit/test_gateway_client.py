@@ -82,10 +82,15 @@ def call(url: str, key: str | None = "right") -> str:
 def test_nothing_of_the_environment_reaches_the_gateway(monkeypatch) -> None:
     for name, value in {
         "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer sk-other\nX-Other: 1",
-        "OPENAI_API_KEY": "sk-other", "OPENAI_ADMIN_KEY": "sk-admin", "OPENAI_ORG_ID": "org-1",
-        "OPENAI_PROJECT_ID": "proj-1", "OPENAI_BASE_URL": "http://127.0.0.1:9/", "OPENAI_LOG": "debug",
-        "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9",
-    }.items():  # fmt: skip
+        "OPENAI_API_KEY": "sk-other",
+        "OPENAI_ADMIN_KEY": "sk-admin",
+        "OPENAI_ORG_ID": "org-1",
+        "OPENAI_PROJECT_ID": "proj-1",
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/",
+        "OPENAI_LOG": "debug",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }.items():
         monkeypatch.setenv(name, value)
     with server(send(OK)) as (url, seen):
         assert call(url) == "hi"
@@ -100,10 +105,13 @@ def test_the_lovable_key_goes_to_lovable_and_to_this_machine_only(monkeypatch) -
     monkeypatch.setenv("LOVABLE_API_KEY", "secret")
     assert load_settings().gateway_key == "secret"
     for url, key in (
-        ("https://ai.gateway.lovable.dev/v1", "secret"), ("http://127.0.0.1:8080/v1", "secret"),
-        ("http://localhost/v1", "secret"), ("https://openrouter.ai/api/v1", None),
-        ("https://lovable.dev.evil.example/v1", None), ("https://evil.example/lovable.dev", None),
-    ):  # fmt: skip
+        ("https://ai.gateway.lovable.dev/v1", "secret"),
+        ("http://127.0.0.1:8080/v1", "secret"),
+        ("http://localhost/v1", "secret"),
+        ("https://openrouter.ai/api/v1", None),
+        ("https://lovable.dev.evil.example/v1", None),
+        ("https://evil.example/lovable.dev", None),
+    ):
         monkeypatch.setenv("PACELINE_GATEWAY__BASE_URL", url)
         settings = load_settings()
         assert (settings.gateway_key, settings.withheld_key is None) == (key, key is not None)
@@ -237,13 +245,12 @@ def test_first_calls_at_once_all_learn_what_a_model_does_not_take() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "key_refused"), (429, "rate_limited"), (503, "gateway_down")]
 )
-def test_an_error_counts_by_its_status_though_its_body_cannot_be_read(
-    status: int, code: str
-) -> None:
+def test_an_error_counts_by_its_status_though_its_body_cannot_be_read(status: int, code: str) -> None:
     for headers, body in (
-        ("\r\ncontent-encoding: br", b"\x00\x01"), ("", b"x" * 1_200_000),
+        ("\r\ncontent-encoding: br", b"\x00\x01"),
+        ("", b"x" * 1_200_000),
         ("\r\ncontent-encoding: gzip", b"no gzip"),
-    ):  # fmt: skip
+    ):
         with server(send(body, f"HTTP/1.1 {status} X\r\nretry-after: 7{headers}")) as (url, _):
             with pytest.raises(GatewayFault) as caught:
                 call(url)

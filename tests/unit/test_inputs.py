@@ -12,10 +12,7 @@ from app.errors import ConfigError
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            "limits set --rate 1e9",
-            "Invalid value '1000000000.0' for calls per second: 0.001 to 100,000",
-        ),
+        ("limits set --rate 1e9", "Invalid value '1000000000.0' for calls per second: 0.001 to 100,000"),
         ("limits set --rate nan", "for calls per second: 0.001 to 100,000"),
         ("limits set --max-wait 5000", "for seconds a run waits on a worker: 0.1 to 60"),
         ("limits set --agent-daily-tokens 99999999999", "0 to 2,147,483,647"),

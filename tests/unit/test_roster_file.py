@@ -17,9 +17,7 @@ def reasons(content: bytes, *, is_json: bool = False) -> list[tuple[int, str]]:
 
 
 def test_good_lines_are_read_with_their_line_numbers() -> None:
-    roster = read_roster(
-        HEADER + b"ada,Ada,Bread,You bake.\n\n@Bob,Bob,Bread,You too.\n", is_json=False
-    )
+    roster = read_roster(HEADER + b"ada,Ada,Bread,You bake.\n\n@Bob,Bob,Bread,You too.\n", is_json=False)
     assert roster.problems == ()
     assert [(entry.line, entry.handle) for entry in roster.entries] == [(2, "ada"), (4, "bob")]
 
@@ -39,11 +37,7 @@ def test_more_columns_are_optional() -> None:
     [
         (b"handle,display_name,persona\nada,Ada,x\n", 1, "missing column community"),
         (HEADER + b"ada,Ada,C,P\nbob,Bob,C,P\nADA,Ada,C,P\n", 4, "handle ada is already on line 2"),
-        (
-            HEADER + b"ada,Ada,C," + b"x" * 10_000_000 + b"\n",
-            2,
-            "persona has 10,000,000 characters",
-        ),
+        (HEADER + b"ada,Ada,C," + b"x" * 10_000_000 + b"\n", 2, "persona has 10,000,000 characters"),
         (HEADER.decode().encode("utf-16")[:-1], 1, "not utf-16"),
         (HEADER + b"ada,Ada,C,caf\xe9\n", 2, "not UTF-8 (byte 0xe9)"),
         (HEADER + b"ada,Ada,C\n", 2, "3 fields where the first line names 4"),
@@ -93,12 +87,18 @@ ROWS = "handle,display_name,community,persona\nada,Adä,Maths,You like proofs.\n
 @pytest.mark.parametrize(
     "content",
     [
-        ROWS.encode(), ROWS.encode("utf-8-sig"), ROWS.encode("utf-16"), ROWS.encode("utf-16-le"),
-        ROWS.encode("utf-16-be"), ROWS.replace(",", ";").encode(), ROWS.replace(",", "\t").encode("utf-16"),
-        ("sep=;\r\n" + ROWS.replace(",", ";")).encode(), ROWS.replace("\n", "\r\n").encode(),
+        ROWS.encode(),
+        ROWS.encode("utf-8-sig"),
+        ROWS.encode("utf-16"),
+        ROWS.encode("utf-16-le"),
+        ROWS.encode("utf-16-be"),
+        ROWS.replace(",", ";").encode(),
+        ROWS.replace(",", "\t").encode("utf-16"),
+        ("sep=;\r\n" + ROWS.replace(",", ";")).encode(),
+        ROWS.replace("\n", "\r\n").encode(),
         ROWS.replace("handle", '"handle"').replace(",", ";").encode(),
     ],
-)  # fmt: skip
+)
 def test_what_spreadsheets_write_is_read(content):
     found = read_roster(content, is_json=False)
     assert found.problems == ()

@@ -13,18 +13,17 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def test_defaults(monkeypatch):
     settings = load_settings()
-    assert (settings.limits.rate, settings.cycle.period_s, settings.cycle.slice_length_s) == (
-        4,
-        300,
-        30,
-    )
+    assert (settings.limits.rate, settings.cycle.period_s, settings.cycle.slice_length_s) == (4, 300, 30)
     assert settings.gateway_url is None
 
 
 def test_secrets_come_from_files_after_the_environment(monkeypatch, tmp_path):
     """As systemd's LoadCredential and a container's secrets lay them down."""
-    files = {"DATABASE_URL": "postgresql://h/d", "PACELINE_GATEWAY__API_KEY": "from a file",
-             "LOVABLE_API_KEY": "lovable"}  # fmt: skip
+    files = {
+        "DATABASE_URL": "postgresql://h/d",
+        "PACELINE_GATEWAY__API_KEY": "from a file",
+        "LOVABLE_API_KEY": "lovable",
+    }
     for name, value in files.items():
         (tmp_path / name).write_text(value + "\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
@@ -99,11 +98,15 @@ def test_list_that_is_no_json_is_named_with_what_it_wants(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("LIMITS__RATE", "1e9"), ("LIMITS__RATE", "nan"), ("LIMITS__MAX_WAIT_S", "5000"),
-        ("LIMITS__AGENT_DAILY_TOKENS", "99999999999"), ("LIMITS__BUDGET_DAY_USD", "1e30"),
-        ("CONTROLS__POSTS_PER_HOUR", "99999999999"), ("CONTROLS__DUPLICATES_S", "99999999999"),
+        ("LIMITS__RATE", "1e9"),
+        ("LIMITS__RATE", "nan"),
+        ("LIMITS__MAX_WAIT_S", "5000"),
+        ("LIMITS__AGENT_DAILY_TOKENS", "99999999999"),
+        ("LIMITS__BUDGET_DAY_USD", "1e30"),
+        ("CONTROLS__POSTS_PER_HOUR", "99999999999"),
+        ("CONTROLS__DUPLICATES_S", "99999999999"),
     ],
-)  # fmt: skip
+)
 def test_the_environment_has_the_bounds_of_every_other_face(monkeypatch, name, value):
     monkeypatch.setenv(f"PACELINE_{name}", value)
     with pytest.raises(ConfigError, match=f"PACELINE_{name}"):
@@ -114,9 +117,13 @@ def test_an_env_file_is_read_as_a_shell_reads_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WHERE", "there")
     lines = [
-        "PACELINE_TIMEZONE='Europe/Berlin'", "export LOVABLE_API_KEY='a${WHERE}b$c'",
-        'PACELINE_HOME="/x/${WHERE}"', "TWITTERAPI_IO_KEY=k${WHERE}", "# PACELINE_NOTHING=1", "",
-    ]  # fmt: skip
+        "PACELINE_TIMEZONE='Europe/Berlin'",
+        "export LOVABLE_API_KEY='a${WHERE}b$c'",
+        'PACELINE_HOME="/x/${WHERE}"',
+        "TWITTERAPI_IO_KEY=k${WHERE}",
+        "# PACELINE_NOTHING=1",
+        "",
+    ]
     (tmp_path / ".env").write_text("\n".join(lines))
     found = load_settings({})
     assert found.timezone == "Europe/Berlin"

@@ -36,9 +36,7 @@ def test_cycle_starts_are_whole_periods_apart(now, period_s):
 def test_price_is_in_whole_micro_dollars_and_unknown_is_not_zero():
     listed = UsageSettings()
     assert cost_micros("google/gemini-2.5-flash", 50, 100, NOW, listed) == 265
-    assert (
-        cost_micros("google/gemini-2.5-flash", 108_000_000, 216_000_000, NOW, listed) == 572_400_000
-    )
+    assert cost_micros("google/gemini-2.5-flash", 108_000_000, 216_000_000, NOW, listed) == 572_400_000
     assert cost_micros("nobody/knows-this", 50, 100, NOW, listed) is None
     assert cost_micros("knows-this-nobody", 50, 100, NOW, listed) is None
 
@@ -106,11 +104,15 @@ def test_shell_says_what_a_person_can_mend_in_one_line(capsys):
 @pytest.mark.parametrize(
     ("micros", "long", "short"),
     [
-        (0, "$0.0000", "$0.00"), (1, "$0.000001", "$0.0000"), (262_900, "$0.2629", "$0.2629"),
-        (1_000_000, "$1.0000", "$1.00"), (12_345_678, "$12.3457", "$12.35"),
-        (1_234_567_890, "$1,234.5679", "$1,234.57"), (None, "unknown", "unknown"),
+        (0, "$0.0000", "$0.00"),
+        (1, "$0.000001", "$0.0000"),
+        (262_900, "$0.2629", "$0.2629"),
+        (1_000_000, "$1.0000", "$1.00"),
+        (12_345_678, "$12.3457", "$12.35"),
+        (1_234_567_890, "$1,234.5679", "$1,234.57"),
+        (None, "unknown", "unknown"),
     ],
-)  # fmt: skip
+)
 def test_a_dollar_is_a_million_micro_dollars(micros, long, short):
     assert money.dollars(micros) == long
     assert money.short_dollars(micros) == short

@@ -29,20 +29,28 @@ TWEET = {
 }
 GOOD = {
     "gateway": {
-        "id": "x", "model": "m", "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
+        "id": "x",
+        "model": "m",
+        "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     },
     "twitterapi": {"status": "success", "data": {"pin_tweet": None, "tweets": [TWEET]}, "next_cursor": "c"},
     "x": {
         "data": [{"id": "5", "text": "hey", "author_id": "9", "created_at": "2026-11-22T10:00:00.000Z"}],
-        "includes": {"users": [{"id": "9", "username": "eve"}]}, "meta": {"result_count": 1},
+        "includes": {"users": [{"id": "9", "username": "eve"}]},
+        "meta": {"result_count": 1},
     },
-}  # fmt: skip
+}
 STATUSES = (200, 200, 200, 200, 200, 400, 401, 402, 403, 404, 408, 418, 429, 500, 502, 503, 599)
 HEADERS = (
-    "retry-after: 1", "retry-after: \xff", "retry-after: 9e999", "x-rate-limit-reset: soon",
-    "x-rate-limit-reset: 99999999999999999999", "content-type: image/png", "content-encoding: gzip",
-)  # fmt: skip
+    "retry-after: 1",
+    "retry-after: \xff",
+    "retry-after: 9e999",
+    "x-rate-limit-reset: soon",
+    "x-rate-limit-reset: 99999999999999999999",
+    "content-type: image/png",
+    "content-encoding: gzip",
+)
 
 
 def mutate(rng, value):
@@ -54,21 +62,7 @@ def mutate(rng, value):
         return value | {name: mutate(rng, value[name])}
     if isinstance(value, list) and value and rng.random() < 0.7:
         return [mutate(rng, item) for item in value] * rng.randrange(3)
-    odd = (
-        None,
-        True,
-        -1,
-        2**70,
-        1e308,
-        "",
-        "\x00\ud800",
-        "\uff19",
-        [],
-        {},
-        [[]],
-        "a" * 3_000,
-        "<b>",
-    )
+    odd = (None, True, -1, 2**70, 1e308, "", "\x00\ud800", "\uff19", [], {}, [[]], "a" * 3_000, "<b>")
     return rng.choice(odd)
 
 
@@ -83,9 +77,7 @@ def malformed(rng, face):
             body = body[: rng.randrange(len(body) + 1)]
         case 2:
             body = b"[" * rng.randrange(5_000)
-    head = f"HTTP/1.1 {status} ?\r\ncontent-length: {len(body)}\r\n" + "".join(
-        f"{h}\r\n" for h in extra
-    )
+    head = f"HTTP/1.1 {status} ?\r\ncontent-length: {len(body)}\r\n" + "".join(f"{h}\r\n" for h in extra)
     return head.encode("latin-1") + b"\r\n" + body
 
 
@@ -121,12 +113,7 @@ def _request(connection):
         seen += chunk
     head, _, body = bytes(seen).partition(b"\r\n\r\n")
     length = next(
-        (
-            int(line[15:])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length:")
-        ),
-        0,
+        (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
     )
     while len(body) < length:
         body += connection.recv(65_536)
@@ -135,9 +122,7 @@ def _request(connection):
 
 def ask_gateway(url):
     gateway = OpenAIGateway(url, "k", GatewaySettings(read_timeout_s=2, total_timeout_s=3), 1)
-    return gateway, lambda: gateway.complete(
-        Prompt(uuid4(), "m", [{"role": "user", "content": "x"}], 512)
-    )
+    return gateway, lambda: gateway.complete(Prompt(uuid4(), "m", [{"role": "user", "content": "x"}], 512))
 
 
 def ask_twitterapi(url):
@@ -168,9 +153,7 @@ def outcome(ask, fault):
         ("x", ask_x, SourceFault, Page),
     ],
 )
-def test_ten_thousand_malformed_answers_are_a_result_or_a_fault_with_a_reason(
-    face, client, fault, good
-):
+def test_ten_thousand_malformed_answers_are_a_result_or_a_fault_with_a_reason(face, client, fault, good):
     rng = Random(face)
     results = faults = 0
     with raw_server(malformed(rng, face) for _ in range(20 * EACH)) as url:
@@ -220,9 +203,11 @@ def test_endless_answer_is_cut():
 
 def test_envelopes_of_twitterapi_old_and_new():
     for body in (
-        {"data": {"tweets": [TWEET]}}, {"data": [TWEET]}, {"tweets": [TWEET]},
+        {"data": {"tweets": [TWEET]}},
+        {"data": [TWEET]},
+        {"tweets": [TWEET]},
         {"data": None, "tweets": [TWEET, {"id": "x"}, None]},
-    ):  # fmt: skip
+    ):
         raw = json.dumps(body).encode()
         answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw
         with raw_server(iter([answer])) as url:

@@ -10,9 +10,7 @@ from app.community.text import LONGEST, tidy
 from app.gateway.thoughts import without_thoughts
 from app.text import cut, name_characters, show
 
-INVISIBLE = (
-    "\u200b\u200d\u2060\ufeff\u00ad\u3164\u115f\u2800\u202e\u2066\ufe0f\ufe00\u034f\u061c\U000e0041"
-)
+INVISIBLE = "\u200b\u200d\u2060\ufeff\u00ad\u3164\u115f\u2800\u202e\u2066\ufe0f\ufe00\u034f\u061c\U000e0041"
 ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 FAMILY = "👨\u200d👩\u200d👧\u200d👦"
 
@@ -55,15 +53,7 @@ def test_text_without_spaces_is_cut_all_the_same() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "Fresh bread at nine. 🥖",
-        "🩷 🫨 🫩",
-        f"{ENGLAND} won",
-        FAMILY,
-        "👍🏽 1️⃣ ❤️ 🇩🇪",
-        "çà et là",
-        "日本語",
-    ],
+    ["Fresh bread at nine. 🥖", "🩷 🫨 🫩", f"{ENGLAND} won", FAMILY, "👍🏽 1️⃣ ❤️ 🇩🇪", "çà et là", "日本語"],
 )
 def test_what_everybody_sees_stays_as_it_is(text: str) -> None:
     tidied = tidy(text)
@@ -125,16 +115,7 @@ def test_what_belongs_to_the_spelling_of_a_language_stays(text):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "a\u200cb",
-        "بب\u200c",
-        "\u200cبب",
-        "م\u200c\u200cم",
-        "葛\U000e0100飾",
-        "क\u200dx",
-        "A\u180eB",
-    ],
+    "text", ["a\u200cb", "بب\u200c", "\u200cبب", "م\u200c\u200cم", "葛\U000e0100飾", "क\u200dx", "A\u180eB"]
 )
 def test_a_joiner_elsewhere_goes(text):
     assert not set(tidy(text).text) & set("\u200c\u200d\u180e\U000e0100")
@@ -153,21 +134,35 @@ def test_a_stack_of_accents_is_a_letter_with_some():
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ("„To jest cytat”", "To jest cytat"), ("»Hallo Welt«", "Hallo Welt"), ("”Hej”", "Hej"),
-        ("„Hallo“", "Hallo"), ("\u201aHallo\u2018", "Hallo"), ("'Twas the night of the dogs'",) * 2,
-        ("```c#\nHello\n```", "Hello"), ("```Hello```", "Hello"), ("```\nHi\n```\nand", "Hi and"),
+        ("„To jest cytat”", "To jest cytat"),
+        ("»Hallo Welt«", "Hallo Welt"),
+        ("”Hej”", "Hej"),
+        ("„Hallo“", "Hallo"),
+        ("\u201aHallo\u2018", "Hallo"),
+        ("'Twas the night of the dogs'",) * 2,
+        ("```c#\nHello\n```", "Hello"),
+        ("```Hello```", "Hello"),
+        ("```\nHi\n```\nand", "Hi and"),
     ],
-)  # fmt: skip
+)
 def test_quotation_marks_and_fences_of_more_languages(answer, text):
     assert tidy(answer).text == text
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["```\n" + "\n" * 200_000 + "x", "```\n" + " " * 200_000 + "x", "a\n```" + " " * 200_000 + "!",
-     "e" + "\u0301\u0323" * 200_000, "<think>" * 100_000, "</think>" * 100_000, "<|a|>" * 100_000,
-     "</s> " * 100_000 + "x", "<answer>" * 100_000],
-)  # fmt: skip
+    [
+        "```\n" + "\n" * 200_000 + "x",
+        "```\n" + " " * 200_000 + "x",
+        "a\n```" + " " * 200_000 + "!",
+        "e" + "\u0301\u0323" * 200_000,
+        "<think>" * 100_000,
+        "</think>" * 100_000,
+        "<|a|>" * 100_000,
+        "</s> " * 100_000 + "x",
+        "<answer>" * 100_000,
+    ],
+)
 def test_a_huge_answer_is_read_in_a_moment(answer):
     """With a rule that takes the square of the length this test would take hours."""
     assert len(tidy(without_thoughts(answer)).text) <= LONGEST

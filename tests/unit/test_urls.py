@@ -19,32 +19,39 @@ LOOKS = {
     "postgresql://u:100%@h/d": ("u", "100%", "h", None, "d", {}),
     "postgresql://u.ref:p%40x@h/d": ("u.ref", "p@x", "h", None, "d", {}),
     "postgresql://postgres@/postgres?host=/run/pg": (
-        "postgres", None, None, None, "postgres", {"host": "/run/pg"},
+        "postgres",
+        None,
+        None,
+        None,
+        "postgres",
+        {"host": "/run/pg"},
     ),
     "postgresql://u@h/d?sslmode=require&schema=public&supa=base-pooler.x&connection_limit=1": (
-        "u", None, "h", None, "d", {"sslmode": "require"},
+        "u",
+        None,
+        "h",
+        None,
+        "d",
+        {"sslmode": "require"},
     ),
     "postgresql://u@h/d?ssl=require": ("u", None, "h", None, "d", {"sslmode": "require"}),
     "postgresql://u@h/d?ssl=true": ("u", None, "h", None, "d", {"sslmode": "require"}),
     "postgresql://u@[::1]:5432/d": ("u", None, "::1", 5432, "d", {}),
     "postgresql://u@a:1,b/d": (
-        "u", None, None, None, "d",
+        "u",
+        None,
+        None,
+        None,
+        "d",
         {"host": "a,b", "port": "1,5432", "target_session_attrs": "read-write"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("url", LOOKS)
 def test_an_address_of_postgresql_is_understood(url):
     found = parse_database(url).sqlalchemy
-    shown = (
-        found.username,
-        found.password,
-        found.host,
-        found.port,
-        found.database,
-        dict(found.query),
-    )
+    shown = (found.username, found.password, found.host, found.port, found.database, dict(found.query))
     assert shown == LOOKS[url]
     assert found.drivername == "postgresql+psycopg"
 
@@ -52,12 +59,14 @@ def test_an_address_of_postgresql_is_understood(url):
 @pytest.mark.parametrize(
     ("url", "is_pooled"),
     [
-        ("postgresql://h/d", False), ("postgresql://h:6543/d", True),
+        ("postgresql://h/d", False),
+        ("postgresql://h:6543/d", True),
         ("postgresql://h/d?pgbouncer=true", True),
-        ("postgresql://h:6543/d?pooler=session", False), ("postgresql://h/d?pooler=transaction", True),
+        ("postgresql://h:6543/d?pooler=session", False),
+        ("postgresql://h/d?pooler=transaction", True),
         ("postgresql://h/d?pgbouncer=false", False),
     ],
-)  # fmt: skip
+)
 def test_a_transaction_pooler_is_known_by_what_providers_write(url, is_pooled):
     assert parse_database(url).is_pooled == is_pooled
 
@@ -65,13 +74,14 @@ def test_a_transaction_pooler_is_known_by_what_providers_write(url, is_pooled):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://u:secret@h/d", "must be postgresql://"), ("h/d", "must be postgresql://"),
+        ("mysql://u:secret@h/d", "must be postgresql://"),
+        ("h/d", "must be postgresql://"),
         ("postgresql://u:secret@h/d?sslmod=require", "did you mean sslmode?"),
         ("postgresql://u:secret@h/d?colour=red", "unknown parameter 'colour'"),
         ("postgresql://u:secret@h:port/d", "the port is not a number"),
         ("postgresql://h/d?pooler=statement", "transaction or session"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_address_is_said_without_its_secret(url, said):
     with pytest.raises(ConfigError, match="DATABASE_URL") as caught:
         parse_database(url)
@@ -87,28 +97,46 @@ REDIS = {
     "redis://h?db=3": ({"host": "h", "port": 6379, "db": 3}, "redis://h:6379/3"),
     "redis://h/": ({"host": "h", "port": 6379, "db": 0}, "redis://h:6379/0"),
     "redis://:p@ss/w@h:1/0": (
-        {"host": "h", "port": 1, "db": 0, "password": "p@ss/w"}, "redis://:p%40ss%2Fw@h:1/0",
+        {"host": "h", "port": 1, "db": 0, "password": "p@ss/w"},
+        "redis://:p%40ss%2Fw@h:1/0",
     ),
     "redis://u:p%40@h": (
-        {"host": "h", "port": 6379, "db": 0, "username": "u", "password": "p@"}, "redis://u:p%40@h:6379/0",
+        {"host": "h", "port": 6379, "db": 0, "username": "u", "password": "p@"},
+        "redis://u:p%40@h:6379/0",
     ),
     "redis://[::1]:1/0": ({"host": "::1", "port": 1, "db": 0}, "redis://[::1]:1/0"),
     "unix:///run/redis.sock?db=3": (
-        {"path": "/run/redis.sock", "db": 3}, "redis+socket:///run/redis.sock?virtual_host=3",
+        {"path": "/run/redis.sock", "db": 3},
+        "redis+socket:///run/redis.sock?virtual_host=3",
     ),
     "unix://:pw@/run/redis.sock": (
         {"path": "/run/redis.sock", "db": 0, "password": "pw"},
         "redis+socket://:pw@/run/redis.sock?virtual_host=0",
     ),
     "rediss://h?ssl_cert_reqs=CERT_NONE": (
-        {"host": "h", "port": 6379, "db": 0, "ssl": True, "ssl_cert_reqs": ssl.CERT_NONE,
-         "ssl_check_hostname": False}, "rediss://h:6379/0",
+        {
+            "host": "h",
+            "port": 6379,
+            "db": 0,
+            "ssl": True,
+            "ssl_cert_reqs": ssl.CERT_NONE,
+            "ssl_check_hostname": False,
+        },
+        "rediss://h:6379/0",
     ),
     "rediss://h?ssl_cert_reqs=required&ssl_ca_certs=/ca": (
-        {"host": "h", "port": 6379, "db": 0, "ssl": True, "ssl_cert_reqs": ssl.CERT_REQUIRED,
-         "ssl_check_hostname": True, "ssl_ca_certs": "/ca"}, "rediss://h:6379/0",
+        {
+            "host": "h",
+            "port": 6379,
+            "db": 0,
+            "ssl": True,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": "/ca",
+        },
+        "rediss://h:6379/0",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("url", REDIS)
@@ -130,9 +158,15 @@ def test_sentinels_are_named_one_by_one():
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:secret@h/mydb", "http://:secret@h", "redis://:secret@a,b/0", "redis://:secret@h?ssl_cert_reqs=x",
-     "redis://:secret@h?colour=red", "redis://:secret@h:port"],
-)  # fmt: skip
+    [
+        "redis://:secret@h/mydb",
+        "http://:secret@h",
+        "redis://:secret@a,b/0",
+        "redis://:secret@h?ssl_cert_reqs=x",
+        "redis://:secret@h?colour=red",
+        "redis://:secret@h:port",
+    ],
+)
 def test_what_is_no_address_of_redis_is_said_without_its_secret(url):
     with pytest.raises(ConfigError, match="REDIS_URL") as caught:
         parse_redis(url)
@@ -141,9 +175,7 @@ def test_what_is_no_address_of_redis_is_said_without_its_secret(url):
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=20))
 def test_any_password_may_be_pasted_as_it_is(password):
-    if (
-        "?" in password or "%" in password
-    ):  # what else a question mark or an escape means cannot be known
+    if "?" in password or "%" in password:  # what else a question mark or an escape means cannot be known
         return
     assert parse_database(f"postgresql://u:{password}@h/d").address.password == password
     assert parse_redis(f"redis://:{password}@h/0").password == password

@@ -81,9 +81,7 @@ def _is_of_a_page(headers: dict[str, str]) -> bool:
     return "origin" in headers or "sec-fetch-site" in headers or not is_plain
 
 
-async def _complete(
-    sandbox: Sandbox, scope: Scope, body: bytes, arrived_ns: int, send: Send
-) -> None:
+async def _complete(sandbox: Sandbox, scope: Scope, body: bytes, arrived_ns: int, send: Send) -> None:
     headers = _headers(scope)
     request_id = headers.get("x-request-id", "")
     rules = sandbox.rules
@@ -112,18 +110,14 @@ async def _complete(
     try:
         fault = sandbox.next_fault(model)
         if fault is not None:
-            return await _misbehave(
-                sandbox, fault, request_id, arrived_ns, model, prompt_tokens, send
-            )
+            return await _misbehave(sandbox, fault, request_id, arrived_ns, model, prompt_tokens, send)
         wants_json = "response_format" in request
         text = json.dumps(write_style(request_id)) if wants_json else write(request_id)
         completion_tokens = max(1, min(len(text) // 4, max_tokens))
         sandbox.record(request_id, arrived_ns, 200, model, (prompt_tokens, completion_tokens))
         if rules.latency_s:
             await asyncio.sleep(rules.latency_s)
-        await _json(
-            send, 200, _completion(request_id, model, text, prompt_tokens, completion_tokens)
-        )
+        await _json(send, 200, _completion(request_id, model, text, prompt_tokens, completion_tokens))
     finally:
         sandbox.in_flight -= 1
 
@@ -140,20 +134,12 @@ async def _answer_as(sandbox: Sandbox, face: str, scope: Scope, send: Send) -> N
 
 
 async def _misbehave(
-    sandbox: Sandbox,
-    fault: Fault,
-    request_id: str,
-    arrived_ns: int,
-    model: str,
-    tokens: int,
-    send: Send,
+    sandbox: Sandbox, fault: Fault, request_id: str, arrived_ns: int, model: str, tokens: int, send: Send
 ) -> None:
     status = fault.status if fault.kind == "status" else 200
     used = (tokens, 16) if fault.kind in ("empty", "half", "trickle") else tuple(fault.tokens)
     sandbox.record(request_id, arrived_ns, status, model, (used[0], used[1]))
-    await _send_fault(
-        fault, json.dumps(_completion(request_id, model, "", tokens, 16)).encode(), send
-    )
+    await _send_fault(fault, json.dumps(_completion(request_id, model, "", tokens, 16)).encode(), send)
 
 
 async def _send_fault(fault: Fault, answer: bytes, send: Send) -> None:
@@ -176,9 +162,7 @@ async def _send_fault(fault: Fault, answer: bytes, send: Send) -> None:
             await send({"type": "http.response.body", "body": b""})
 
 
-def _completion(
-    request_id: str, model: str, text: str, tokens_in: int, tokens_out: int
-) -> dict[str, Any]:
+def _completion(request_id: str, model: str, text: str, tokens_in: int, tokens_out: int) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{request_id}",
         "object": "chat.completion",
@@ -240,9 +224,7 @@ async def _body(receive: Receive) -> bytes:
     return bytes(chunks)
 
 
-async def _json(
-    send: Send, status: int, data: object, headers: dict[str, str] | None = None
-) -> None:
+async def _json(send: Send, status: int, data: object, headers: dict[str, str] | None = None) -> None:
     await _send(send, status, json.dumps(data).encode(), "application/json", headers)
 
 

@@ -132,9 +132,7 @@ class Sandbox:
         """Whether the credits are used up."""
         return self.rules.credits is not None and self.spent >= self.rules.credits
 
-    def record(
-        self, request_id: str, at_ns: int, status: int, model: str, used: tuple[int, int]
-    ) -> None:
+    def record(self, request_id: str, at_ns: int, status: int, model: str, used: tuple[int, int]) -> None:
         """Count a request, whatever came of it."""
         self.spent += used[0] * INPUT_PRICE + used[1] * OUTPUT_PRICE
         self.seen.append(Seen(request_id, at_ns // 1000, status, model, *used))

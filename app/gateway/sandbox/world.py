@@ -45,8 +45,14 @@ def answer(world: World, path: str, query: dict[str, str], headers: dict[str, st
         tweets = [_tweet(user, n, text) for n, text in enumerate(_texts(world, user)[:PAGE])]
         world.credits -= max(15, 15 * len(tweets))
         data = {"pin_tweet": None, "tweets": tweets}
-        return 200, {"status": "success", "code": 0, "msg": "success", "data": data,
-                     "has_next_page": True, "next_cursor": "more"}  # fmt: skip
+        return 200, {
+            "status": "success",
+            "code": 0,
+            "msg": "success",
+            "data": data,
+            "has_next_page": True,
+            "next_cursor": "more",
+        }
     if path == "/twitter/user/mentions":
         return _mentions(world, user, query)
     return 404, {"detail": "Not Found"}
@@ -62,10 +68,16 @@ def _tweet(user: str, number: int, text: str) -> dict[str, Any]:
     dice = Random(f"{user}/{number}")
     at = datetime.fromtimestamp(1_790_000_000 - 3_600 * number, UTC)
     return {
-        "type": "tweet", "id": str(1_900_000_000_000_000_000 + dice.randrange(10**15)), "text": text,
-        "createdAt": at.strftime(OLD_MOMENT), "lang": "en", "isReply": False, "likeCount": dice.randrange(50),
-        "author": {"id": "1", "userName": user, "name": user.title()}, "entities": {},
-    }  # fmt: skip
+        "type": "tweet",
+        "id": str(1_900_000_000_000_000_000 + dice.randrange(10**15)),
+        "text": text,
+        "createdAt": at.strftime(OLD_MOMENT),
+        "lang": "en",
+        "isReply": False,
+        "likeCount": dice.randrange(50),
+        "author": {"id": "1", "userName": user, "name": user.title()},
+        "entities": {},
+    }
 
 
 def _mentions(world: World, user: str, query: dict[str, str]) -> Answer:
@@ -77,12 +89,21 @@ def _mentions(world: World, user: str, query: dict[str, str]) -> Answer:
     page = known[begin : begin + PAGE]
     world.credits -= max(15, 15 * len(page))
     tweets = [
-        {"id": m["id"], "text": m["text"], "createdAt": _at(m).strftime(OLD_MOMENT),
-         "author": {"id": "9", "userName": m["author"], "name": m["author"]}}
+        {
+            "id": m["id"],
+            "text": m["text"],
+            "createdAt": _at(m).strftime(OLD_MOMENT),
+            "author": {"id": "9", "userName": m["author"], "name": m["author"]},
+        }
         for m in page
-    ]  # fmt: skip
-    return 200, {"tweets": tweets, "has_next_page": bool(page), "next_cursor": str(begin + PAGE),
-                 "status": "success", "message": ""}  # fmt: skip
+    ]
+    return 200, {
+        "tweets": tweets,
+        "has_next_page": bool(page),
+        "next_cursor": str(begin + PAGE),
+        "status": "success",
+        "message": "",
+    }
 
 
 def _at(mention: dict[str, Any]) -> datetime:
@@ -113,10 +134,14 @@ def _x(world: World, path: str, query: dict[str, str]) -> Answer:
         authors = sorted({m["author"] for m in page})
         users = [{"id": str(user_number(a)), "name": a, "username": a} for a in authors]
         data = [
-            {"id": m["id"], "text": m["text"], "author_id": str(user_number(m["author"])),
-             "created_at": m["created_at"]}
+            {
+                "id": m["id"],
+                "text": m["text"],
+                "author_id": str(user_number(m["author"])),
+                "created_at": m["created_at"],
+            }
             for m in page
-        ]  # fmt: skip
+        ]
         return 200, {"data": data, "includes": {"users": users}, "meta": meta}
     return 404, {"title": "Not Found", "status": 404, "detail": "Not Found", "type": "about:blank"}
 

@@ -29,9 +29,7 @@ def _router(site: Site, action: Action) -> APIRouter:
     @router.post(path)
     def do(request: Request) -> Response:
         form: Form = request.state.form
-        given, problems = parse(
-            action.ask, {n: v for n, v in form.items() if n in action.ask.model_fields}
-        )
+        given, problems = parse(action.ask, {n: v for n, v in form.items() if n in action.ask.model_fields})
         if given is None:
             return _form(site, action, request, form, problems, status=422)
         assert isinstance(given, action.ask)
@@ -51,20 +49,19 @@ def _router(site: Site, action: Action) -> APIRouter:
 
 
 def _form(
-    site: Site,
-    action: Action,
-    request: Request,
-    given: Form,
-    problems: dict[str, str],
-    status: int = 200,
+    site: Site, action: Action, request: Request, given: Form, problems: dict[str, str], status: int = 200
 ) -> HTMLResponse:
     with site.engine.begin() as connection:
         now = action.present(site.desk, connection)
         values = {name: plain(value) for name, value in now.items()} | dict(given)
         affects = action.affects(site.desk, connection, given)
     return site.page(
-        "act.html", request, status, action=action, affects=affects,
+        "act.html",
+        request,
+        status,
+        action=action,
+        affects=affects,
         is_empty=action.chosen is not None and not given.get(action.chosen),
         inputs=inputs(action.ask, values, problems, action.hidden),
         problem=problems.get("") or next((problems[n] for n in action.hidden if n in problems), ""),
-    )  # fmt: skip
+    )

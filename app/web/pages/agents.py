@@ -54,9 +54,16 @@ class Row:
 
 
 def read_rows(
-    site: Site, connection: Connection, now: datetime, *, search: str, state: AgentState | None,
-    sort: Sort, after: str, total: int,
-) -> list[Row]:  # fmt: skip
+    site: Site,
+    connection: Connection,
+    now: datetime,
+    *,
+    search: str,
+    state: AgentState | None,
+    sort: Sort,
+    after: str,
+    total: int,
+) -> list[Row]:
     """A page of agents, of `total` that are like that, with what they used today."""
     zone = site.settings.zone
     if sort in (Sort.TOKENS, Sort.COST):
@@ -65,9 +72,13 @@ def read_rows(
         agents, by_id = [agent for agent, _ in used], {agent.id: usage for agent, usage in used}
     else:
         agents = roster.list_agents(
-            connection, after=after, limit=PAGE, search=search, state=state,
+            connection,
+            after=after,
+            limit=PAGE,
+            search=search,
+            state=state,
             waited_longest=sort is Sort.WAITED,
-        )  # fmt: skip
+        )
         by_id = usage_of_agents(connection, [agent.id for agent in agents], now, zone)
     fleet = read_limits(connection, site.settings.limits).agent_daily_tokens
     counted = count_tokens(site, [agent.id for agent in agents])
@@ -83,9 +94,14 @@ def read_rows(
 
 
 def used_most(
-    connection: Connection, now: datetime, zone: ZoneInfo, metric: Metric, search: str,
-    state: AgentState | None, total: int,
-) -> list[tuple[roster.Listed, Usage]]:  # fmt: skip
+    connection: Connection,
+    now: datetime,
+    zone: ZoneInfo,
+    metric: Metric,
+    search: str,
+    state: AgentState | None,
+    total: int,
+) -> list[tuple[roster.Listed, Usage]]:
     """The first page of those that used most today: a few are asked about one by one; of many, the ranking
     that is ready, as far as it has enough of them; else all are summed up.
     """
@@ -104,10 +120,16 @@ def used_most(
             return [(agent, used[agent.handle]) for agent in found[:PAGE]]
     used = dict(
         breakdown(
-            connection, span_start(Span.TODAY, now, zone), now, Group.AGENT, zone, PAGE, metric,
+            connection,
+            span_start(Span.TODAY, now, zone),
+            now,
+            Group.AGENT,
+            zone,
+            PAGE,
+            metric,
             among=roster.matching(search, state) if is_filtered else None,
         )
-    )  # fmt: skip
+    )
     return [(agent, used[agent.handle]) for agent in roster.find_listed(connection, list(used))]
 
 
@@ -123,9 +145,12 @@ def add(router: APIRouter, site: Site) -> None:
 
     @router.get("/agents")
     def agents(
-        request: Request, search: Text = "", state: AgentState | str = "", sort: Sort = Sort.HANDLE,
+        request: Request,
+        search: Text = "",
+        state: AgentState | str = "",
+        sort: Sort = Sort.HANDLE,
         after: Text = "",
-    ) -> Response:  # fmt: skip
+    ) -> Response:
         search, after = (value.replace("\x00", "").strip() for value in (search, after))
         wanted = AgentState(state) if state in set(AgentState) else None
         with site.engine.connect() as connection:
@@ -133,16 +158,23 @@ def add(router: APIRouter, site: Site) -> None:
                 return site.go(f"/agents/{search.removeprefix('@').lower()}")
             total = roster.count_agents(connection, search, wanted)
             rows = read_rows(
-                site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after,
-                total=total,
-            )  # fmt: skip
+                site, connection, utcnow(), search=search, state=wanted, sort=sort, after=after, total=total
+            )
         is_full = len(rows) == PAGE
         return site.page(
-            "agents.html", request, rows=rows, total=total, search=search, state=wanted, sort=sort,
-            sorts=list(Sort), states=list(AgentState), after=after,
+            "agents.html",
+            request,
+            rows=rows,
+            total=total,
+            search=search,
+            state=wanted,
+            sort=sort,
+            sorts=list(Sort),
+            states=list(AgentState),
+            after=after,
             is_cut=is_full and sort is not Sort.HANDLE and total > PAGE,
             next_after=rows[-1].agent.handle if is_full and sort is Sort.HANDLE else None,
-        )  # fmt: skip
+        )
 
     @router.get("/agents/{handle}")
     def agent(request: Request, handle: str) -> HTMLResponse:
@@ -150,8 +182,13 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.connect() as connection:
             shown = roster.show_agent(connection, handle)
             if shown is None:
-                return site.page("error.html", request, 404, said="There is no such agent.",
-                                 mend="The list of agents has a search.")  # fmt: skip
+                return site.page(
+                    "error.html",
+                    request,
+                    404,
+                    said="There is no such agent.",
+                    mend="The list of agents has a search.",
+                )
             runs = runs_of_agent(connection, shown.id, RUNS)
             texts = list_content(connection, agent_id=shown.id, limit=POSTS)
             days = days_of_agent(connection, shown.id, DAYS, now, zone)
@@ -159,8 +196,18 @@ def add(router: APIRouter, site: Site) -> None:
         why = explain(site.services, shown.id, now)
         row = Row(shown, today, why.quota, count_tokens(site, [shown.id]).get(shown.id))
         chart = Chart(
-            f"Cost per day, the last {DAYS} days", "dollars",
+            f"Cost per day, the last {DAYS} days",
+            "dollars",
             [Bar(f"{day:%m-%d}", cost / 1e6) for day, cost in days],
-        )  # fmt: skip
-        return site.page("agent.html", request, agent=shown, row=row, runs=runs, content=texts, chart=chart,
-                         possible=verbs_by_state(), found=why)  # fmt: skip
+        )
+        return site.page(
+            "agent.html",
+            request,
+            agent=shown,
+            row=row,
+            runs=runs,
+            content=texts,
+            chart=chart,
+            possible=verbs_by_state(),
+            found=why,
+        )

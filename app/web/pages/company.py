@@ -104,6 +104,4 @@ def _prove(site: Site, request: Request, identity: Identity, next: str) -> Respo
 def _sorry(site: Site, request: Request, problem: PacelineError) -> HTMLResponse:
     said = str(problem)
     mend = f"{said[:1].upper()}{said[1:]}."
-    return site.page(
-        "error.html", request, 403, said="The company's sign-in did not work.", mend=mend
-    )
+    return site.page("error.html", request, 403, said="The company's sign-in did not work.", mend=mend)

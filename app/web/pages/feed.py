@@ -16,13 +16,19 @@ def add(router: APIRouter, site: Site) -> None:
     """Add the page."""
 
     @router.get("/feed")
-    def feed(
-        request: Request, state: ContentState | str = "", before: UUID | None = None
-    ) -> HTMLResponse:
+    def feed(request: Request, state: ContentState | str = "", before: UUID | None = None) -> HTMLResponse:
         wanted = ContentState(state) if state in set(ContentState) else None
         with site.engine.connect() as connection:
             found = list_content(connection, state=wanted, before=before, limit=PAGE)
             counts = count_by_state(connection)
         older = found[-1].id if len(found) == PAGE else None
-        return site.page("feed.html", request, content=found, counts=counts, state=wanted, older=older,
-                         states=list(ContentState), possible=verbs_by_state())  # fmt: skip
+        return site.page(
+            "feed.html",
+            request,
+            content=found,
+            counts=counts,
+            state=wanted,
+            older=older,
+            states=list(ContentState),
+            possible=verbs_by_state(),
+        )

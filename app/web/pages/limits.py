@@ -28,9 +28,13 @@ def add(router: APIRouter, site: Site) -> None:
             demand = planned_demand(connection, settings)
             found = measure(connection, forecast_windows(settings.usage, now, zone), zone, cut)
         return site.page(
-            "limits.html", request, limits=in_force, controls=controls, budgets=_by_whose(budgets),
+            "limits.html",
+            request,
+            limits=in_force,
+            controls=controls,
+            budgets=_by_whose(budgets),
             forecast=as_forecast(settings.usage, demand, now, zone, found),
-        )  # fmt: skip
+        )
 
 
 def _by_whose(budgets: list[BudgetStatus]) -> list[tuple[str, BudgetStatus, BudgetStatus]]:

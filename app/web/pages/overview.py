@@ -40,9 +40,7 @@ def read_overview(
 ) -> Overview:
     """Everything but the chart and the posts, in few queries."""
     settings, zone = site.settings, site.settings.zone
-    progress = read_progress(
-        connection, settings, now, now - timedelta(seconds=settings.cycle.period_s)
-    )
+    progress = read_progress(connection, settings, now, now - timedelta(seconds=settings.cycle.period_s))
     wanted = period_windows(now, zone)
     found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
     demand = demand_of(progress.active_agents, progress.rate, settings)
@@ -65,8 +63,7 @@ def requests_chart(site: Site, connection: Connection, now: datetime, cut: datet
     zone = site.settings.zone
     found = series(connection, now - timedelta(hours=23), now, Step.HOUR, zone, cut)
     bars = [
-        Bar(f"{at.astimezone(zone):%H}h", None if usage is None else usage.requests)
-        for at, usage in found
+        Bar(f"{at.astimezone(zone):%H}h", None if usage is None else usage.requests) for at, usage in found
     ]
     return Chart("Gateway requests per hour, last 24 hours", "requests", bars)
 
@@ -84,9 +81,16 @@ def add(router: APIRouter, site: Site) -> None:
             posts = latest_posts(connection, 5)
         stops = find_stops(found.seen)
         return site.page(
-            "overview.html", request, found=found, progress=found.progress, periods=found.periods,
-            forecast=found.forecast, chart=chart, posts=posts, seen=found.seen,
+            "overview.html",
+            request,
+            found=found,
+            progress=found.progress,
+            periods=found.periods,
+            forecast=found.forecast,
+            chart=chart,
+            posts=posts,
+            seen=found.seen,
             stops=with_who_paused(stops, found.paused_by),
             period_s=site.settings.cycle.period_s,
             is_silent=jobs.is_silent(found.progress.scheduler_silence_s or 0.0, site.settings),
-        )  # fmt: skip
+        )

@@ -59,12 +59,11 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/runs")
     def runs(request: Request, which: Which = Which.ALL, before: str = "") -> HTMLResponse:
         with site.engine.connect() as connection:
-            found = list_runs(
-                connection, states=STATES[which], before=parse_cursor(before), limit=PAGE
-            )
+            found = list_runs(connection, states=STATES[which], before=parse_cursor(before), limit=PAGE)
         older = cursor_of(found[-1]) if len(found) == PAGE else None
-        return site.page("runs.html", request, runs=found, which=which, choices=list(Which), older=older,
-                         before=before)  # fmt: skip
+        return site.page(
+            "runs.html", request, runs=found, which=which, choices=list(Which), older=older, before=before
+        )
 
     @router.get("/runs/{run_id}")
     def run(request: Request, run_id: UUID) -> HTMLResponse:
@@ -72,8 +71,11 @@ def add(router: APIRouter, site: Site) -> None:
             found = find_run(connection, run_id)
             steps = of_run(connection, run_id)
         if found is None:
-            return site.page("error.html", request, 404, said="There is no such run.",
-                             mend="The list of runs has the latest ones.")  # fmt: skip
-        return site.page(
-            "run.html", request, run=found, steps=steps, flower=site.settings.flower.url
-        )
+            return site.page(
+                "error.html",
+                request,
+                404,
+                said="There is no such run.",
+                mend="The list of runs has the latest ones.",
+            )
+        return site.page("run.html", request, run=found, steps=steps, flower=site.settings.flower.url)

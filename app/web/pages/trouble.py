@@ -46,8 +46,14 @@ def add(router: APIRouter, site: Site) -> None:
             found = list_alerts(connection)
         settings = site.settings.alerts
         told = [(rule.name, rule.about(site.settings)) for rule in RULES]
-        return site.page("alerts.html", request, alerts=found, rules=told, channels=len(settings.urls),
-                         quiet_hours=settings.quiet_hours)  # fmt: skip
+        return site.page(
+            "alerts.html",
+            request,
+            alerts=found,
+            rules=told,
+            channels=len(settings.urls),
+            quiet_hours=settings.quiet_hours,
+        )
 
     @router.get("/application")
     def application(request: Request) -> HTMLResponse:
@@ -62,8 +68,14 @@ def add(router: APIRouter, site: Site) -> None:
             changes = list_changes(connection, before=before, limit=PAGE)
             rounds = {job.name: job for job in jobs.last_rounds(connection)}
         older = changes[-1].id if len(changes) == PAGE else None
-        return site.page("audit.html", request, changes=changes, older=older, before=before,
-                         books=rounds.get(jobs.CHECK_BOOKS))  # fmt: skip
+        return site.page(
+            "audit.html",
+            request,
+            changes=changes,
+            older=older,
+            before=before,
+            books=rounds.get(jobs.CHECK_BOOKS),
+        )
 
     @router.get("/health")
     def health(request: Request) -> HTMLResponse:
@@ -76,10 +88,18 @@ def add(router: APIRouter, site: Site) -> None:
         by_name = {job.name: job for job in rounds}
         slice_job = by_name.get(jobs.OPEN_SLICE)
         return site.page(
-            "health.html", request, jobs=rounds, lines=lines,
-            workers=_workers(site), version=limits.version, slice_age_s=slice_job and slice_job.age_s,
+            "health.html",
+            request,
+            jobs=rounds,
+            lines=lines,
+            workers=_workers(site),
+            version=limits.version,
+            slice_age_s=slice_job and slice_job.age_s,
             slice_s=settings.cycle.slice_length_s,
             is_silent=slice_job is not None and jobs.is_silent(slice_job.age_s, settings),
-            drift=by_name.get(jobs.RECONCILE), books=by_name.get(jobs.CHECK_BOOKS),
-            flower=settings.flower.url, sizes=sizes, disk=retention.forecast(sizes, settings.kept),
-        )  # fmt: skip
+            drift=by_name.get(jobs.RECONCILE),
+            books=by_name.get(jobs.CHECK_BOOKS),
+            flower=settings.flower.url,
+            sizes=sizes,
+            disk=retention.forecast(sizes, settings.kept),
+        )

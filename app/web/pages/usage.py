@@ -22,12 +22,7 @@ ROWS = 100
 ALL = 1_000_000
 LATENCY = timedelta(days=30)
 """Of the histograms no more is added up for a page."""
-NAMES = {
-    Metric.COST: "cost",
-    Metric.REQUESTS: "requests",
-    Metric.TOKENS: "tokens",
-    Metric.ERRORS: "errors",
-}
+NAMES = {Metric.COST: "cost", Metric.REQUESTS: "requests", Metric.TOKENS: "tokens", Metric.ERRORS: "errors"}
 UNITS = {**NAMES, Metric.COST: "dollars", Metric.TOKENS: "LLM tokens"}
 
 
@@ -59,11 +54,7 @@ def explore(
     start = span_start(span, now, zone)
     ranked = read_ranking(connection, span, by, metric, now, zone) if limit <= ROWS else None
     cut = cut or read_cut(connection, zone)
-    rows = (
-        ranked.rows[:limit]
-        if ranked
-        else breakdown(connection, start, now, by, zone, limit, metric, cut)
-    )
+    rows = ranked.rows[:limit] if ranked else breakdown(connection, start, now, by, zone, limit, metric, cut)
     total = usage_between(connection, start, now, zone, cut)
     names = Usage.__slots__
     sums = {name: getattr(total, name) - sum(getattr(u, name) for _, u in rows) for name in names}
@@ -95,22 +86,26 @@ def add(router: APIRouter, site: Site) -> None:
 
     @router.get("/usage")
     def usage(
-        request: Request,
-        metric: Metric = Metric.COST,
-        by: Group = Group.AGENT,
-        period: Span = Span.TODAY,
+        request: Request, metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY
     ) -> HTMLResponse:
         with site.engine.connect() as connection:
             cut = read_cut(connection, site.settings.zone)
             found = explore(site, connection, metric, by, period, cut=cut)
             now = found.as_of
             return site.page(
-                "usage.html", request, metric=metric, by=by, period=period, found=found,
-                metrics=NAMES, groups=list(Group), spans=SPANS,
+                "usage.html",
+                request,
+                metric=metric,
+                by=by,
+                period=period,
+                found=found,
+                metrics=NAMES,
+                groups=list(Group),
+                spans=SPANS,
                 chart=chart_of(site, connection, metric, period, now, cut),
                 latency=latency_between(connection, max(found.start, now - LATENCY), now),
                 denied=denied_between(connection, found.start, now),
-            )  # fmt: skip
+            )
 
     @router.get("/usage.csv")
     def usage_csv(
@@ -121,6 +116,7 @@ def add(router: APIRouter, site: Site) -> None:
         text = io.StringIO()
         write_csv(text, by, found.rows)
         return Response(
-            text.getvalue(), media_type="text/csv",
+            text.getvalue(),
+            media_type="text/csv",
             headers={"Content-Disposition": f'attachment; filename="usage-by-{by}-{period}.csv"'},
-        )  # fmt: skip
+        )
