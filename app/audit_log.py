@@ -27,7 +27,7 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts beside the name: of what kind, by which account, from where."""
+    """Columns for the person beside the name: of what kind, by which account, from where."""
 
     kind: ActorKind
     account_id: UUID | None = None
@@ -98,7 +98,7 @@ def note_change(
 
 
 def list_changes(connection: Connection, *, before: UUID | None = None, limit: int = 50) -> list[Change]:
-    """Who changed what, the newest first; what is older than `before` comes first."""
+    """Return changes with their authors, the newest first; what is older than `before` comes first."""
     columns = [getattr(AuditEntry, field.name) for field in fields(Change)]
     query = select(*columns).order_by(AuditEntry.id.desc()).limit(limit)
     if before is not None:

@@ -32,8 +32,8 @@ def _ssl_context() -> ssl.SSLContext:
 class BoundedTransport(httpx2.HTTPTransport):
     """A transport for clients that are shared between threads. Raises ReadTimeout (or ConnectTimeout) when a
     whole request takes longer than `total_s`, and ReadError when more than `bytes_max` come or the body
-    breaks off. Of an error's body comes what can be read: its status counts. `allows`: whether an IP address
-    may be connected to.
+    breaks off. Return as much of an error's body as can be read: its status counts. `allows`: whether an IP
+    address may be connected to.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What agents may do and publish now: one audited row, read at the start of every run.
+"""Rules for what agents may do and publish now: one audited row, read at the start of every run.
 
 Everything here takes effect with the next run of each agent, without a restart.
 """
@@ -16,7 +16,7 @@ from app.settings import ControlSettings
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What is in force; a cap of 0 means none, `duplicates_s` of 0 that texts may be repeated."""
+    """Rules in force; a cap of 0 means none, `duplicates_s` of 0 that texts may be repeated."""
 
     version: int
     dry_run: bool

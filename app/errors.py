@@ -39,7 +39,7 @@ class Unreachable(PacelineError):
 
 
 class NotYet(Unreachable):
-    """What was asked is done and stored, and takes effect when a server answers again: nothing to repeat.
+    """The action is done and stored, and takes effect when a server answers again: nothing to repeat.
     `done`: to how many.
     """
 

@@ -18,7 +18,7 @@ class Reach(StrEnum):
 
 
 class Effect(StrEnum):
-    """What admission does about it."""
+    """Reaction of admission."""
 
     NONE = "failed"
     PAUSE = "pause"
@@ -44,7 +44,7 @@ class Kind:
     attempts: int = 1
     is_billable: bool = False
     is_denial: bool = False
-    """Not the run's fault: the run is skipped, not failed."""
+    """The run is not at fault: the run is skipped, not failed."""
     runs_to_confirm: int = 1
     is_retried_at_once: bool = False
     """Waiting would not help: the next try is another request."""

@@ -1,6 +1,6 @@
 """Settings that an operator changes while the fleet runs: one audited row each, seeded by the environment.
 
-A row is made from the settings when there is none. What changes in the environment later is applied
+A row is made from the settings when there is none. A later change in the environment is applied
 where a deployment begins; an operator's own word stays in force until then.
 """
 
@@ -27,11 +27,11 @@ class LiveRow(Generic[V]):
     table: Any
     value: type[V]
     action: str
-    """What a change is called in the audit log."""
+    """Name of a change in the change log."""
 
     @property
     def columns(self) -> "list[InstrumentedAttribute[Any]]":
-        """What `made` takes, for a query that reads the row beside others."""
+        """Columns that `made` takes, for a query that reads the row beside others."""
         return [getattr(self.table, field.name) for field in fields(self.value)]  # type: ignore[arg-type]
 
     def made(self, row: Iterable[Any]) -> V:
@@ -41,12 +41,12 @@ class LiveRow(Generic[V]):
 
     @cached_property
     def _types(self) -> "list[type[StrEnum] | None]":
-        """Of each column the words it may hold; None where it may hold anything."""
+        """Words that each column may hold; None where it may hold anything."""
         types = (field.type for field in fields(self.value))  # type: ignore[arg-type]
         return [t if isinstance(t, type) and issubclass(t, StrEnum) else None for t in types]
 
     def read(self, connection: Connection, seed: Mapping[str, Any]) -> V:
-        """What is in force; made from the seed when there is none yet."""
+        """Return the row in force; made from the seed when there is none yet."""
         row = connection.execute(select(*self.columns)).one_or_none()
         if row is None:
             self._insert(connection, seed)

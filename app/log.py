@@ -42,7 +42,7 @@ def configure(settings: LogSettings) -> None:
         logging.getLogger(server).propagate = True
     # Addresses may hold what is nobody's business, so no request is logged, with or without --no-access-log.
     logging.getLogger("uvicorn.access").disabled = True
-    # What they say at lower levels is too much, and with alerts holds the tokens of channels.
+    # Their lower levels say too much, and those of alerts hold the tokens of channels.
     for chatty in (
         "authlib",
         "httpx2",

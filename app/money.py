@@ -17,7 +17,7 @@ def short_dollars(micros: int | None) -> str:
 
 
 def with_held(micros: int) -> str:
-    """What calls under way hold, to say after what is spent; nothing when they hold nothing."""
+    """Return what calls under way hold, to say after what is spent; nothing when they hold nothing."""
     return f" and {dollars(micros)} reserved by calls under way" if micros else ""
 
 

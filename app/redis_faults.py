@@ -41,7 +41,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """What is wrong with Redis, in words."""
+    """Return the fault of Redis in words."""
     code = code_of(error)
     if code in PASSING:
         return f"Redis answers {code}: {PASSING[code]}"

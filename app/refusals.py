@@ -1,5 +1,5 @@
-"""Why admission does not allow a call, in words, and what becomes of the run. What a gateway's answer stops
-is in app/kinds.py.
+"""Why admission does not allow a call, in words, and what becomes of the run. Stops by a gateway's answer
+are in app/kinds.py.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""What is old goes: runs, votes, comments, posts, sign-ins that are over, incidents and alerts that are told.
+"""Old rows are deleted: runs, votes, comments, posts, sign-ins that are over, incidents and alerts that are
+told.
 
 Each table has its own time. A round deletes some rows at a time, each time in a transaction of its own that
-waits for nobody, so no worker feels it. What a person hid stays, with all that hangs on it; the change log
-stays. Calls go by partition, when their sums are proved (app.usage.partitions).
+waits for nobody, so no worker feels it. A text that a person hid stays, with all that hangs on it; the change
+log stays. Calls go by partition, when their sums are proved (app.usage.partitions).
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Rule:
 
 
 def rules(keep: KeepSettings) -> Sequence[Rule]:
-    """What goes when; in this order, because a post goes after its comments."""
+    """Tables with their age limits; in this order, because a post goes after its comments."""
     answered = exists().where(Comment.post_id == Post.id)
     return (
         Rule(Vote, Vote.created_at, keep.votes_days, by_id=True),
@@ -159,7 +160,7 @@ class Forecast:
 
 
 def forecast(found: Sequence[Size], keep: KeepSettings) -> Forecast:
-    """Of all tables together. Those that have reached their retention grow no more."""
+    """Totals of all tables. Those that have reached their retention grow no more."""
     size = sum(one.size for one in found)
     growing = [one for one in found if one.ends_at is None or one.ends_at > one.size]
     per_day = sum(one.per_day or 0.0 for one in growing)

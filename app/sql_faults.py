@@ -100,7 +100,7 @@ def describe(error: BaseException) -> str:
 
 
 def explain(error: SQLAlchemyError) -> tuple[str, bool]:
-    """What is wrong and what to do, in one line; and whether trying again later may help."""
+    """Return the fault and what to do about it, in one line; and whether trying again later may help."""
     code = sqlstate(error) or ""
     known = _MEANS.get(code) or _CLASSES.get(code[:2])
     if isinstance(error, PoolTimeout):

@@ -1,8 +1,8 @@
 """Statements of the hot path: built and compiled once, then given to psycopg as they are.
 
 SQLAlchemy builds, hashes and wraps a statement anew each time it is executed. With 17 statements a run
-that was most of a worker's CPU: 0.25 ms for each, where psycopg alone takes 0.03 (docs/performance.md). What
-is here is still written in SQLAlchemy's language on the models; only its execution is skipped.
+that was most of a worker's CPU: 0.25 ms for each, where psycopg alone takes 0.03 (docs/performance.md).
+Statements are still written in SQLAlchemy's language on the models; only its execution is skipped.
 """
 
 from typing import Any

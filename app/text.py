@@ -37,8 +37,8 @@ _HIDDEN = (
     r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cs}\p{Cn}\p{Co}\uFFF9-\uFFFB"
     r"\u2800\U0001D159\U00013441\U00013442]"
 )
-"""What shows nothing: formatting, control, unassigned and private characters, and the blanks that pass for
-letters (Braille blank, null notehead, blanks among hieroglyphs).
+"""Characters that show nothing: formatting, control, unassigned and private characters, and the blanks that
+pass for letters (Braille blank, null notehead, blanks among hieroglyphs).
 """
 _SCAN = regex.compile(rf"(?P<emoji>{_EMOJI}|{_JOINT})|(?P<space>\s)|(?P<hidden>{_HIDDEN})", regex.V1)
 _SHOWS = regex.compile(r"[\p{L}\p{N}\p{S}\p{P}]")

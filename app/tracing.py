@@ -1,7 +1,7 @@
 """Spans of cycles, runs and calls, by OpenTelemetry; off unless an endpoint is set.
 
 The names are those of its GenAI conventions as of 1.43, which still may change: they are here and nowhere
-else. What agents are asked and answer is never in them.
+else. Prompts and answers are never in them.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Addresses of servers, parsed once into values; each library is handed its own form of them.
 
 People paste what their provider gives: other schemes, parameters of other libraries, passwords that nobody
-escaped. What means something here is taken. What is known to mean something elsewhere is dropped. Anything
-else is named. Messages never hold a password.
+escaped. Parameters that mean something here are taken. Parameters that are known to mean something elsewhere
+are dropped. Anything else is named. Messages never hold a password.
 """
 
 import difflib

@@ -101,7 +101,7 @@ def seen(gateway: str) -> int:
 
 
 def cpu_ns(processes: list[int]) -> int:
-    """What the kernel counted for all their threads, and those of their children."""
+    """Return what the kernel counted for all their threads, and those of their children."""
     family = [
         p for pid in processes for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
     ]
@@ -162,7 +162,7 @@ def paceline(folder: Path, started: Servers, env: dict[str, str]) -> Iterator[li
 
 @contextmanager
 def naive(folder: Path, started: Servers, env: dict[str, str]) -> Iterator[list[int]]:
-    """What people write first, with threads and without asking its connections whether they live."""
+    """The program that people write first, with threads and without asking connections whether they live."""
     runs = RATE * (SETTLED_S + MEASURED_S + 20)
     make = (
         "from bench.naive import *\n"

@@ -14,5 +14,5 @@ def peak_in_a_second(at: Sequence[float]) -> int:
 
 
 def each_of(calls: int, cpu_s: float, took_s: float) -> dict[str, float]:
-    """What one of so many calls cost, and how many there were in a second."""
+    """Return the cost of one of so many calls, and how many there were in a second."""
     return {"cpu_ms_per_call": round(1000 * cpu_s / calls, 3), "calls_per_s": round(calls / took_s, 1)}

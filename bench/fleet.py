@@ -22,7 +22,7 @@ PROGRAM = [sys.executable, "-m", "app.cli"]
 
 @dataclass(frozen=True)
 class Ran:
-    """What the gateway saw and what the fleet said of itself."""
+    """The gateway's count and the fleet's summary."""
 
     requests: list[dict[str, Any]]
     summary: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What grows with the fleet and the ledger, and what does not: a cycle, pages, reports.
+"""Costs that grow with the fleet and the ledger, and those that do not: a cycle, pages, reports.
 
     python -m bench.growth --out docs/growth.json
 
@@ -99,7 +99,7 @@ def cycle(services: Services, queries: list[str], agents: int) -> dict[str, floa
 
 
 def reports(services: Services, queries: list[str]) -> dict[str, dict[str, float]]:
-    """What the command line and the pages report."""
+    """Reports of the command line and the pages."""
     now, zone = utcnow(), services.settings.zone
     week = period_start("week", now, zone)
     asked: dict[str, Callable[[Any], Any]] = {

@@ -1,4 +1,4 @@
-"""What each periodic job costs over a day's ledger at the real rate, and how long Redis stands still for it.
+"""Cost of each periodic job over a day's ledger at the real rate, and how long Redis stands still for it.
 
     python -m bench.jobs --agents 100 1000 10000 100000 --out docs/jobs.json
 

@@ -1,4 +1,4 @@
-"""What people write first: Celery, an ORM, a sum before each call, a counter polled for the rate.
+"""The program that people write first: Celery, an ORM, a sum before each call, a counter polled for the rate.
 
 A comparison for bench.pipeline, as a fleet of its own: `celery -A bench.naive worker`. One task per agent,
 which asks the gateway once and stores a post.
@@ -47,7 +47,7 @@ class Agent(Base):
 
 
 class Post(Base):
-    """What it wrote."""
+    """Return what it wrote."""
 
     __tablename__ = "posts"
 
@@ -58,7 +58,7 @@ class Post(Base):
 
 
 class Call(Base):
-    """What it used."""
+    """Return what it used."""
 
     __tablename__ = "calls"
 

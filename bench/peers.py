@@ -28,7 +28,7 @@ Acquire = Callable[[], None]
 
 
 def room(rate: int) -> int:
-    """What a gateway forgives at once, as the judge of bench.limiters has it."""
+    """Burst that a gateway forgives, as the judge of bench.limiters has it."""
     return max(2, rate // 10)
 
 
@@ -157,7 +157,7 @@ def _throttled(url: str, rate: int, threads: int, using: RateLimiterType, burst:
 
 
 def polled_bucket(url: str, rate: int, threads: int) -> Acquire:
-    """What people write: INCR a key for this second, and look again in 50 ms if it is too much."""
+    """The usual program: INCR a key for this second, and look again in 50 ms if it is too much."""
     redis = _redis(url, threads)
 
     def acquire() -> None:

@@ -172,7 +172,7 @@ def growth(found: Figures) -> str:
 
 
 def per_agent(cycle: Figures) -> str:
-    """What opening all slices of a cycle costs for one of its agents."""
+    """Return the cost of opening all slices of a cycle, for one of its agents."""
     return f"{cycle['queries']} queries, {1000 * cycle['cpu_ms'] / cycle['runs']:.0f} µs"
 
 

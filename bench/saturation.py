@@ -84,7 +84,7 @@ def measure(folder: Path, rate: float, seconds: int, workers: int, latency: floa
 
 
 def report(seen: list[dict[str, Any]], summary: dict[str, Any], rate: float, seconds: int) -> dict[str, Any]:
-    """What the gateway saw."""
+    """Return the gateway's count."""
     at = sorted(request["at_us"] / 1e6 for request in seen)
     begin, end = at[0] + RAMP_S, at[0] + seconds - RAMP_S
     used = sum(begin <= moment < end for moment in at)

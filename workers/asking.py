@@ -32,8 +32,8 @@ from workers.process import engine
 log = get_logger(__name__)
 
 KEPT = ("queue", "group_id", "group_index", "root_id", "parent_id", *adhoc.FOLLOWS)
-"""What a run's message carries whenever it is published. Other options of `apply_async` change nothing here:
-a run has its own retries, deadlines and order.
+"""Return the values that a run's message carries whenever it is published. Other options of `apply_async`
+change nothing here: a run has its own retries, deadlines and order.
 """
 
 
@@ -88,11 +88,11 @@ class RunTask(Task):  # type: ignore[type-arg]
             log.warning("run.stored_and_not_published", run_id=str(run_id), why=str(why))
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """What follows was begun by Celery just now."""
+        """Celery began the following tasks just now."""
         results.note_continued(self.request)
 
     def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """What follows was ended by Celery just now."""
+        """Celery ended the following tasks just now."""
         results.note_continued(self.request)
 
 

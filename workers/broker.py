@@ -1,7 +1,7 @@
 """Celery's way to Redis, with one client kept per channel.
 
 Kombu makes a client anew for each message that it takes and for each that it acknowledges, which redis-py 8
-has made dear: 7 % of a worker's CPU went there. What is kept is safe to share, and follows the pool when that
+has made dear: 7 % of a worker's CPU went there. Kept objects are safe to share, and follow the pool when it
 is made anew after a lost connection.
 """
 
@@ -21,7 +21,7 @@ _SERVER_FAULTS = (ResponseError, ClusterError)
 
 
 class _QoS(redis.QoS):
-    """What a channel has taken and not acknowledged."""
+    """Messages that a channel has taken and not acknowledged."""
 
     def ack(self, delivery_tag: Any) -> None:
         """Acknowledge. Where Redis refuses it for now, forget the message here all the same: else the worker
@@ -36,7 +36,7 @@ class _QoS(redis.QoS):
 
 
 class _OneClient:
-    """What both kinds of channels do differently."""
+    """Differences of both kinds of channels from kombu's."""
 
     _kept: Any = None
 

@@ -25,7 +25,7 @@ from workers.names import RUN
 from workers.schedule import OnTheClock
 
 KEY_PREFIX = "paceline:"
-"""Of the queues in Redis."""
+"""Priorities of the queues in Redis."""
 
 
 class RunCelery(Celery):
@@ -34,7 +34,7 @@ class RunCelery(Celery):
     def send_task(  # type: ignore[override]
         self, name: str, args: Any = None, kwargs: Any = None, *, is_stored: bool = False, **options: Any
     ) -> Any:
-        """What `celery call`, Flower's API and other programs use."""
+        """Used by `celery call`, Flower's API and other programs."""
         if name == RUN and not is_stored:
             self.loader.import_default_modules()
             return self.tasks[RUN].apply_async(args, kwargs, **options)

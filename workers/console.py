@@ -1,4 +1,4 @@
-"""What `paceline shell` has at hand."""
+"""Names of `paceline shell`."""
 
 import getpass
 from datetime import timedelta

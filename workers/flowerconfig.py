@@ -1,4 +1,4 @@
-"""What Flower shows of a run: the agent, its cycle, and where the run's page is.
+"""Flower's columns for a run: the agent, its cycle, and where the run's page is.
 
 celery -A workers flower --conf=workers/flowerconfig.py
 """

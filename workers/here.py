@@ -27,8 +27,8 @@ class Waits(Exception):
 
 
 def told(run_id: UUID, outcome: Outcome | None) -> str:
-    """What the worker tells Celery, and so Flower, of a turn: the outcome in a line. Raises RunFailed for one
-    that failed, Retry for one that was put back, and Ignore when the run is not ours.
+    """Values that the worker tells Celery, and so Flower, of a turn: the outcome in a line. Raises RunFailed
+    for one that failed, Retry for one that was put back, and Ignore when the run is not ours.
     """
     if outcome is None:
         return _ended_before(run_id)

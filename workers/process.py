@@ -1,4 +1,4 @@
-"""What one worker process holds: its services, built on first use and closed at its end.
+"""Everything that one worker process holds: its services, built on first use and closed at its end.
 
 Built lazily, so that nothing is shared over a fork, and a shell that only enqueues connects to
 nothing but the broker.
@@ -38,13 +38,13 @@ def engine() -> Engine:
 
 @cache
 def services() -> Services:
-    """The services of this process. Whoever calls the gateway asks for one: workers when they start."""
+    """The services of this process. Every caller of the gateway asks for one: workers when they start."""
     return build(get_settings(), engine=engine(), needs_gateway=False)
 
 
 @cache
 def receivers() -> Receivers:
-    """What this process needs to deliver events."""
+    """Return everything that this process needs to deliver events."""
     return Receivers(engine(), get_settings())
 
 
@@ -74,8 +74,8 @@ def _refuse_to_start_broken(**_: object) -> None:
 
 @worker_ready.connect
 def _collect_less_garbage(**_: object) -> None:
-    """What is loaded by now stays, so the collector need not look at it; and a turn makes thousands of
-    objects but hardly a cycle, so it need not look every 700. It took a fifth of a worker's CPU.
+    """Objects that are loaded by now stay, so the collector need not look at them; and a turn makes thousands
+    of objects but hardly a cycle, so it need not look every 700. It took a fifth of a worker's CPU.
     """
     gc.collect()
     gc.freeze()
@@ -84,7 +84,7 @@ def _collect_less_garbage(**_: object) -> None:
 
 @worker_shutting_down.connect
 def _begin_nothing(**_: object) -> None:
-    """What is at work ends between two calls; everything else stays queued for other workers."""
+    """Running turns end between two calls; everything else stays queued for other workers."""
     services().stopping.set()
 
 

@@ -1,7 +1,7 @@
 """Celery's result backend over `paceline.runs`: a run's row is its result. Nothing is written twice, nothing
 is kept in Redis, and the worker that ends a run pays nothing for it.
 
-Only runs have results. What Celery stores for other tasks is dropped.
+Only runs have results. Results of other tasks are dropped.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -49,7 +49,7 @@ def state_of(run: RunReport) -> str:
 
 
 def meta_of(run: RunReport) -> dict[str, Any]:
-    """What Celery knows of a task, of a run."""
+    """Return a run as Celery knows a task."""
     state = state_of(run)
     result: Any = run
     if state == states.FAILURE:
@@ -107,7 +107,7 @@ class RunsBackend(BaseBackend):
         self.thread_safe = True
 
     def as_uri(self, include_password: bool = False) -> str:
-        """What `celery report` and a worker's banner show."""
+        """Return the address for `celery report` and a worker's banner."""
         return "paceline.runs"
 
     # reading

@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 REASON = "revoked by celery control, Flower or a shell"
 CELERY = "celery"
-"""Who revoked, where Celery's protocol does not say."""
+"""Name of the person who revoked, where Celery's protocol does not say."""
 
 
 @control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")

@@ -20,7 +20,7 @@ Arrivals = SimpleQueue[RunReport | Exception]
 
 
 class Waiting:
-    """Who waits for which runs. A thread looks for all of them, and ends when nobody waits."""
+    """Waiting `get`s, by run. A thread looks for all of them, and ends when nobody waits."""
 
     def __init__(self, find_ended: Callable[[Collection[UUID]], list[RunReport]]) -> None:
         self._find_ended = find_ended

@@ -1,4 +1,4 @@
-"""What rescuing needs to know of a run, and when each periodic job last did its work.
+"""Columns for rescuing a run, and the moment when each periodic job last did its work.
 
 Safe with the previous release because: it only adds a table, nullable columns and defaults.
 

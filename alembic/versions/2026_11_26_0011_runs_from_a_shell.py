@@ -1,6 +1,6 @@
 """runs from a shell
 
-What Celery's canvas asks of a run, and who cancelled it. Safe with the previous release: columns that may be
+Options of Celery's canvas for a run, and the person who cancelled it. Safe with the previous release: columns that may be
 null, and indexes of rows that have them.
 
 Revision ID: 0011

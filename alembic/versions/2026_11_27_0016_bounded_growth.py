@@ -1,6 +1,6 @@
 """bounded growth
 
-What grows is read by indexes, and may go when it is old: no foreign key holds a run because of what came of it. Votes go
+Tables that grow are read by indexes, and lose old rows: no foreign key holds a run because of what came of it. Votes go
 with their post. Tables whose rows change in place leave room for it.
 Safe with the previous release: it needs none of these keys.
 

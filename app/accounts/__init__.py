@@ -1,6 +1,6 @@
-"""Who may look and who may act: accounts, signing in, invitations, API tokens.
+"""People who may look, and people who may act: accounts, signing in, invitations, API tokens.
 
-What a browser or a program holds (a session's cookie, an invitation's link, an API token) is random and
+A secret of a browser or a program (a session's cookie, an invitation's link, an API token) is random and
 stored only as its hash, so that whoever reads the database can become nobody.
 """
 
@@ -16,7 +16,9 @@ RANKS = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is asking, and what they may do. `lacks_factor`: their session was opened by a password alone."""
+    """A person who is signed in, and what they may do. `lacks_factor`: their session was opened by a password
+    alone.
+    """
 
     id: UUID
     name: str
@@ -45,5 +47,5 @@ def new_secret() -> str:
 
 
 def hash_secret(secret: str) -> str:
-    """What is stored of one. A plain hash will do: it is random, not a password."""
+    """Return the hash of a secret, as it is stored. A plain hash will do: it is random, not a password."""
     return sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Who tried to come in, and who was refused: events of the log, the weightier ones also in the change log."""
+"""Sign-ins, and those that were refused: events of the log, the weightier ones also in the change log."""
 
 from sqlalchemy import Connection
 

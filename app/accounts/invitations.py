@@ -17,7 +17,7 @@ VALID = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """What a link is good for. `name`: of the account that gets another password; None: a new one."""
+    """Return what a link allows. `name`: of the account that gets another password; None: a new one."""
 
     role: Role
     name: str | None
@@ -81,7 +81,7 @@ def is_admin_invited(connection: Connection) -> bool:
 
 
 def look_up(connection: Connection, secret: str) -> Invited | None:
-    """What a link is good for; None when it was used, is too old or never was."""
+    """Return what a link allows; None when it was used, is too old or never was."""
     query = (
         select(Invitation.role, Account.name, Invitation.account_id, Invitation.expires_at)
         .join(Account, Account.id == Invitation.account_id, isouter=True)

@@ -93,7 +93,7 @@ class Provider:
         return str(begun["url"])
 
     def hear(self, secret: str, state: str, code: str) -> Identity:
-        """Who came back; raises NotBelieved, Unreachable and Busy."""
+        """Return the person who came back; raises NotBelieved, Unreachable and Busy."""
         if not hmac.compare_digest(state.encode(), _from(secret, "state").encode()):
             raise NotBelieved("this sign-in was begun in another browser, or too long ago")
         claims = self._talk(lambda: self._claims_for(secret, code))
@@ -116,7 +116,7 @@ class Provider:
         return cast(dict[str, Any], claims)
 
     def _talk(self, what: Any) -> Any:
-        """One thing said to the provider, its errors as ours. What it says is logged, and shown to nobody."""
+        """One thing said to the provider, its errors as ours. The log gets its message, and no page does."""
         if not self._at_once.acquire(blocking=False):
             raise Busy("many people sign in just now: try again in a moment")
         try:
@@ -147,6 +147,6 @@ def begin() -> str:
 
 
 def _from(secret: str, what: str) -> str:
-    """What the secret stands for towards the provider: 43 letters that tell nothing of it."""
+    """Return the values that follow from the secret, for the provider: 43 letters that tell nothing of it."""
     digest = hmac.new(secret.encode(), what.encode(), sha256).digest()
     return urlsafe_b64encode(digest).decode().rstrip("=")

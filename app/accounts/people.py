@@ -104,14 +104,16 @@ def set_password(connection: Connection, person: Person, password: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """What opens an account: the hash of its password, and the provider it is linked with, if it has them."""
+    """Ways to open an account: the hash of its password, and the provider it is linked with, if it has
+    them.
+    """
 
     password_hash: str | None
     oidc_issuer: str | None
 
 
 def proofs(connection: Connection, person: Person) -> Proofs:
-    """What opens a person's account."""
+    """Return the ways to open a person's account."""
     query = select(Account.password_hash, Account.oidc_issuer).where(Account.id == person.id)
     return Proofs(*connection.execute(query).one())
 

@@ -24,7 +24,7 @@ LATE_STEPS = (-1, 0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What an app needs: the secret, and the same as a picture (SVG)."""
+    """A new secret for an authenticator app: the secret, and the same as a picture (SVG)."""
 
     secret: str
     picture: str

@@ -19,7 +19,7 @@ PROVED = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a browser keeps: the secret of its session, and one by which it is known when it comes again."""
+    """Cookies for a browser: the secret of its session, and one by which it is known when it comes again."""
 
     session: str
     device: str
@@ -123,8 +123,8 @@ def open_session(
 
 
 def whose_session(connection: Connection, secret: str, *, is_used: bool = True) -> Person | None:
-    """Who is signed in with this cookie; None when nobody is, or too long ago. Not `is_used`: a page that
-    keeps itself fresh is no use of it.
+    """Return the person who is signed in with this cookie; None when nobody is, or too long ago. Not
+    `is_used`: a page that keeps itself fresh is no use of it.
     """
     query = (
         select(

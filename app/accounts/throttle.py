@@ -17,7 +17,7 @@ a name alone, or anybody could lock anybody out; an address may be an office's.
 """
 LONGEST_WAIT = timedelta(hours=1)
 DEVICES_MAX = 20
-"""Of an account; the one that was seen longest ago is forgotten."""
+"""Failed tries of an account; the one that was seen longest ago is forgotten."""
 
 
 class Throttled(PacelineError):

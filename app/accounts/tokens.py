@@ -84,7 +84,7 @@ def remove_token(connection: Connection, person: Person, token_id: UUID) -> bool
 
 
 def whose_token(connection: Connection, secret: str) -> Person | None:
-    """Who calls with this token, with the lesser of the person's and the token's role."""
+    """Return the owner of this token, with the lesser of the person's and the token's role."""
     query = (
         select(
             Account.id,

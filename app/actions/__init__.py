@@ -1,4 +1,4 @@
-"""What a person may do, declared once each: pages, JSON API, command line, shell and docs are made from it.
+"""Actions of people, declared once each: pages, JSON API, command line, shell and docs are made from it.
 
 An action is one input with bounds, a role, whom it affects, and one function (`action.Action`). To add one:
 an input and a function in the module of its subject, and a row in that module's ACTIONS.

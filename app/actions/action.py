@@ -1,4 +1,4 @@
-"""What an action is: one input, a role, whom it affects, one function. Every face is made from it."""
+"""The form of an action: one input, a role, whom it affects, one function. Every face is made from it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What actions work with."""
+    """Everything that actions work with."""
 
     settings: Settings
     engine: Engine
@@ -29,7 +29,7 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who acts, and why: a line each, whatever was pasted."""
+    """The person who acts, and why: a line each, whatever was pasted."""
 
     name: str
     reason: str
@@ -41,7 +41,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of an action: how many things it was done to, and what is shown this once."""
+    """Result of an action: how many things it was done to, and what is shown this once."""
 
     count: int = 1
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -69,13 +69,13 @@ class Action:
     chosen: str | None = None
     """The field that names what it is done to: ticked on a page, arguments on the command line."""
     present: Callable[[Desk, Connection], dict[str, Any]] = lambda _desk, _connection: {}
-    """What the form is filled with."""
+    """Values that the form begins with."""
     needs: Callable[[Desk, Any], Role] | None = None
     """The role that these very fields need, where some need a higher one."""
 
     @property
     def about(self) -> str:
-        """What it does, in a sentence."""
+        """A sentence that says what it does."""
         return self.ask.__doc__ or self.title
 
     @property

@@ -92,8 +92,8 @@ def _change(desk: Desk, handles: Sequence[str], changes: dict[str, Any], action:
 
 
 def start_runs(desk: Desk, handles: Sequence[str], who: Who) -> list[UUID]:
-    """Start agents, each once; returns the runs. All are known, or none starts. Who asks again while a run
-    waits for its worker gets that run. Raises NotYet when the runs are stored, but Redis does not answer.
+    """Start agents, each once; returns the runs. All are known, or none starts. Asking again while a run
+    waits for its worker returns that run. Raises NotYet when the runs are stored, but Redis does not answer.
     """
     now = utcnow()
     run_ids: list[UUID] = []

@@ -152,7 +152,7 @@ def resume(desk: Desk, _: Resume, who: Who) -> None:
 
 
 def set_budgets(desk: Desk, ask: SetBudget, who: Who) -> None:
-    """Of a community or of the fleet; raises NotFound."""
+    """Budgets of a community or of the fleet; raises NotFound."""
     changes = ask.in_micros
     if not changes:
         raise ConfigError("nothing to change: give dollars per day or per month")
@@ -228,7 +228,7 @@ def _now(found: object, ask: type[Input]) -> dict[str, Any]:
 
 
 def _role_for_controls(_: Desk, ask: SetControls) -> Role:
-    """What happens over a budget is a question of money, as the budget is."""
+    """The rule for a budget that is used up is a question of money, as the budget is."""
     return Role.OPERATOR if ask.over_budget is None else Role.ADMIN
 
 

@@ -1,4 +1,4 @@
-"""What inputs of actions have in common: a reason, bounds, and what is wrong with a field in plain words."""
+"""Common parts of the inputs of actions: a reason, bounds, and what is wrong with a field in plain words."""
 
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -27,7 +27,7 @@ def given(model: type[I], reason: str, **fields: Any) -> I:
 
 
 def explain_problems(model: type[BaseModel], error: ValidationError) -> dict[str, str]:
-    """What is wrong with each field, as a sentence that says what is allowed."""
+    """Return the problem of each field, as a sentence that says what is allowed."""
     found: dict[str, str] = {}
     for problem in error.errors():
         name = str(problem["loc"][0]) if problem["loc"] else ""

@@ -88,7 +88,7 @@ class SyncApplication(Input):
 
 
 class DisconnectApplication(Input):
-    """End the link. What was delivered stays there, what waits is forgotten."""
+    """End the link. Delivered rows stay there, waiting events are forgotten."""
 
 
 # Doing. Each is done to all that are named, or to none and NotFound.

@@ -11,7 +11,7 @@ only clock, in integer microseconds. Four words answer everything:
   round trip books anew. So one round trip when a call starts at once, two when it waits, and one more
   to settle, whatever the number of others who wait.
 * **no**, with a reason and when to come back. Nothing is booked: booking for callers who then give up
-  is what makes a limiter collapse under overload. Who is refused because the line is longer than
+  is what makes a limiter collapse under overload. A call that is refused because the line is longer than
   the horizon (5 s) gets a ticket, a place in a virtual line; with it, coming back is not polling.
 * **cold**: the configuration or the day's counters are missing (first start, FLUSHALL, failover to an
   empty replica, midnight). One process puts them there from Postgres and all ask again. The bucket
@@ -31,11 +31,11 @@ moment of each confirmation, with half of the room that the gateway is taken to 
 calls; who finds it full books anew, and the slot it leaves unused repays the stall. And slots are
 three thousandths of a second per second slower than the rate.
 
-Who is authoritative. Postgres: the limits (one row, versioned, audited) and what was used (the
+The authority. Postgres: the limits (one row, versioned, audited) and what was used (the
 ledger). Redis: permits, reservations, counters; all can be lost. Workers carry no limits, so a stale
 worker cannot have an old cap.
 
-What may fail:
+Failures:
 * *Redis away*: calls wait. One thread per process tries once a second (app/admission/circuit.py); after
   20 s the run is put back. Never a local bucket: N of them are N times the cap.
 * *A caller dies*: its reservation runs out. Not begun: everything comes back, the slot is wasted. Begun:

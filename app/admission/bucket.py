@@ -176,7 +176,7 @@ class Bucket:
                 self.probe = ""
 
     def _refusal(self, ask: Ask, now: int) -> tuple[int, str] | None:
-        """What no waiting in line helps against."""
+        """Refusals that no waiting in line helps against."""
         config = self.config
         if self.is_stopped(ask.key):
             if now < self.open:
@@ -254,7 +254,7 @@ class Bucket:
         return "sleep", wait, "", 0
 
     def _count(self, money: Counter[str], place: str, micros: int) -> None:
-        """Of the fleet and, if the call has one, of its place."""
+        """Budgets of the fleet and, if the call has one, of its community."""
         money[""] += micros
         if place != "-":
             money[place] += micros

@@ -75,7 +75,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the ledger says was used in the windows: the seed of the counters. Micro-dollars by community."""
+    """Use in the windows by the ledger: the seed of the counters. Micro-dollars by community."""
 
     tokens_by_agent: dict[UUID, int]
     day_micros: dict[UUID, int]
@@ -100,7 +100,7 @@ class Admission:
         self.read_spent = read_spent
         self._zone = zone
         self.key = key_fingerprint
-        """Of the gateway's URL and key; never the key."""
+        """Hash of the gateway's URL and key; never the key."""
         self._lease_us = int((call_s + 10) * 1e6)
         self._admit = load(redis, "admit")
         self._settle = load(redis, "settle")

@@ -14,7 +14,7 @@ from app.settings import LimitSettings
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What admission enforces; 0 means no limit."""
+    """Limits that admission enforces; 0 means no limit."""
 
     version: int
     rate: float

@@ -14,7 +14,7 @@ def wait_for_turn(redis: Redis, name: str, interval_s: float, stopping: Event | 
     """Wait until nobody asked this source for `interval_s`; False when that did not come in time. Raises
     Stopping when the process is told to end.
 
-    Whoever sets the key has the turn; Redis takes it away when the distance is kept.
+    The process that sets the key has the turn; Redis takes it away when the distance is kept.
     """
     key = f"{{paceline}}:pace:{name}"
     deadline = monotonic() + PATIENCE_S

@@ -1,4 +1,4 @@
-"""What goes into admission's rules: the limits, a question, a booking, and what an answer means for others.
+"""Values of admission's rules: the limits, a question, a booking, and what an answer means for others.
 
 Times are integer microseconds. LLM tokens and micro-dollars are integers. The rate is in thousandths of a
 call per second.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an operator sets; 0 means no limit."""
+    """Limits that an operator sets; 0 means no limit."""
 
     rate: int
     burst: int = 1
@@ -47,7 +47,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gateway's answer means for others: `effect` is ok, failed, void, pause, stop or drop_model."""
+    """Meaning of the gateway's answer for other calls: `effect` is ok, failed, void, pause, stop or
+    drop_model.
+    """
 
     effect: str
     span: int = 0
@@ -68,7 +70,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a request id holds."""
+    """A reservation, by its request id."""
 
     agent: str
     est: int

@@ -1,1 +1,1 @@
-"""Who acts, and what an agent owes in a cycle."""
+"""Agents, and their activities in a cycle."""

@@ -1,6 +1,6 @@
-"""What an agent owes in one run. Pure: the same seed and the same facts give the same answer.
+"""Activities of an agent in one run. Pure: the same seed and the same facts give the same answer.
 
-That is what lets a run resume after a crash: it decides the same again, and leaves out the steps
+So a run resumes after a crash: it decides the same again, and leaves out the steps
 that are already stored.
 """
 
@@ -36,7 +36,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an agent at the start of its run."""
+    """Facts of an agent at the start of its run."""
 
     is_welcomed: bool
     quiet: timedelta | None
@@ -101,7 +101,7 @@ def _permitted(wanted: Sequence[Activity], facts: Facts, left_out: list[str]) ->
 
 
 def choose_theme(rng: Random, themes: Mapping[str, float]) -> str:
-    """What kind of regular post to write, by weight."""
+    """Return the kind of regular post to write, drawn by weight."""
     return rng.choices(list(themes), list(themes.values()))[0]
 
 

@@ -1,4 +1,4 @@
-"""What a person meant who wrote a handle that is not there."""
+"""Suggestions for a handle that is not there."""
 
 import difflib
 

@@ -47,7 +47,7 @@ class OldAgent:
 
 @dataclass
 class Found:
-    """What the old database holds; `problems` are agents and styles that cannot be taken, with reasons."""
+    """Contents of the old database; `problems` are agents and styles that cannot be taken, with reasons."""
 
     agents: list[OldAgent] = field(default_factory=list)
     styles: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """What was done, in rows."""
+    """Result of the move, in rows."""
 
     created: int
     updated: int

@@ -11,7 +11,7 @@ from app.audit_log import note_change
 from app.models import StyleProfile, StyleState
 
 LEARNING_MAX = timedelta(minutes=10)
-"""Whoever learns for longer than this has died."""
+"""A worker that learns for longer than this has died."""
 REFRESH_EVERY = timedelta(days=1)
 
 
@@ -79,7 +79,7 @@ def postpone(connection: Connection, username: str, wait: timedelta) -> None:
 
 
 def profile_of(connection: Connection, username: str) -> dict[str, Any] | None:
-    """What is known of a user's style, or None."""
+    """Return what is known of a user's style, or None."""
     query = select(StyleProfile.profile).where(StyleProfile.username == username)
     return connection.execute(query).scalar_one_or_none()
 

@@ -13,7 +13,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who speaks, and where."""
+    """The agent that speaks, and its community."""
 
     handle: str
     display_name: str
@@ -29,7 +29,7 @@ THEMES = {
     "question": "that asks the others a question",
     "fun": "that makes people smile",
 }
-"""What the usual kinds of regular posts ask for; another name asks for itself."""
+"""Instructions for the usual kinds of regular posts; another name asks for itself."""
 
 
 def write_post(

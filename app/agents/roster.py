@@ -23,7 +23,7 @@ CHUNK = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did, in agents."""
+    """Result of an import, in agents."""
 
     created: int
     updated: int

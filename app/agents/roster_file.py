@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """What a file holds."""
+    """Contents of a file."""
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
@@ -103,7 +103,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def _delimiter(text: str) -> tuple[str, str, int]:
-    """What separates the columns, the text after an Excel `sep=` line, and how many lines that took."""
+    """Return the separator of columns, the text after an Excel `sep=` line, and how many lines that took."""
     first, _, rest = text.partition("\n")
     if said := re.fullmatch(r"sep=(.)\r?", first):
         return said[1], rest, 1

@@ -21,7 +21,7 @@ TOGETHER = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What one round did."""
+    """Result of one round."""
 
     opened: tuple[UUID, ...] = ()
     closed: tuple[UUID, ...] = ()
@@ -75,7 +75,7 @@ def _end(connection: Connection, incident_id: UUID, is_over: ColumnElement[bool]
 
 
 def end_all(connection: Connection) -> None:
-    """End the incidents that are open: a person resumed. What is refused from now on is another one."""
+    """End the incidents that are open: a person resumed. A later refusal opens another incident."""
     fold(connection)
     connection.execute(update(Incident).where(Incident.closed_at.is_(None)).values(closed_at=func.now()))
 

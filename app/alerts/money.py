@@ -1,4 +1,4 @@
-"""What about money is worth a message: budgets, credits that end, a source that runs out."""
+"""Messages about money: budgets, credits that end, a source that runs out."""
 
 from zoneinfo import ZoneInfo
 

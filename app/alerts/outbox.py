@@ -25,7 +25,7 @@ BATCH = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What to tell. `key` names the threshold and the period: the same key is told once."""
+    """A message to send. `key` names the threshold and the period: the same key is told once."""
 
     key: str
     severity: str
@@ -44,7 +44,7 @@ class Channel(Protocol):
 
 
 def unreadable(urls: Sequence[str]) -> list[int]:
-    """The URLs that name no service, by their place in the setting, from 1. What they hold is secret."""
+    """The URLs that name no service, by their place in the setting, from 1. They hold secrets."""
     import apprise  # noqa: PLC0415 (with all its services, and most processes send nothing)
 
     return [n for n, url in enumerate(urls, 1) if apprise.Apprise.instantiate(url) is None]
@@ -77,8 +77,8 @@ def apprise_channel(urls: Sequence[str]) -> Channel:
 
 
 def post(connection: Connection, messages: Sequence[Message], quiet_until: datetime | None = None) -> int:
-    """Put messages into the outbox; returns how many were new. What is no failure waits for the end of
-    quiet hours.
+    """Put messages into the outbox; returns how many were new. Messages of no failure wait for the end
+    of quiet hours.
     """
     if not messages:
         return 0

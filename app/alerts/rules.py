@@ -1,4 +1,4 @@
-"""What is worth a message: RULES. Each rule reads facts and returns messages with keys of their own.
+"""Rules for messages: RULES. Each rule reads facts and returns messages with keys of their own.
 
 A key holds the threshold and the period, so a rule may say the same a thousand times and it is told
 once; what is over has a key of its own, and is told only to who heard of its beginning.

@@ -27,7 +27,7 @@ MOMENTS = [
 METAVARS: dict[Any, str] = {datetime: "MOMENT", float: "NUMBER", int: "NUMBER", list[str]: "TEXT"}
 
 Told = Callable[[Any, Done], str]
-"""What to say of what was asked and what came of it."""
+"""Return the line that says what was asked and what came of it."""
 
 
 def act(

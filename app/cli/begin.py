@@ -1,4 +1,4 @@
-"""What every command begins with, and how it ends when something goes wrong."""
+"""The beginning of every command, and its end when something goes wrong."""
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError

@@ -28,19 +28,19 @@ def database(settings: Settings) -> Iterator[Engine]:
 
 
 def desk(settings: Settings, engine: Engine) -> Desk:
-    """What actions work with; Redis is asked only by those that need it."""
+    """Everything that actions work with; Redis is asked only by those that need it."""
     addresses = find_addresses(settings)
     redis = make_redis(addresses.redis_url)
     return Desk(settings, engine, build_admission(settings, engine, redis, addresses.gateway_url))
 
 
 def me(reason: str) -> Who:
-    """Who types the command, and why."""
+    """Return the person who types the command, and why."""
     return Who(user(), reason)
 
 
 def user() -> str:
-    """Who types the command, as the system knows them."""
+    """Return the name of the person who types the command, as the system knows them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

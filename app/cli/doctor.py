@@ -68,7 +68,7 @@ def doctor(
 
 
 def examine() -> list[Finding]:
-    """All findings. What cannot be checked because something before it failed is left out."""
+    """All findings. A check is left out when something that it needs has failed."""
     try:
         settings = get_settings()
     except PacelineError as error:
@@ -113,7 +113,7 @@ def _secrets(settings: Settings, addresses: Addresses) -> Finding:
 
 
 def _exposed(settings: Settings) -> list[Finding]:
-    """What others on the network or the machine may read, and channels of alerts that lead nowhere."""
+    """Check what others on the network or the machine may read, and where alerts lead."""
     found = []
     is_local = settings.web.host in ("127.0.0.1", "::1", "localhost")
     if not is_local and not settings.web.url.startswith("https://"):
@@ -188,7 +188,7 @@ def _redis_work(client: Redis) -> Finding:
 
 
 def _admission(settings: Settings, addresses: Addresses) -> Finding:
-    """What holds all calls back: a pause, used-up credits, a refused key."""
+    """Check what holds all calls back: a pause, used-up credits, a refused key."""
     engine, redis = make_engine(addresses.database_url), make_redis(addresses.redis_url)
     try:
         admission = build_admission(settings, engine, redis, addresses.gateway_url)

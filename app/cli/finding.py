@@ -1,4 +1,4 @@
-"""What `paceline doctor` finds: one line each."""
+"""Findings of `paceline doctor`: one line each."""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,9 @@ from app.settings import Settings
 
 USER = "viewer"
 TASKS_MAX = 20_000
-"""Of so many it remembers the state, the latest ones: memory is bounded, whatever the number of agents."""
+"""Number of tasks whose state it remembers, the latest ones: memory is bounded, whatever the number of
+agents.
+"""
 
 
 def check(settings: Settings) -> None:

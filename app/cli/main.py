@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def _begin() -> None:
-    """What every command begins with, when this is the program and not a part of another."""
+    """Prepare every command, when this is the program and not a part of another."""
     if _is_program:
         importlib.import_module("app.cli.begin").begin()
 

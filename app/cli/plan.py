@@ -78,7 +78,7 @@ def _models(settings: Settings) -> dict[str, float]:
 
 
 def _cost(costs: dict[str, int | None]) -> str:
-    """What the models cost in 30 days, and which have no price."""
+    """Return the models' cost in 30 days, and the models without a price."""
     known = {model: micros for model, micros in costs.items() if micros is not None}
     unknown = [model for model in costs if model not in known]
     said = []

@@ -11,9 +11,9 @@ from app.admission.scripts import load
 from app.redis_faults import code_of
 
 QUEUES, FLEET = "paceline:", "{paceline}:"
-"""What every key begins with: Celery's queues, and admission's state."""
+"""Prefix of every key: Celery's queues, and admission's state."""
 PATTERNS = ("paceline:/0.celery.pidbox", "paceline:/0.celeryev/*")
-"""What workers and Flower subscribe to, in database 0. A right to a pattern names it literally."""
+"""Channels that workers and Flower subscribe to, in database 0. A right to a pattern names it literally."""
 ACL = (
     "~paceline:* ~{paceline}:* &paceline:* "
     + " ".join(f"&{pattern}" for pattern in PATTERNS)

@@ -174,7 +174,9 @@ def _sandbox(settings: Settings, env: dict[str, str]) -> Iterator[str]:
 
 
 def _sandbox_addresses(settings: Settings, gateway_url: str) -> dict[str, str]:
-    """What the parts call. The sandbox stands in for twitterapi.io, too, where there is no key for it."""
+    """Return the gateway that the parts call. The sandbox stands in for twitterapi.io, too, where there is no
+    key for it.
+    """
     found = {"PACELINE_GATEWAY__BASE_URL": gateway_url}
     if settings.gateway_url is None and settings.twitterapi_io_key is None:
         found["PACELINE_SOURCES__TWITTERAPI_URL"] = gateway_url.removesuffix("/v1")

@@ -1,4 +1,4 @@
-"""What `paceline up` shows while it runs and when it ends."""
+"""Lines of `paceline up`, while it runs and when it ends."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,7 +128,9 @@ def _tally(gateway_url: str) -> dict[str, Any] | None:
 
 
 def why_nothing_runs(progress: Progress, parts: list[Part], settings: Settings, seconds: float) -> str | None:
-    """What the workers say when runs wait for longer than two slices and nobody has taken one; else None."""
+    """Return what the workers say when runs wait for longer than two slices and nobody has taken one; else
+    None.
+    """
     if seconds < 2 * settings.cycle.slice_length_s + 10:
         return None
     taken = sum(count for state, count in progress.runs.items() if state != RunState.QUEUED)
@@ -139,7 +141,7 @@ def why_nothing_runs(progress: Progress, parts: list[Part], settings: Settings, 
 
 
 def _none_completed(progress: Progress, reasons: dict[str, int]) -> str | None:
-    """That every run that ended came to nothing, and why most of them did; else None."""
+    """Return the sentence that no ended run had a result, with the most frequent reason; else None."""
     ended = sum(progress.runs.get(state, 0) for state in CAME_TO_NOTHING)
     if not ended or progress.runs.get(RunState.COMPLETED):
         return None

@@ -1,1 +1,1 @@
-"""What agents read and write: posts and comments."""
+"""Texts that agents read and write: posts and comments."""

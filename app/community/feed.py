@@ -44,7 +44,7 @@ Column = SQLColumnExpression[Any]
 
 
 def _of_others(agent: Column) -> tuple[ColumnElement[bool], ...]:
-    """What is new and not the agent's own."""
+    """Return new posts that are not the agent's own."""
     return Post.agent_id != agent, Post.created_at > func.now() - WINDOW, IS_PUBLISHED
 
 
@@ -83,7 +83,7 @@ def posts_to_comment(agent: Column, community: Column) -> "Function[list[list[st
 
 
 def feed_posts(found: list[list[str]]) -> tuple[FeedPost, ...]:
-    """What `posts_to_comment` found."""
+    """Result of `posts_to_comment`."""
     return tuple(FeedPost(UUID(post_id), author, body) for post_id, author, body in found)
 
 
@@ -102,8 +102,8 @@ def _uncommented(where: ColumnElement[bool], agent: Column) -> Select[UUID, str,
 
 
 def _elsewhere() -> Select[UUID, str, str]:
-    """Of the newest posts of all, those in other communities: what is looked through is bounded, however
-    many there are of a day.
+    """Return those of the newest posts that are in other communities: what is looked through is bounded,
+    however many there are of a day.
     """
     agent = bindparam("agent_id", type_=Uuid())
     newest = select(Post.id).where(*_of_others(agent)).order_by(Post.created_at.desc())

@@ -103,7 +103,7 @@ _CODE = frozenset(
         "prof",
     )
 )
-"""What stands before a dot in code and in abbreviations."""
+"""Words before a dot in code and in abbreviations."""
 
 
 def find_links(body: str) -> list[Span]:

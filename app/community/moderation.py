@@ -1,4 +1,4 @@
-"""What may be published. Pure: a text and the rules in, a decision with its reason out."""
+"""Rules for texts that may be published. Pure: a text and the rules in, a decision with its reason out."""
 
 import hashlib
 import re

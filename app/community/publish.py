@@ -1,7 +1,7 @@
 """Storing what agents wrote. Unique keys turn a second attempt into nothing.
 
-Whatever was paid for is stored, with a state that says who may see it: what the rules refuse, what waits
-for a person and what a dry run wrote is there to be looked at, and no agent reads it.
+Every text that was paid for is stored, with a state that says who may see it: what the rules refuse, what
+waits for a person and what a dry run wrote is there to be looked at, and no agent reads it.
 """
 
 from collections.abc import Sequence
@@ -214,7 +214,7 @@ def votes_of(reactions: Sequence[Reaction]) -> dict[str, Any]:
 
 
 def kinds_of_posts(run_id: SQLColumnExpression[UUID]) -> Function[Any]:
-    """What the run has posted, as part of a query: an array for `steps_done`."""
+    """Return the run's post, as part of a query: an array for `steps_done`."""
     return func.array(select(Post.kind).where(Post.run_id == run_id).scalar_subquery())
 
 

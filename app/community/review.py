@@ -1,4 +1,4 @@
-"""What waits for a person, and what a person decided about what agents wrote."""
+"""Texts that wait for a person, and decisions of people about texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ DECISIONS = {
     "reject": ((ContentState.PENDING,), ContentState.REJECTED),
     "hide": ((ContentState.PUBLISHED,), ContentState.HIDDEN),
 }
-"""A decision: what it is about, and what becomes of it. What a dry run wrote stays what it is."""
+"""A decision: what it is about, and what becomes of it. A text of a dry run stays what it is."""
 
 
 def verbs_by_state() -> dict[ContentState, list[str]]:
-    """What may be decided about a text in each state."""
+    """Decisions that are possible for a text in each state."""
     return {
         state: [name for name, (states, _) in DECISIONS.items() if state in states] for state in ContentState
     }

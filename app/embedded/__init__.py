@@ -6,8 +6,8 @@ Used by `paceline up` when DATABASE_URL or REDIS_URL is unset, and by the tests.
   `running.json` with the addresses. Only local sockets and loopback, Valkey with a password.
 * Two programs may use the same home. Starting and stopping happen under an exclusive lock on
   `home/lock`; each user holds a shared lock on `home/users`, which the kernel drops when the
-  process dies in whatever way. Who leaves and can get that lock exclusively was the last one and
-  stops the servers. A server that outlived a killed program is found and used, not started twice.
+  process dies in whatever way. A program that leaves and gets that lock exclusively was the last one,
+  and stops the servers. A server that outlived a killed program is found and used, not started twice.
 """
 
 import fcntl

@@ -22,8 +22,8 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer says of its cost. `tokens` and `cost_micros` are None when it does not say, `problem`
-    names numbers that contradict each other or cannot be true.
+    """Cost of an answer, as the gateway says it. `tokens` and `cost_micros` are None when it does not say,
+    `problem` names numbers that contradict each other or cannot be true.
     """
 
     tokens: TokenUsage | None = None
@@ -89,7 +89,7 @@ class GatewayFault(Exception):
 
 
 class Gateway(Protocol):
-    """What the program needs of a gateway."""
+    """Everything that the program needs of a gateway."""
 
     def complete(self, prompt: Prompt) -> Completion:
         """Make exactly one attempt; raises GatewayFault."""

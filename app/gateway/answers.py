@@ -52,7 +52,7 @@ BROKEN = frozenset(
         "abort",
     )
 )
-"""What a provider behind the gateway calls an end that was none, while the gateway says `stop`."""
+"""Names that a provider behind the gateway gives an end that was none, while the gateway says `stop`."""
 
 
 def read_answer(body: bytes, now: datetime, tokens_max: int) -> Completion:

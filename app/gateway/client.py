@@ -22,8 +22,8 @@ logging.getLogger("openai").setLevel(logging.WARNING)
 
 _OF_THE_CLIENT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
 _OF_A_CALL = ("Retry-Count", "Read-Timeout")
-"""What the client tells of this machine and itself, as X-Stainless-...; it is nobody's business, and nine
-headers cost 6 % of the call's CPU.
+"""Headers in which the client tells of this machine and itself, X-Stainless-...; it is nobody's business, and
+nine headers cost 6 % of the call's CPU.
 """
 _UNTOLD: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _OF_A_CALL}
 

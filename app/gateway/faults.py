@@ -101,7 +101,9 @@ def refused_parameter(fault: GatewayFault) -> str:
 
 
 def _kind(status: int, error: "_Error") -> Kind:
-    """What the answer means: by its names first, then by words that are the gateway's own, then by status."""
+    """Return the meaning of the answer: by its names first, then by words that are the gateway's own, then by
+    status.
+    """
     if 400 <= status < 500 and any(MODEL_DENIED.fullmatch(name) for name in error.names):
         return kinds.MODEL_GONE
     for kind, names in NAMES:

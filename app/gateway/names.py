@@ -1,4 +1,4 @@
-"""What gateways call things: the names and the words by which an error is told. Data only;
+"""Names that gateways use: the names and the words by which an error is told. Data only;
 app/gateway/faults.py reads it.
 
 Where a gateway names an error, the name decides. Where one says it in words only, the whole message must have
@@ -115,7 +115,7 @@ NAMES: tuple[tuple[Kind, frozenset[str]], ...] = (
         frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden")),
     ),
 )
-"""What the names mean, in this order: the first that is found decides."""
+"""Meaning of the names, in this order: the first that is found decides."""
 
 MODEL_DENIED = re.compile(r"\w*model_access_denied|model_permission_blocked\w*")
 """Names that say that the key may not ask this model; the key itself is in order."""
@@ -226,4 +226,4 @@ PARAMETERS = {
     "reasoning_effort": "reasoning",
     "reasoning.effort": "reasoning",
 }
-"""What a request can do without, by the names that gateways use for it."""
+"""Parameters that a request can do without, by the names that gateways use for them."""

@@ -12,7 +12,7 @@ from app.gateway import Prompt
 THINKING = re.compile(r"(?:[a-z0-9-]+/)?(?:gpt-5|o[1-9])(?:$|[-.:@].*)", re.I)
 """OpenAI's reasoning models: they take `max_completion_tokens`, and no temperature."""
 LENGTHS = ("max_tokens", "max_completion_tokens")
-"""What bounds the answer's length, by either name."""
+"""Parameter that bounds the answer's length, by either name."""
 
 
 class Parameters:
@@ -39,7 +39,7 @@ class Parameters:
         return body
 
     def refused(self, model: str) -> frozenset[str]:
-        """What the model has refused so far."""
+        """Return the parameters that the model has refused so far."""
         with self._lock:
             return frozenset(self._refused.get(model, ()))
 

@@ -1,4 +1,4 @@
-"""What the sandbox gateway says it was asked: the other side of the ledger. HTTP only."""
+"""The sandbox gateway's own count of requests: the other side of the ledger. HTTP only."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a model thought aloud, and the marks of its chat template, do not belong to its answer. Pure.
+"""Thoughts of a model, and the marks of its chat template, do not belong to its answer. Pure.
 
 The formats are those of the models' chat templates: tags (DeepSeek, Qwen, Claude, Seed), brackets
 (Magistral), GPT-OSS's channels, Cohere's, Kimi's, Gemma's.

@@ -1,4 +1,4 @@
-"""What an answer says of its cost, as gateways really send it. Pure.
+"""Cost of an answer, as gateways really send it. Pure.
 
 Gateways differ: some leave thinking tokens out of `completion_tokens`, some send numbers as text, some send
 only a total. Numbers that contradict each other are read as the larger cost and named in `problem`.
@@ -122,8 +122,8 @@ def _part_as_sent(usage: dict[str, Any], group: str, name: str) -> Any:
 
 
 def _cost_of(usage: dict[str, Any], told: list[str]) -> int | None:
-    """What the gateway says the call costs. With a key of one's own (OpenRouter's BYOK) `cost` is its fee,
-    and what the provider takes comes beside it.
+    """Return the cost of the call, as the gateway says it. With a key of one's own (OpenRouter's BYOK) `cost`
+    is its fee, and what the provider takes comes beside it.
     """
     sent = usage.get("cost")
     if isinstance(sent, dict):  # Perplexity

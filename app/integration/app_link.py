@@ -41,7 +41,7 @@ log = get_logger(__name__)
 BATCH = 50
 LEASE = timedelta(seconds=60)
 TRIES_MAX = 8
-"""Of a row that a trigger or a constraint of theirs refuses: ten minutes in all."""
+"""Waits for a row that a trigger or a constraint of theirs refuses: ten minutes in all."""
 RIGHTS = ("42501", "42P01", "42703", "42P10", "3F000", "42804", "22P02")
 """A right, a table, a column, a unique key or a type that the mapping needs and the application has not:
 every row would fail, so the link is paused.
@@ -62,7 +62,7 @@ class Link:
 
 @dataclass
 class Round:
-    """What one round did."""
+    """Result of one round."""
 
     delivered: int = 0
     refused: int = 0
@@ -266,7 +266,7 @@ def _deliver_one(here: Connection, there: Connection, mapping: Mapping, due: Due
         with there.begin_nested():
             for kind, payload in steps:
                 apply(there, mapping, kind, payload)
-            # What their database would say at the commit, it says now, of this row alone.
+            # Their database says now, of this row alone, what it would say at the commit.
             there.execute(text("set constraints all immediate"))
     except SQLAlchemyError as error:
         if is_passing(error) or sqlstate(error) is None:
@@ -313,7 +313,7 @@ def _about(here: Connection, what: str, which: str, key: object) -> list[dict[st
 
 
 def _refused(here: Connection, due: Due, error: SQLAlchemyError, found: Round) -> bool:
-    """What becomes of an event that the application's database refuses."""
+    """Decide about an event that the application's database refuses."""
     code, said = sqlstate(error) or "", describe(error)
     found.errors.append(said)
     if code in RIGHTS:
@@ -332,7 +332,7 @@ def _refused(here: Connection, due: Due, error: SQLAlchemyError, found: Round) -
 
 
 def _pause_agent(here: Connection, due: Due, said: str) -> None:
-    """What its posts refer to is gone there, so nobody would see what it writes."""
+    """The row that its posts refer to is gone there, so nobody would see its texts."""
     agent = due.payload.get("agent")
     if not isinstance(agent, dict):
         return

@@ -26,7 +26,7 @@ class Finding:
 
 
 def check(there: Connection, mapping: Mapping) -> list[Finding]:
-    """What is missing for this mapping, by the role that is connected; nothing when all is there."""
+    """Return what this mapping lacks, for the role that is connected; nothing when all is there."""
     me = there.execute(text("select current_user")).scalar_one()
     found: list[Finding] = []
     for name, mapped in mapping.parts.items():
@@ -163,7 +163,9 @@ def samples(here: Connection) -> list[tuple[str, dict[str, Any]]]:
 
 
 def compare(here: Connection, there: Connection, mapping: Mapping) -> dict[str, int]:
-    """What differs between both sides, by name; all zero is what must be. What still waits is left out."""
+    """Return the differences between both sides, by name; all zero is what must be. Waiting events are left
+    out.
+    """
     found: dict[str, int] = {}
     for what, model in (("posts", Post), ("comments", Comment)):
         mapped = mapping.part(what)
@@ -183,7 +185,7 @@ def compare(here: Connection, there: Connection, mapping: Mapping) -> dict[str, 
 def _batches(
     here: Connection, model: type[Post] | type[Comment], *, goes_with_post: bool
 ) -> Iterator[dict[str, bool]]:
-    """What was delivered: its key there, and whether it is shown here, some at a time by id."""
+    """Select delivered events: its key there, and whether it is shown here, some at a time by id."""
     post = aliased(Post)
     thread = model.id if model is Post else Comment.post_id
     waits = exists().where(

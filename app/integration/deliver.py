@@ -30,7 +30,7 @@ AWAY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a round did."""
+    """Result of a round."""
 
     app: int = 0
     webhooks: int = 0
@@ -58,7 +58,7 @@ def application(settings: Settings, here: Engine) -> Iterator[Engine]:
 
 
 def compare(settings: Settings, here: Engine) -> dict[str, int] | None:
-    """What differs between here and the application, by name; None when nothing is connected."""
+    """Return the differences between here and the application, by name; None when nothing is connected."""
     with here.connect() as ours:
         link = app_link.read(ours)
         if link is None or link.state == LinkState.DISCONNECTED:
@@ -68,7 +68,9 @@ def compare(settings: Settings, here: Engine) -> dict[str, int] | None:
 
 
 class Receivers:
-    """What one process needs to deliver: built when it first does. Safe to share between its threads."""
+    """Everything that one process needs to deliver: built when it first does. Safe to share between its
+    threads.
+    """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine

@@ -122,7 +122,7 @@ def again(
 
 
 def postpone(connection: Connection, delivery_id: int, wait_s: float) -> None:
-    """Not tried, and not yet its turn."""
+    """Still to be tried, later."""
     own = update(Delivery).where(Delivery.id == delivery_id)
     connection.execute(own.values(next_at=func.now() + timedelta(seconds=wait_s)))
 
@@ -183,7 +183,7 @@ def backlog(connection: Connection, receiver: str) -> Backlog:
 def dead_letters(
     connection: Connection, receiver: str | None = None, limit: int = 50
 ) -> list[dict[str, Any]]:
-    """What did not arrive and is not tried again, of one receiver or of all, the newest first."""
+    """Return dead letters of one receiver or of all, the newest first."""
     query = (
         select(
             Delivery.id,

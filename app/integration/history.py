@@ -1,4 +1,4 @@
-"""What became of the events of a run: where each arrived, and how soon."""
+"""Deliveries of the events of a run: where each arrived, and how soon."""
 
 from dataclasses import dataclass
 from datetime import datetime

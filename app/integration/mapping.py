@@ -11,8 +11,8 @@
     author = "$agent.id"
     kind = "agent"
 
-What begins with `$` is an expression, all else is written as it is. The key is a column of theirs that holds
-our id, unique there: so a delivery that is repeated changes nothing.
+A value that begins with `$` is an expression. Other values are written as they are. The key is a column of
+theirs that holds our id, unique there: so a delivery that is repeated changes nothing.
 """
 
 import re
@@ -134,7 +134,7 @@ def row(table: TableMapping, payload: Values[str, Any]) -> dict[str, Any]:
 
 
 def value_of(value: Value, payload: Values[str, Any]) -> Any:
-    """What an expression stands for in an event; a constant stands for itself."""
+    """Return the value of an expression for an event; a constant stands for itself."""
     if not isinstance(value, str) or not value.startswith("$"):
         return value
     name = value[1:]

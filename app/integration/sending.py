@@ -36,7 +36,7 @@ REST_MAX_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver said: None as status when it said nothing."""
+    """Answer of a receiver: None as status when it said nothing."""
 
     status: int | None
     error: str | None
@@ -64,7 +64,7 @@ def sign(secrets_: Sequence[str], message_id: str, at: datetime, body: bytes) ->
 
 
 def body_of(due: Due) -> bytes:
-    """What is sent of an event."""
+    """Return the body that is sent for an event."""
     made = {"type": due.kind, "timestamp": due.created_at.astimezone(UTC).isoformat(), "data": due.payload}
     return json.dumps(made, separators=(",", ":")).encode()[:BODY_MAX]
 

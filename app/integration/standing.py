@@ -57,7 +57,7 @@ def read_standing(connection: Connection) -> list[Standing]:
 
 
 def _counts(connection: Connection) -> dict[str, tuple[int, int, float, str | None]]:
-    """Of what has not arrived only: what has is many, and no index needs to be read for it."""
+    """Condition for events that have not arrived: what has is many, and no index needs to be read for it."""
     count, waits = func.count(), Delivery.state == DeliveryState.PENDING
     lag = func.extract("epoch", func.now() - func.min(OutboxEvent.created_at).filter(waits))
     found = (

@@ -96,7 +96,7 @@ def find(connection: Connection, which: str) -> Hook:
 
 
 def secret_of(connection: Connection, hook: Hook) -> str:
-    """What signs now."""
+    """Secrets that sign now."""
     return connection.execute(select(Webhook.secret).where(Webhook.id == hook.id)).scalar_one()
 
 

@@ -12,7 +12,7 @@ from app.models.columns import CreatedAt, Id, one_of
 
 
 class Role(StrEnum):
-    """What a person may do; each may do what the ones before it may."""
+    """Role of a person; each may do what the ones before it may."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"

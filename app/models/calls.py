@@ -13,7 +13,7 @@ from app.models.columns import CreatedAt, one_of
 
 
 class CallStatus(StrEnum):
-    """What came of an attempt. `unknown`: its worker died before it could say."""
+    """Result of an attempt. `unknown`: its worker died before it could say."""
 
     IN_FLIGHT = "in_flight"
     OK = "ok"

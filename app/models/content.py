@@ -1,4 +1,4 @@
-"""What agents make: posts, comments, votes. Unique keys make a double effect impossible to store."""
+"""Texts and votes of agents: posts, comments, votes. Unique keys make a double effect impossible to store."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -28,7 +28,9 @@ class PostKind(StrEnum):
 
 
 class ContentState(StrEnum):
-    """Who may see it. Only what is published is read by agents, counted as activity and answered."""
+    """State that says who may see a text. Only what is published is read by agents, counted as activity and
+    answered.
+    """
 
     PUBLISHED = "published"
     PENDING = "pending"
@@ -39,7 +41,7 @@ class ContentState(StrEnum):
 
 
 class _Written:
-    """What posts and comments share."""
+    """Columns of posts and comments alike."""
 
     body: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=ContentState.PUBLISHED)

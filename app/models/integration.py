@@ -32,7 +32,7 @@ class WebhookState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """What became of one event for one receiver. Dead: it can be looked at and sent again."""
+    """Delivery of one event to one receiver. Dead: it can be looked at and sent again."""
 
     PENDING = "pending"
     DONE = "done"

@@ -1,4 +1,4 @@
-"""What an operator sets while the fleet runs, and who changed what."""
+"""Settings that an operator changes while the fleet runs, and the change log."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +14,7 @@ from app.models.columns import CreatedAt, Id, one_of
 
 
 class Review(StrEnum):
-    """What waits for a person's approval before it is published."""
+    """Texts that wait for a person's approval before they are published."""
 
     NOTHING = "nothing"
     POSTS = "posts"
@@ -22,7 +22,7 @@ class Review(StrEnum):
 
 
 class Links(StrEnum):
-    """What becomes of links in what an agent wrote: kept, taken out, or the whole text refused."""
+    """Treatment of links in a text: kept, taken out, or the whole text refused."""
 
     ALLOW = "allow"
     REMOVE = "remove"
@@ -30,7 +30,7 @@ class Links(StrEnum):
 
 
 class OverBudget(StrEnum):
-    """What happens when a budget is used up."""
+    """Rule for a budget that is used up."""
 
     STOP = "stop"
     POSTS_ONLY = "posts_only"

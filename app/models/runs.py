@@ -27,7 +27,7 @@ class RunState(StrEnum):
 
 
 class RunOrigin(StrEnum):
-    """Who asked for the run."""
+    """Origin of the run."""
 
     CYCLE = "cycle"
     ADHOC = "adhoc"

@@ -1,4 +1,4 @@
-"""What is known of the world outside: styles learned from users on X, mentions, the sources themselves."""
+"""Data from outside: styles learned from users on X, mentions, the sources themselves."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -14,7 +14,7 @@ from app.models.columns import CreatedAt
 
 
 class _Sums:
-    """What is summed. `cost_micros` and `tokens_used` leave out what is not known: `cost_unknown_micros` and
+    """Sums of calls. `cost_micros` and `tokens_used` leave out what is not known: `cost_unknown_micros` and
     `tokens_unknown` were reserved for it. `unpriced` counts answered calls of models without a price.
     """
 
@@ -114,7 +114,7 @@ class UsageState(Base):
 
 
 class Ranking(Base):
-    """Who used most over a span, as of a moment. See app.usage.ranking."""
+    """Ranking of use over a span, as of a moment. See app.usage.ranking."""
 
     __tablename__ = "usage_rankings"
 

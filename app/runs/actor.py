@@ -1,4 +1,4 @@
-"""What an agent is and knows at the start of its run."""
+"""An agent and its knowledge at the start of its run."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -88,7 +88,7 @@ _CLAIM_FIELDS = len(_TAKEN.c)
 
 
 class _Known(NamedTuple):
-    """What the statement selects after the claim; `controls` is None when there are none yet."""
+    """Columns that the statement selects after the claim; `controls` is None when there are none yet."""
 
     handle: str
     display_name: str
@@ -120,7 +120,7 @@ def take_turn(services: Services, run_id: UUID, worker: str) -> Actor | None:
     """Take a queued run (app.runs.leases.claim) and read all about its agent; None if the run is held,
     snoozed, ended or unknown.
 
-    What a resumed run must decide the same again is seen from the moment the run was opened.
+    Decision inputs are read as of the moment the run was opened, so that a resumed run decides the same.
     """
     lease = timedelta(seconds=services.settings.worker.lease_s)
     with borrowed(services.autocommit) as connection:
@@ -176,7 +176,7 @@ def _is_style_due(services: Services, style_source: str | None) -> bool:
 
 
 def _attempts_made(services: Services, held: Claim) -> dict[str, int]:
-    """What earlier attempts of the run tried; the first has nothing to ask for."""
+    """Steps that earlier attempts of the run tried; the first has nothing to ask for."""
     if held.attempt == 1:
         return {}
     with services.engine.connect() as connection:

@@ -13,7 +13,7 @@ from app.agents.roster import find_agent, find_known
 from app.models import Run, RunOrigin, RunState
 
 FOLLOWS = ("chain", "chord", "link", "link_error")
-"""What Celery begins when the run has ended."""
+"""Tasks that Celery begins when the run has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,9 @@ class Asked:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Asked | None":
-        """What a worker wrote down. One of another release may tell more; None when it told less."""
+        """Gateway and models that a worker wrote down. One of another release may tell more; None when it
+        told less.
+        """
         if any(field.name not in values for field in fields(cls)):
             return None
         known = {field.name: values[field.name] for field in fields(cls)}
@@ -39,7 +41,7 @@ class Asked:
         return cls(**known | {name: tuple(known[name]) for name in lists})
 
     def fallback_of(self, model: str) -> str | None:
-        """What is asked in the place of a model that is gone."""
+        """Return the model that replaces one that is gone."""
         return next((other for other in self.others if other != model), None)
 
     @property
@@ -56,7 +58,7 @@ class Asked:
 
 
 def asked_by(settings: Settings, key: str, now: datetime) -> Asked:
-    """What a process with these settings asks; `key` as Admission knows it."""
+    """Return the gateway and models of a process with these settings; `key` as Admission knows it."""
     gateway = settings.gateway
     named = (gateway.post_model, gateway.comment_model, gateway.visit_model, gateway.style_model)
     models = tuple(dict.fromkeys(model for model in named if model))

@@ -39,7 +39,9 @@ class Planned:
 
 
 def plan(services: Services, actor: Actor, activity: Activity) -> Planned | str | None:
-    """What to ask; a text says why there is nothing to ask, None that there is nobody to talk to."""
+    """The prompt and its activity; a text says why there is nothing to ask, None that there is nobody to talk
+    to.
+    """
     match activity.kind:
         case ActivityKind.STYLE:
             return _plan_style(services, actor)

@@ -1,5 +1,5 @@
 """One call that has its permit and its ledger row: call -> close the row, and on success store the effect
-with it (one statement) -> settle the reservation. Whatever comes of the call is recorded and settled once.
+with it (one statement) -> settle the reservation. Every end of the call is recorded and settled once.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ log = get_logger(__name__)
 BACKOFF_MAX_S = 4.0
 PROBLEM_MAX = 300
 UNSEEN_TOKENS = 20_000
-"""What a gateway may add to a prompt of its own. A token is a byte or more."""
+"""Tokens that a gateway may add to a prompt. A token is a byte or more."""
 LOST_A_RACE = ("40001", "40P01")
 STORE_TRIES = 3
 """A serialization failure or a deadlock is tried again at once: the answer is paid for."""
@@ -40,7 +40,7 @@ STORE_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask, and what becomes of the answer."""
+    """A prompt, and the use of its answer."""
 
     messages: Sequence[dict[str, str]]
     fit: Callable[[str], Any]
@@ -48,7 +48,7 @@ class Question:
     store: Statement
     """Stores that, as it closes the call: one of app.runs.writing."""
     values: Callable[[Any], dict[str, Any]]
-    """What is stored, from what `fit` made."""
+    """Return the effect to store, from the result of `fit`."""
     is_json: bool = False
 
 
@@ -174,7 +174,7 @@ def backoff_s(failures: int) -> float:
 
 
 def _verdict(fault: GatewayFault, failures: int) -> Verdict:
-    """What a fault means for other calls."""
+    """Return the meaning of a fault for other calls."""
     kind, span_s = fault.kind, 0.0
     if kind.effect is kinds.Effect.PAUSE:
         span_s = max(fault.retry_after_s or 0.0, backoff_s(failures))
@@ -207,7 +207,7 @@ def _result(
     answer: Completion | GatewayFault,
     began: float,
 ) -> calls.Result:
-    """What came of a call, with what it costs: as reported where that can be true, else by its tokens."""
+    """Return the result of a call with its cost: as reported where that can be true, else by its tokens."""
     usage, is_ok = answer.usage, isinstance(answer, Completion)
     tokens, reported = usage.tokens, usage.cost_micros
     problems = [usage.problem] if usage.problem else []

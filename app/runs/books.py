@@ -1,6 +1,6 @@
 """Proving the books: the gateway's own tally, the ledger and the counters in Redis, joined by request id.
 
-Everything that differs is a number. What cannot be known is a number of its own: a worker that died
+Everything that differs is a number. Unknown values have a number of their own: a worker that died
 took the answer with it, so its call counts what was reserved, whatever the gateway counted.
 """
 
@@ -30,7 +30,7 @@ RECENT_DAYS = 35
 
 @dataclass
 class Books:
-    """What was compared, and the differences; all zero is what must be."""
+    """Result of a comparison: what was compared, and the differences; all zero is what must be."""
 
     gateway: str = "not compared: it keeps no tally"
     gateway_requests: int = 0
@@ -49,8 +49,8 @@ class Books:
 
 
 def audit(services: Services, tally: SandboxTally | None, *, is_whole: bool = True) -> Books:
-    """Compare. Safe while the fleet works: what is under way is counted, not compared. Not whole, it leaves
-    out what reads all that there ever was.
+    """Compare. Safe while the fleet works: what is under way is counted, not compared. Without `whole` it
+    leaves out the comparisons that read all rows there ever were.
     """
     books = Books()
     began = tally.started_at() if tally else None

@@ -79,11 +79,11 @@ def read_budgets(
 
 
 def spent_of(budget: BudgetStatus) -> str:
-    """What is spent of a budget, and what calls under way hold, in words."""
+    """Return in words what is spent of a budget, and what calls under way hold."""
     return f"{dollars(budget.spent)} of {dollars(budget.limit)}{with_held(budget.held)}"
 
 
 def _apart(counted: int, held: int) -> tuple[int, int]:
-    """What was spent, and what is held, of a sum of both. A call of yesterday may be under way."""
+    """Spent and held parts of a sum. A call of yesterday may be under way."""
     held = min(held, counted)
     return counted - held, held

@@ -3,7 +3,7 @@
 For each attempt: admission books the call's time (app/admission) -> while that comes, insert the ledger
 row and renew the lease (one statement) -> sleep, confirm -> make the call (app/runs/attempt.py).
 
-What follows an answer stands in one table, app/kinds.py: a 429 is tried again after 1, 2 and 4 seconds,
+Consequences of an answer stand in one table, app/kinds.py: a 429 is tried again after 1, 2 and 4 seconds,
 or later if the gateway asks for it, and the pause holds for the whole fleet; a stop ends the run at once. A
 wait that is longer than a worker waits puts the run back.
 """
@@ -155,7 +155,7 @@ def ask(
 
 
 def _refused(services: Services, refusal: Refusal, model: str) -> Stopped | Later:
-    """What becomes of an activity whose call admission does not allow."""
+    """Decide about an activity whose call admission does not allow."""
     with services.engine.begin() as connection:
         denials.count(connection, refusal.reason)
     if reason_of(refusal.reason).passes:

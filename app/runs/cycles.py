@@ -41,12 +41,12 @@ class QueuedRun:
     handle: str
     cycle_at: datetime | None
     options: dict[str, Any] | None = None
-    """What its message carries beside: queue, chain, chord, links."""
+    """Further values in its message: queue, chain, chord, links."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSlice:
-    """What opening a slice did. `deferred` agents are due but have to wait for a later slice."""
+    """Result of opening a slice. `deferred` agents are due but have to wait for a later slice."""
 
     cycle_at: datetime
     slice_index: int
@@ -107,7 +107,7 @@ def open_slice(connection: Connection, *, now: datetime, cycle: CycleSettings, c
 
 def _is_overdue(connection: Connection, previous: datetime) -> ColumnElement[bool]:
     """Left out of the cycle before, so due from this one's first slice: else an agent with a late phase
-    would compete for the last slices only. Not after an outage of whole cycles: then all start anew.
+    would compete for the last slices only. After an outage of whole cycles it is False: then all start anew.
     """
     if not connection.execute(select(exists().where(Run.cycle_at == previous))).scalar_one():
         return false()

@@ -1,4 +1,4 @@
-"""What the fleet as it is set up calls for."""
+"""Demand of the fleet as it is set up."""
 
 from sqlalchemy import Connection, func, select
 

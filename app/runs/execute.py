@@ -35,7 +35,7 @@ from app.sql_faults import describe, is_passing
 log = get_logger(__name__)
 
 LAST_LOOK = timedelta(seconds=10)
-"""What has not ended so shortly before the end of a run's cycle ends the run."""
+"""A wait that lasts until so shortly before the end of a run's cycle ends the run."""
 
 
 @dataclass(frozen=True, slots=True)

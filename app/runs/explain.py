@@ -29,7 +29,7 @@ class Finding:
 
 
 CAUSES = ("agent", "admission", "scheduler", "budget", "quota", "run")
-"""What may stop an agent, the cause before its consequences: a paused fleet's runs wait, too."""
+"""Causes that may stop an agent, the cause before its consequences: a paused fleet's runs wait, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _admission(seen: Look, services: Services) -> Finding:
     with services.engine.connect() as connection:
         stops = name_who_paused(connection, stops)
     for stop in stops:
-        # What only slows down stops nobody; a budget and a quota are findings of their own.
+        # A brake that only slows down stops nobody; a budget and a quota are findings of their own.
         if stop.standing in (Standing.STOPPED, Standing.PAUSED, Standing.THROTTLED) or (
             stop.about == "redis"
         ):

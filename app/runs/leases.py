@@ -33,7 +33,7 @@ class Claim:
 
     @property
     def moment(self) -> str:
-        """What, with the agent, seeds the run's dice: the cycle, or the run itself when ad hoc."""
+        """Seed of the run's dice, with the agent: the cycle, or the run itself when ad hoc."""
         return self.cycle_at.isoformat() if self.cycle_at else str(self.run_id)
 
 
@@ -52,7 +52,7 @@ class LeaseLost(Exception):
 _HELD = update(Run).where(
     Run.id == bindparam("run_id"), Run.attempt == bindparam("held_attempt"), Run.state == RunState.RUNNING
 )
-"""What every change of a held run has in common: it is ours, or no row matches."""
+"""Condition of every change of a held run: it is ours, or no row matches."""
 
 
 def renewing() -> Update:
@@ -63,7 +63,7 @@ def renewing() -> Update:
 
 
 def held_by(held: Claim, lease: timedelta) -> dict[str, Any]:
-    """What names the run and its holder in a statement that builds on `renewing`."""
+    """Return the values that name the run and its holder in a statement that builds on `renewing`."""
     return {"run_id": held.run_id, "held_attempt": held.attempt, "lease": lease}
 
 
@@ -253,11 +253,11 @@ class Line:
     open: int
     running: int
     oldest_wait_s: float
-    """Of those that are queued."""
+    """Due time of the oldest queued run."""
 
 
 def lines(connection: Connection) -> list[Line]:
-    """What waits and what is at work, by origin."""
+    """Return the waiting and the running, by origin."""
     is_queued, count = Run.state == RunState.QUEUED, func.count()
     oldest = func.extract("epoch", func.now() - func.min(Run.due_at).filter(is_queued))
     query = (

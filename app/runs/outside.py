@@ -24,7 +24,7 @@ TWITTERAPI = TwitterApi.name
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What a round did; `problems` by account."""
+    """Result of a round; `problems` by account."""
 
     accounts: int = 0
     new: int = 0
@@ -114,7 +114,7 @@ def check_balance(services: Services) -> str:
 
 
 def credits_left(connection: Connection) -> int | None:
-    """What twitterapi.io said was left of our credits; None when it never did."""
+    """Credits left by twitterapi.io's word; None when it never did."""
     query = select(SourceState.credits).where(SourceState.name == TWITTERAPI)
     return connection.execute(query).scalar_one_or_none()
 

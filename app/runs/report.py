@@ -38,7 +38,7 @@ class RunReport:
     comments: list[str]
     calls: list[dict[str, Any]]
     cost_micros: int
-    """Of those calls whose cost is known."""
+    """Sum over the calls whose cost is known."""
     cancelled_by: str | None = None
 
 

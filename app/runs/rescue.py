@@ -33,7 +33,7 @@ BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """What one round did. `to_publish` are the runs that workers must be told of."""
+    """Result of one round. `to_publish` are the runs that workers must be told of."""
 
     resumed: list[UUID] = field(default_factory=list)
     unheard: list[UUID] = field(default_factory=list)

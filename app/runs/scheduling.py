@@ -24,7 +24,7 @@ class Allowance:
 
 
 def allowance(state: State, settings: Settings, now: datetime) -> Allowance:
-    """What the state of admission allows. Pure."""
+    """Return what the state of admission allows. Pure."""
     for stop in find_stops(Look(state, asked_by(settings, "", now))):
         is_of_gateway = stop.about == state.stop_reason
         if is_of_gateway and state.is_probe_due and not state.paused_until:

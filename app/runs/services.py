@@ -1,4 +1,4 @@
-"""What runs work with. Put together in app.wiring."""
+"""Everything that runs work with. Put together in app.wiring."""
 
 import threading
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Sources:
 
     @property
     def for_mentions(self) -> tuple[MentionSource, ...]:
-        """Who to ask for mentions, the backup last."""
+        """Sources to ask for mentions, the backup last."""
         return tuple(source for source in (self.twitterapi, self.x) if source is not None)
 
     def close(self) -> None:

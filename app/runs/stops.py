@@ -1,5 +1,5 @@
-"""What holds calls back now, with what ends it. One list for `status`, `up`, `doctor`, `explain`, every page
-and the scheduler.
+"""Stops: what holds calls back now, with what ends it. One list for `status`, `up`, `doctor`, `explain`,
+every page and the scheduler.
 """
 
 from dataclasses import dataclass, replace

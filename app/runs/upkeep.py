@@ -11,7 +11,7 @@ from app.runs.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What reconciling did: limits put in force again, counters that differed, and were set right."""
+    """Result of reconciling: limits put in force again, counters that differed, and were set right."""
 
     put_in_force: bool
     drifted: int

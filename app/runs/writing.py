@@ -1,4 +1,4 @@
-"""What a turn writes: before a call, after it, at its end; one statement each, a transaction of its own.
+"""Writes of a turn: before a call, after it, at its end; one statement each, a transaction of its own.
 
 All do their part only if the run is ours, so whoever lost it stores nothing; what a call came to is
 recorded all the same. They are put together here from what the ledger, the leases and those who store
@@ -48,7 +48,7 @@ STORE_PROFILE = _closing_with(profiles.storing_profile)
 
 
 class Stored(NamedTuple):
-    """What came of storing an effect; `note` says why it is not published, if so."""
+    """Result of storing an effect; `note` says why it is not published, if so."""
 
     is_ours: bool
     is_stored: bool

@@ -2,7 +2,7 @@
 
 Read by entry points; everything below them is handed the group it needs. A name that starts with
 `PACELINE_` and means nothing is refused, because a misspelt cap is a cap that does not hold.
-What an operator changes while the program runs (rate, quotas, pauses) is a row in the database,
+Settings that an operator changes while the program runs (rate, quotas, pauses) is a row in the database,
 seeded from here.
 """
 
@@ -181,8 +181,8 @@ class Settings(BaseSettings):
 
     @property
     def gateway_key(self) -> str | None:
-        """What to call with. LOVABLE_API_KEY goes to Lovable, and to a gateway on this machine; any other
-        gateway needs PACELINE_GATEWAY__API_KEY.
+        """Return the key to call with. LOVABLE_API_KEY goes to Lovable, and to a gateway on this machine; any
+        other gateway needs PACELINE_GATEWAY__API_KEY.
         """
         if self.gateway.api_key:
             return self.gateway.api_key.get_secret_value()

@@ -15,7 +15,7 @@ _SINGLE_QUOTED = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=\s*'")
 
 
 def read_env_file(path: Path = Path(".env")) -> dict[str, str | None]:
-    """What the file says; nothing when there is none. Raises ConfigError for a file that is no text."""
+    """Return the file's values; nothing when there is none. Raises ConfigError for a file that is no text."""
     try:
         with path.open(encoding="utf-8") as stream:
             lines = [line for line in parse_stream(stream) if line.key is not None]

@@ -141,7 +141,7 @@ SPARING_POSTS = 0.55
 
 
 class ActivitySettings(BaseModel):
-    """What an agent does in a cycle."""
+    """Activities of an agent in a cycle."""
 
     sparing: bool = Field(
         False,
@@ -174,7 +174,7 @@ class ActivitySettings(BaseModel):
 
 
 class ControlSettings(BaseModel):
-    """What agents may do and publish.
+    """Rules for what agents may do and publish.
 
     These seed a row in the database when it has none, and change it when they change; what an operator
     sets with `paceline controls set` stays in force until then.
@@ -246,7 +246,7 @@ class Price(BaseModel):
 
 
 class UsageSettings(BaseModel):
-    """What calls cost, and how long they are kept one by one."""
+    """Prices of calls, and how long single calls are kept."""
 
     prices: tuple[Price, ...] = Field(
         (),
@@ -271,7 +271,7 @@ class UsageSettings(BaseModel):
 
 
 class KeepSettings(BaseModel):
-    """How long what grows is kept. What a person hid and the change log stay."""
+    """How long what grows is kept. Texts that a person hid and the change log stay."""
 
     runs_days: float = Field(30, ge=0, description="Days that a run is kept after its end; 0: for ever")
     votes_days: float = Field(30, ge=0, description="Days that a vote is kept; 0: for ever")
@@ -311,7 +311,7 @@ class AppSettings(BaseModel):
 
 
 class AlertSettings(BaseModel):
-    """Who is told when something needs a person."""
+    """Channels for messages when something needs a person."""
 
     urls: tuple[SecretStr, ...] = Field(
         (), description="Channels as apprise URLs, a JSON list: mailto://, slack://, tgram://, json://"

@@ -1,7 +1,7 @@
 """The world outside: posts and mentions of users on X, read-only, HTTP only.
 
-What comes back is checked data or a SourceFault, nothing else. Other people's text is data: it is kept as
-it is (control characters aside) and framed as such wherever a model sees it.
+A source returns checked data or raises a SourceFault, nothing else. Other people's text is data: it is kept
+as it is (control characters aside) and framed as such wherever a model sees it.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,7 @@ class SourceDown(SourceFault):
 
 
 class StyleSource(Protocol):
-    """Who can tell how a user writes."""
+    """A source that tells how a user writes."""
 
     def last_tweets(self, username: str) -> list[Tweet]:
         """The user's newest posts, at most 20; raises SourceFault."""
@@ -80,7 +80,7 @@ class StyleSource(Protocol):
 
 
 class MentionSource(Protocol):
-    """Who can tell where an account was mentioned."""
+    """A source that tells where an account was mentioned."""
 
     name: str
 

@@ -13,7 +13,7 @@ from app.sources.tweets import make_tweet
 PAGE = 20
 PAGES_MAX = 5
 REQUESTS_PER_S = ((50_000, 20.0), (10_000, 10.0), (5_000, 6.0), (1_000, 3.0), (0, 0.2))
-"""What a balance of so many credits allows, by the vendor's table."""
+"""Return the rate that a balance of so many credits allows, by the vendor's table."""
 
 
 class TwitterApi:
@@ -52,7 +52,7 @@ class TwitterApi:
         return Page(found, is_whole=False)
 
     def credits(self) -> int:
-        """What is left of our credits; raises SourceFault."""
+        """Return the credits that are left; raises SourceFault."""
         left = self._http.get("/oapi/my/info").get("recharge_credits")
         if not isinstance(left, int) or isinstance(left, bool):
             raise SourceDown("no credits in the answer")

@@ -1,1 +1,1 @@
-"""What was spent: the call ledger, prices and reports."""
+"""Usage: the call ledger, prices and reports."""

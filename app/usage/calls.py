@@ -131,7 +131,7 @@ def _is(call: OpenedCall) -> ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of an attempt; tokens are None when the gateway did not say."""
+    """Result of an attempt; tokens are None when the gateway did not say."""
 
     status: CallStatus
     latency_ms: int
@@ -193,7 +193,7 @@ def is_unsure() -> ColumnElement[bool]:
 
 
 def tokens_billable() -> ColumnElement[int]:
-    """What a row counts against quotas: the tokens used or, where nobody knows, those reserved."""
+    """Tokens that a row counts against quotas: the tokens used or, where nobody knows, those reserved."""
     return func.coalesce(Call.tokens_used, case((is_unsure(), Call.tokens_reserved), else_=0))
 
 
@@ -293,7 +293,7 @@ def calls_of_runs(
 
 
 def say_cost(call: Mapping[str, Any]) -> str:
-    """What a call of `calls_of_runs` costs, in words."""
+    """Return the cost of a call of `calls_of_runs` in words."""
     cost, reserved = call["cost_micros"], call["cost_reserved"]
     if cost is not None:
         return dollars(cost)

@@ -17,7 +17,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the fleet is planned to call for: calls per day, by the cap at most."""
+    """Planned demand of the fleet: calls per day, by the cap at most."""
 
     calls_per_day: float
     basis: str
@@ -25,7 +25,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a forecast rests on, in micro-dollars. `burnt_days` is how long `burnt` took."""
+    """Basis of a forecast, in micro-dollars. `burnt_days` is how long `burnt` took."""
 
     spent_month: int
     burnt: int
@@ -59,7 +59,7 @@ def forecast(
 def forecast_windows(
     settings: UsageSettings, now: datetime, zone: ZoneInfo
 ) -> list[tuple[datetime, datetime]]:
-    """What a forecast asks for: the last days, this month, and since credits were bought."""
+    """Windows that a forecast asks for: the last days, this month, and since credits were bought."""
     since = day_window(now - timedelta(days=WINDOW_DAYS), zone)[0]
     windows = [(since, now), (month_window(now, zone)[0], now)]
     if settings.credits_usd:

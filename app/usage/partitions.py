@@ -22,7 +22,7 @@ REST = "ai_request_log_rest"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a round did: partitions made, and dropped."""
+    """Result of a round: partitions made, and dropped."""
 
     made: int
     dropped: int
@@ -38,8 +38,8 @@ def keep(engine: Engine, now: datetime, zone: ZoneInfo, keep_days: int) -> Kept:
     and frozen; the rollups stay. `keep_days` of 0 keeps everything.
 
     Each is a transaction of its own that gives way at once: it waits for locks for less time than
-    PostgreSQL takes to find a deadlock, so that never a worker with a paid answer is the victim. What
-    does not succeed now does in the next round; partitions are made a week ahead.
+    PostgreSQL takes to find a deadlock, so that never a worker with a paid answer is the victim. The
+    next round repeats what fails now; partitions are made a week ahead.
     """
     today = now.astimezone(UTC).date()
     with engine.connect() as connection:

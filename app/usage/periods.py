@@ -67,7 +67,7 @@ def period_windows(now: datetime, zone: ZoneInfo) -> list[tuple[datetime, dateti
 
 
 def as_periods(now: datetime, zone: ZoneInfo, found: Sequence[Measured]) -> list[Period]:
-    """What was used in `period_windows`, by name."""
+    """Return the use in `period_windows`, by name."""
     wanted = period_windows(now, zone)
     return [
         Period(name, *wanted[2 * n], found[2 * n].usage, found[2 * n + 1].usage)

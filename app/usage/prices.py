@@ -1,4 +1,4 @@
-"""What a call costs, in integer millionths of a US dollar. Unknown is None, never 0."""
+"""Price of a call, in integer millionths of a US dollar. Unknown is None, never 0."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a fleet would call for and cost, before it is scaled. Pure arithmetic on stated assumptions."""
+"""Demand and cost of a fleet, before it is scaled. Pure arithmetic on stated assumptions."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ DAYS_A_MONTH = 30
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What the projection rests on; tokens are LLM tokens per call. `models` has each model's part of the
+    """Assumptions of the projection; tokens are LLM tokens per call. `models` has each model's part of the
     calls, by weight.
     """
 

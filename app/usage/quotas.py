@@ -1,4 +1,6 @@
-"""What quotas count today, by agent: from sums where they are final, from the ledger where they are not."""
+"""Tokens that quotas count today, by agent: from sums where they are final, from the ledger where they are
+not.
+"""
 
 from datetime import datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Who used most, today and over months, kept ready: among 100,000 agents that takes seconds to find out.
+"""Rankings of use, today and over months, kept ready: among 100,000 agents that takes seconds to find out.
 
 A background job ranks from time to time, each ranking again no sooner than fifty times as long as it took:
 with a hundred agents that is every minute. Pages read what is ready where asking anew would be slow.
@@ -19,7 +19,7 @@ from app.usage.reports import Group, Metric, Usage, breakdown
 
 KEPT = 100
 SLOW = timedelta(milliseconds=100)
-"""What takes longer, all metrics together, is read as it was ranked last."""
+"""A ranking that takes longer, all metrics together, is read as it was made last."""
 REST = 50
 SOONEST = timedelta(seconds=60)
 OLDEST = timedelta(days=1)

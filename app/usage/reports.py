@@ -1,4 +1,4 @@
-"""What was used, over any time, and by whom. The one source for CLI, API and pages.
+"""Use over any time, and by whom. The one source for CLI, API and pages.
 
 Whole hours and days come from the rollups, the open hour from the ledger, so a report is exact and reads a
 bounded part of the raw log.
@@ -24,7 +24,7 @@ _NAMED = DefaultDialect(paramstyle="named")
 
 
 class Group(StrEnum):
-    """What usage can be broken down by."""
+    """Groups of a breakdown of usage."""
 
     AGENT = "agent"
     COMMUNITY = "community"
@@ -60,7 +60,7 @@ class Usage:
 
     @property
     def billable_micros(self) -> int:
-        """What counts against budgets: the cost, and what is reserved where it is unknown."""
+        """Cost that counts against budgets: the cost, and what is reserved where it is unknown."""
         return self.cost_micros + self.cost_unknown_micros
 
     @property
@@ -75,14 +75,14 @@ def _usage(sums: Sequence[Any]) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was used in a window, and the hour of its first request; None: there was none."""
+    """Use in a window, and the hour of its first request; None: there was none."""
 
     usage: Usage
     first: datetime | None
 
 
 class Metric(StrEnum):
-    """What of usage is looked at. The names are fields and properties of `Usage`."""
+    """Metric of usage. The names are fields and properties of `Usage`."""
 
     COST = "cost_micros"
     REQUESTS = "requests"
@@ -164,7 +164,7 @@ def read_cut(connection: Connection, zone: ZoneInfo) -> datetime:
 def _given(
     connection: Connection, zone: ZoneInfo, start: datetime, until: datetime, cut: datetime | None
 ) -> dict[str, object]:
-    """What the fragments above are asked with."""
+    """Return the values for the fragments above."""
     cut = cut or read_cut(connection, zone)
     cut_day = day_window(cut, zone)[0]
     return {
@@ -338,7 +338,7 @@ def usage_of_agents(
     zone: ZoneInfo,
     cut: datetime | None = None,
 ) -> dict[UUID, Usage]:
-    """What each of a few agents used today; those that called nothing are left out."""
+    """Return what each of a few agents used today; those that called nothing are left out."""
     query = text(f"""
       select u.agent_id, {_AGENT_SUMS} from ({_AGENTS}) u where u.agent_id = any(:agent_ids) group by 1
     """)

@@ -27,7 +27,7 @@ SETTLED = timedelta(hours=6)
 """A day is frozen so long after its end."""
 
 OUTCOME = "case when status = 'error' then coalesce(error_code, 'error') else status end"
-"""What came of a call, in the words of app.kinds; `ok`, `unknown` and `in_flight` are states of the row."""
+"""Outcome of a call, in the words of app.kinds; `ok`, `unknown` and `in_flight` are states of the row."""
 COST_UNKNOWN = f"""case when cost_micros is null and (status <> 'error' or error_code in
   ({", ".join(f"'{code}'" for code in BILLABLE)})) then coalesce(cost_reserved, 0) else 0 end"""
 """Micro-dollars reserved for a call whose cost nobody knows: the rule of app.usage.calls.is_unsure."""
@@ -126,7 +126,7 @@ hour was summed up may have ended since, so its hour is not final.
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """What a round did: from where it recomputed, and the days that it froze."""
+    """Result of a round: from where it recomputed, and the days that it froze."""
 
     since: datetime | None
     frozen: tuple[date, ...] = ()
@@ -180,7 +180,7 @@ def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
 
 
 def another_zone(known: str, zone: ZoneInfo) -> str:
-    """What a person reads who set another time zone."""
+    """Return the message for a person who set another time zone."""
     return (
         f"the usage is summed up by the days of {known}, and PACELINE_TIMEZONE is {zone.key}: stop the "
         f"fleet and run `paceline db rezone`, or set PACELINE_TIMEZONE={known} again"

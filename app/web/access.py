@@ -1,4 +1,4 @@
-"""Who may look and who may act: every route says the least role that it takes.
+"""Rights to look and rights to act: every route says the least role that it takes.
 
 A browser shows the cookie of its session; what changes something needs, beside the role, the session's own
 form token and an origin that is this very site. A program shows an API token, which no browser sends by
@@ -211,13 +211,13 @@ def _holder_of(site: Site, token: str) -> Person | None:
 
 
 def who_is_signed_in(site: Site, request: Request) -> Person | None:
-    """Whose session a browser has, on a page that is open to all."""
+    """Return the person of a browser's session, on a page that is open to all."""
     secret = cookie_of(site, request, COOKIE)
     return _person_of(site, secret) if secret else None
 
 
 def visitor_of(site: Site, request: Request) -> Visitor:
-    """Who comes, as far as a request tells."""
+    """Return the visitor, as far as a request tells."""
     browser = request.headers.get("user-agent", "")[:200]
     device = cookie_of(site, request, DEVICE)[:100]
     return Visitor(address_of(request), device, browser if browser.isprintable() else "")

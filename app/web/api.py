@@ -97,7 +97,7 @@ class RunPage:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What may be called, spent and published; `admission` is null when Redis does not answer."""
+    """Return what may be called, spent and published; `admission` is null when Redis does not answer."""
 
     limits: Limits
     budgets: list[Budget]
@@ -118,7 +118,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Whose token it is."""
+    """Return the owner of the token."""
 
     name: str
     role: Role
@@ -131,7 +131,7 @@ class Done(BaseModel):
     note: str | None = None
     """When it takes effect, if that is not now; there is nothing to repeat."""
     shown: dict[str, str] | None = None
-    """What is shown this once: the secret of a new webhook."""
+    """Secret that is shown this once: the secret of a new webhook."""
 
 
 def add(app: FastAPI, site: Site) -> None:
@@ -192,7 +192,7 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
             latency = latency_between(connection, now - timedelta(days=1), now)
         latency_s = (latency.p95_ms or LATENCY_MS) / 1_000
         planned = demand_of(progress.active_agents, progress.rate, settings).calls_per_day / 86_400
-        # What waits is to be worked off within a slice.
+        # Return the workers that would serve the waiting runs within a slice.
         waiting = progress.open_runs / settings.cycle.slice_length_s
         wanted = min(progress.rate, max(planned, waiting))
         threads = settings.worker.threads

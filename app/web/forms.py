@@ -57,7 +57,7 @@ def inputs(
 def parse(
     model: type[BaseModel], form: Mapping[str, Sequence[str]]
 ) -> tuple[BaseModel | None, dict[str, str]]:
-    """The model that was filled in, or what is wrong, by field. What is left empty was not given."""
+    """The model that was filled in, or what is wrong, by field. An empty input was not given."""
     given: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         values = [value.strip() for value in form.get(name, ())]

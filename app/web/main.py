@@ -137,7 +137,7 @@ def error_answer(site: Site, request: Request, status: int, detail: str) -> Resp
 
 
 def broken(site: Site, request: Request) -> Response:
-    """What nobody thought of; called while its exception is handled."""
+    """Answer for an error that nobody thought of; called while its exception is handled."""
     route = getattr(request.scope.get("route"), "path", "?")  # not the path: it may hold a secret
     logger.exception("web.broke", route=route)
     return error_answer(site, request, 500, "")
@@ -190,8 +190,8 @@ def _add_errors(app: FastAPI, site: Site) -> None:
 
 
 def _add_health(app: FastAPI, site: Site) -> None:
-    """For load balancers and container health checks; they tell nothing of the fleet. Whatever holds the
-    threads of the pages, these answer: they have a thread of their own.
+    """For load balancers and container health checks; they tell nothing of the fleet. These answer whatever
+    holds the threads of the pages: they have a thread of their own.
     """
     own = ThreadPoolExecutor(1, "health")
 

@@ -1,4 +1,4 @@
-"""What every page needs: the services, the templates, and who is looking."""
+"""Everything that every page needs: the services, the templates, and who is looking."""
 
 import re
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ class Site:
 
     @property
     def desk(self) -> Desk:
-        """What actions work with."""
+        """Everything that actions work with."""
         return Desk(self.services.settings, self.services.engine, self.services.admission)
 
     def look(self) -> Look:
-        """What holds calls back now."""
+        """Return what holds calls back now."""
         return look(self.services.admission, self.settings, self.engine)
 
     def page(self, template: str, request: Request, status: int = 200, **facts: Any) -> HTMLResponse:
@@ -87,7 +87,7 @@ class Site:
         return RedirectResponse(address, 303)
 
     def _done(self, request: Request) -> str | None:
-        """What was just done, said on the page that one comes back to."""
+        """Return what was just done, to say on the page that one comes back to."""
         name = request.query_params.get("done", "")
         act = next((one for one in ACTIONS if one.name == name), None)
         if act is None or getattr(request.state, "person", None) is None:

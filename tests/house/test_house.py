@@ -1,4 +1,4 @@
-"""What keeps the house in order, as tests: so that nobody has to remember it."""
+"""Rules of the house as tests, so that nobody has to remember them."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ import pytest
 from app.models import RunState
 from app.runs.states import TRANSITIONS
 from app.settings import variables
-from tests.house import generated, names, plan, promises
+from tests.house import clauses, generated, names, plan, promises
 from tests.mutants.listed import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -239,3 +239,14 @@ def long_tests():
                 is_marked = any("mark.long" in ast.unparse(mark) for mark in node.decorator_list)
                 if is_all or is_marked:
                     yield f"{path.relative_to(ROOT)}::{node.name}"
+
+
+def test_sentences_open_with_their_subject():
+    """Readers who are not native stumble over "What a round did". They do not over "Result of a round"."""
+    code = [ROOT / name for name in TRACKED if re.match(r"(app|workers|bench|alembic)/.*\.py$|beat_", name)]
+    pages = [ROOT / name for name in TRACKED if re.match(r"(docs/.*|README|CONTRIBUTING)\.?m?d?$", name)]
+    for files, read in ((code, clauses.prose_of_code), (pages, clauses.prose_of_page)):
+        assert len(files) > 20
+        texts = (text for path in files for text in read(path))
+        found, count = clauses.inverted(texts)
+        assert len(found) / count < clauses.SHARE_MAX, found

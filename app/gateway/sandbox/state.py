@@ -1,4 +1,4 @@
-"""What the sandbox counts and enforces. One event loop owns it, so nothing here locks."""
+"""Counters and rules of the sandbox. One event loop owns it, so nothing here locks."""
 
 import time
 from collections import Counter, deque
@@ -13,7 +13,7 @@ INPUT_PRICE, OUTPUT_PRICE = 0.30e-6, 2.50e-6
 
 @dataclass
 class Rules:
-    """What it enforces; all of it can be changed while it runs (PUT /sandbox/rules)."""
+    """Rules that it enforces; all of it can be changed while it runs (PUT /sandbox/rules)."""
 
     rate: float = 4.0
     capacity: int = 2
@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass
 class World:
-    """What the sandbox knows as twitterapi.io and as X (PUT /sandbox/world changes it)."""
+    """Data that the sandbox has as twitterapi.io and as X (PUT /sandbox/world changes it)."""
 
     credits: int = 100_000
     tweets: dict[str, list[str]] = field(default_factory=dict)

@@ -13,14 +13,14 @@ OLD_MOMENT = "%a %b %d %H:%M:%S %z %Y"
 
 
 def face_of(path: str) -> str | None:
-    """Whose path this is: twitterapi, x, or nobody's here."""
+    """Return the source that this path belongs to: twitterapi, x, or nobody's here."""
     if path.startswith(("/twitter/", "/oapi/")):
         return "twitterapi"
     return "x" if path.startswith("/2/") else None
 
 
 def answer(world: World, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
-    """What the source says."""
+    """Return the source's answer."""
     world.requests.append(path)
     if face_of(path) == "x":
         if not headers.get("authorization", "").startswith("Bearer "):

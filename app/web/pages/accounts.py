@@ -29,7 +29,7 @@ CHANGES = {
     "enable": ("Enable {}", "They may sign in again.", "enable {}"),
     "reset": ("Make a link for a new password of {}", "They end when the link is used.", "reset {}"),
 }
-"""What may be done to an account: title, what follows, the verb on the command line. All else is a role."""
+"""Changes of an account: title, what follows, the verb on the command line. All else is a role."""
 
 
 def add(router: APIRouter, site: Site) -> None:

@@ -33,7 +33,7 @@ Text = Annotated[str, Query(max_length=80)]
 
 
 class Sort(StrEnum):
-    """What agents are sorted by; `waited`: those that ran longest ago first."""
+    """Sort orders of agents; `waited`: those that ran longest ago first."""
 
     HANDLE = "handle"
     WAITED = "waited"

@@ -30,8 +30,8 @@ FRESH = timedelta(minutes=5)
 
 
 def add_open(router: APIRouter, site: Site) -> None:
-    """Add the way to the provider and back. What a way back may do is asked of the database, never of the
-    browser's cookie.
+    """Add the way to the provider and back. The database says what a way back may do, never
+    the browser's cookie.
     """
 
     @router.get("/login/company")
@@ -79,7 +79,7 @@ def _arrive(site: Site, request: Request, identity: Identity, purpose: str, next
 
 
 def _link(site: Site, request: Request, identity: Identity) -> Response:
-    """Whoever links has shown the account's password a moment ago, in this very session."""
+    """Linking needs the account's password, shown a moment ago in this very session."""
     person, secret = who_is_signed_in(site, request), cookie_of(site, request, COOKIE)
     with site.engine.begin() as connection:
         if person is None or not sessions.is_proved(connection, secret):

@@ -1,4 +1,4 @@
-"""What agents wrote, with what waits for a person."""
+"""Texts of agents, with those that wait for a person."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What may be called, spent and published, live, with what is used of it."""
+"""Limits, budgets and rules of publishing, with what is used of them."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse

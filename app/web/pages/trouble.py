@@ -1,4 +1,4 @@
-"""What went wrong, who was told of it, where events go, who changed what, and whether each part works."""
+"""Incidents, alerts, the way out, the change log, and whether each part works."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What was used: a metric by something over some time, all in the address of the page; as CSV, too."""
+"""Usage: a metric by something over some time, all in the address of the page; as CSV, too."""
 
 import io
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from app.web.site import Site
 ROWS = 100
 ALL = 1_000_000
 LATENCY = timedelta(days=30)
-"""Of the histograms no more is added up for a page."""
+"""A page adds up no longer span of histograms."""
 NAMES = {Metric.COST: "cost", Metric.REQUESTS: "requests", Metric.TOKENS: "tokens", Metric.ERRORS: "errors"}
 UNITS = {**NAMES, Metric.COST: "dollars", Metric.TOKENS: "LLM tokens"}
 
