@@ -110,6 +110,10 @@ class UsageState(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, server_default=text("1"))
     rolled_at: Mapped[datetime]
+    watermark: Mapped[datetime | None] = mapped_column(comment="calls before it are summed up, and final")
+    watermark_of: Mapped[datetime | None] = mapped_column(
+        comment="the rolled_at of the round that wrote it: the release before writes none"
+    )
     zone: Mapped[str | None] = mapped_column(comment="the business time zone of the rollups")
 
 

@@ -54,16 +54,16 @@ def read_budgets(
     now: datetime,
     *,
     limits: Limits | None = None,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> list[BudgetStatus]:
     """The fleet's budgets, also those without a limit, then those of communities that have one. `limits` and
-    `cut` (app.usage.reports.read_cut) are read when they are not given.
+    `watermark` (app.usage.reports.read_watermark) are read when they are not given.
     """
     limits = limits or read_limits(connection, settings.limits)
     own = list_budgets(connection)
     fleet = {"day": limits.budget_day_micros, "month": limits.budget_month_micros}
     starts = [period_start(name, now, settings.zone) for _, name, _ in PERIODS]
-    spent = spent_by_community(connection, starts, now, settings.zone, cut)
+    spent = spent_by_community(connection, starts, now, settings.zone, watermark)
     held = held_by_community(connection)
     found, of_communities = [], []
     for (period, _, shape), start, used in zip(PERIODS, starts, spent, strict=True):

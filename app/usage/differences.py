@@ -57,7 +57,7 @@ def find_differences(connection: Connection, zone: ZoneInfo, days: int | None = 
         if days is not None:
             first_frozen = max(first_frozen, last - timedelta(days=days - 1))
         found += _of_frozen(connection, zone, first_frozen, last)
-    cut = connection.execute(
+    until = connection.execute(
         text("""
           select date_trunc('hour', max(hour) - cast(:back as interval), :zone)
           from paceline.ai_usage_fleet_hourly
@@ -65,8 +65,8 @@ def find_differences(connection: Connection, zone: ZoneInfo, days: int | None = 
         {"back": LOOK_BACK, "zone": zone.key},
     ).scalar_one()
     first = midnight(last + timedelta(days=1), zone) if last else datetime(2000, 1, 1, tzinfo=zone)
-    if cut is not None and cut > first:
-        found += _of_open(connection, zone, first, cut)
+    if until is not None and until > first:
+        found += _of_open(connection, zone, first, until)
     found += _of_today(connection, zone)
     return found[:MOST]
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, text
 from sqlalchemy.engine.default import DefaultDialect
 
 from app.clock import day_window
-from app.usage.rollups import COST_UNKNOWN, FINAL_UNTIL, OUTCOME
+from app.usage.rollups import COST_UNKNOWN, OUTCOME, WATERMARK
 
 _NAMED = DefaultDialect(paramstyle="named")
 """For queries that become a part of texts: `:name`."""
@@ -98,8 +98,8 @@ _RANK = {  # columns of a breakdown
 }
 
 
-_CUT = text(f"""
-  select coalesce((select {FINAL_UNTIL} from paceline.usage_state state), '2000-01-01')
+_WATERMARK = text(f"""
+  select coalesce((select {WATERMARK} from paceline.usage_state state), '2000-01-01')
 """)
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
@@ -123,15 +123,16 @@ _BY_OUTCOME = """requests, (outcome = 'ok')::int * requests as ok,
 _AGENTS = f"""
   select agent_id, requests, ok, rate_limited, credits_exhausted, tokens_input, tokens_output,
     cost_micros, cost_unknown_micros, unpriced
-  from paceline.ai_usage_agent_daily where day >= :first_day and day < :cut_day
+  from paceline.ai_usage_agent_daily where day >= :first_day and day < :watermark_day
   union all
   select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly
   where hour >= :hours_from and hour < :rolled_until
   union all
   select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
 """
-"""Whole days from their own rollup, the hours of the day that the cut is in from theirs, the newest from the
-ledger: cut at one moment, so that nothing is counted twice, also when midnight came since the last round.
+"""Whole days from their own rollup, the hours of the day that the watermark is in from theirs, the newest
+from the ledger: divided at one moment, so that nothing is counted twice, also when midnight came since the
+last round.
 """
 _PLAIN = "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
 _SUMS = """
@@ -150,32 +151,32 @@ _AGENT_SUMS = """
 """
 
 
-def read_cut(connection: Connection, zone: ZoneInfo) -> datetime:
-    """Return the hour before which rollups are final. Newer hours are read from the ledger.
+def read_watermark(connection: Connection, zone: ZoneInfo) -> datetime:
+    """Return the watermark: calls before it are read from rollups, later ones from the ledger.
 
     Every report asks for it, unless it is given one that was read a moment ago. It goes into the queries as a
     value, because PostgreSQL then plans for the one or two partitions that matter, not for all (0.5 ms
     instead of 23 with 92 of them).
     """
-    cut: datetime = connection.execute(_CUT, {"zone": zone.key}).scalar_one()
-    return cut
+    watermark: datetime = connection.execute(_WATERMARK, {"zone": zone.key}).scalar_one()
+    return watermark
 
 
 def _given(
-    connection: Connection, zone: ZoneInfo, start: datetime, until: datetime, cut: datetime | None
+    connection: Connection, zone: ZoneInfo, start: datetime, until: datetime, watermark: datetime | None
 ) -> dict[str, object]:
     """Return the values for the fragments above."""
-    cut = cut or read_cut(connection, zone)
-    cut_day = day_window(cut, zone)[0]
+    watermark = watermark or read_watermark(connection, zone)
+    watermark_day = day_window(watermark, zone)[0]
     return {
         "zone": zone.key,
         "start": start,
         "until": until,
-        "open_from": max(start, cut),
-        "rolled_until": min(until, cut),
-        "hours_from": max(start, cut_day),
+        "open_from": max(start, watermark),
+        "rolled_until": min(until, watermark),
+        "hours_from": max(start, watermark_day),
         "first_day": start.astimezone(zone).date(),
-        "cut_day": cut.astimezone(zone).date(),
+        "watermark_day": watermark.astimezone(zone).date(),
     }
 
 
@@ -183,7 +184,7 @@ def measure(
     connection: Connection,
     windows: Sequence[tuple[datetime, datetime]],
     zone: ZoneInfo,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> list[Measured]:
     """Sums over `start <= at < until` for each of the windows, in one query; starts must be whole hours of
     the business time zone.
@@ -196,7 +197,7 @@ def measure(
       join ({_FLEET}) u on u.at >= w.start and u.at < w.until group by 1
     """)
     first, last = min(start for start, _ in windows), max(until for _, until in windows)
-    given = _given(connection, zone, first, last, cut)
+    given = _given(connection, zone, first, last, watermark)
     for n, (start, until) in enumerate(windows):
         given |= {f"from{n}": start, f"to{n}": until}
     found = {row[0]: Measured(_usage(row[2:]), row[1]) for row in connection.execute(query, given)}
@@ -204,10 +205,14 @@ def measure(
 
 
 def usage_between(
-    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo, cut: datetime | None = None
+    connection: Connection,
+    start: datetime,
+    until: datetime,
+    zone: ZoneInfo,
+    watermark: datetime | None = None,
 ) -> Usage:
     """Sums over one window."""
-    return measure(connection, [(start, until)], zone, cut)[0].usage
+    return measure(connection, [(start, until)], zone, watermark)[0].usage
 
 
 def breakdown(
@@ -218,7 +223,7 @@ def breakdown(
     zone: ZoneInfo,
     limit: int = 50,
     metric: Metric = Metric.COST,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
     among: Select[UUID] | None = None,
 ) -> list[tuple[str, Usage]]:
     """Usage by one thing since a midnight, the most expensive (or most of another metric) first. `among`: by
@@ -248,19 +253,19 @@ def breakdown(
         query = f"""
           select * from (select {_BY[by]}, {_SUMS} from ({_FLEET}) u group by 1) found (name, {columns})
           order by {rank}, name limit :limit"""
-    given = _given(connection, zone, start, until, cut) | {"limit": limit} | chosen
+    given = _given(connection, zone, start, until, watermark) | {"limit": limit} | chosen
     rows = connection.execute(text(query), given)
     return [(str(row[0]), _usage(row[1:])) for row in rows]
 
 
 def calls_by_kind(
-    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo, cut: datetime
+    connection: Connection, start: datetime, until: datetime, zone: ZoneInfo, watermark: datetime
 ) -> list[tuple[tuple[str, str, str], Usage]]:
     """Usage by request type, model and outcome together."""
     query = text(f"""
       select u.request_type, u.model, u.outcome, {_SUMS} from ({_FLEET}) u group by 1, 2, 3
     """)
-    rows = connection.execute(query, _given(connection, zone, start, until, cut))
+    rows = connection.execute(query, _given(connection, zone, start, until, watermark))
     return [((row[0], row[1], row[2]), _usage(row[3:])) for row in rows]
 
 
@@ -269,12 +274,12 @@ def spent_by_community(
     starts: Sequence[datetime],
     until: datetime,
     zone: ZoneInfo,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> list[dict[UUID, int]]:
     """Micro-dollars that count against budgets since each of some midnights, by community: what calls cost
     and, where nobody knows, what was reserved for them.
     """
-    cut = cut or read_cut(connection, zone)
+    watermark = watermark or read_watermark(connection, zone)
     parts: list[str] = []
     given: dict[str, object] = {}
     for n, start in enumerate(starts):
@@ -285,7 +290,7 @@ def spent_by_community(
           join paceline.agents a on a.id = u.agent_id group by 1, 2"""
         # The same names of values stand in each part, so each gets names of its own.
         parts.append(re.sub(r"(?<!:):([a-z]\w*)", rf":\1_{n}", part))
-        values = _given(connection, zone, start, until, cut)
+        values = _given(connection, zone, start, until, watermark)
         given |= {f"{name}_{n}": value for name, value in values.items()}
     found: list[dict[UUID, int]] = [{} for _ in starts]
     for n, community, cost in connection.execute(text(" union all ".join(parts)), given):
@@ -306,7 +311,7 @@ def series(
     until: datetime,
     step: Step,
     zone: ZoneInfo,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> list[tuple[datetime, Usage | None]]:
     """Usage of each hour or day from `start` on, the running one included; None where nothing was recorded
     and nothing can be known: before the first call ever.
@@ -321,7 +326,7 @@ def series(
     """)
     local = start.astimezone(zone).replace(minute=0, second=0, microsecond=0)
     whole = local if step is Step.HOUR else day_window(start, zone)[0]  # the first bar, too
-    given = _given(connection, zone, whole, until, cut)
+    given = _given(connection, zone, whole, until, watermark)
     length = timedelta(hours=1) if step is Step.HOUR else timedelta(days=1)
     found: list[tuple[datetime, Usage | None]] = []
     for at, first, *sums in connection.execute(query, given):
@@ -336,14 +341,14 @@ def usage_of_agents(
     agent_ids: Sequence[UUID],
     now: datetime,
     zone: ZoneInfo,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> dict[UUID, Usage]:
     """Return what each of a few agents used today; those that called nothing are left out."""
     query = text(f"""
       select u.agent_id, {_AGENT_SUMS} from ({_AGENTS}) u where u.agent_id = any(:agent_ids) group by 1
     """)
     start = day_window(now, zone)[0]
-    given = _given(connection, zone, start, now, cut) | {"agent_ids": list(agent_ids)}
+    given = _given(connection, zone, start, now, watermark) | {"agent_ids": list(agent_ids)}
     rows = connection.execute(query, given)
     return {row[0]: _usage(row[1:]) for row in rows}
 

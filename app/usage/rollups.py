@@ -1,10 +1,11 @@
 """Rollups: the ledger summed up by hour and by day.
 
-A round sums hours up from the ledger and writes the sums that changed. Days get the difference between an
-hour's new and old sums, so a repeated round changes nothing. A round reads the hours that may have
-changed: the newest, and those with a call in flight. The first round of an hour reads two hours more.
-A day that is over is compared with the ledger, mended if it differs, and frozen. Nothing of a frozen day
-is written any more, and its part of the ledger may be dropped.
+A round moves the watermark: calls before it are final and summed up, calls after it are read from the ledger.
+The oldest call in flight holds the watermark back. A round sums the newest hour up anew and writes the sums
+that changed. Days get the difference between an hour's new and old sums, so a repeated round changes nothing.
+The first round of an hour reads two hours more, for calls that were given up and ended after all. A day that
+is over is compared with the ledger, mended if it differs, and frozen. Nothing of a frozen day is written any
+more, and its part of the ledger may be dropped.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from app.usage.latency import BUCKET
 
 LOOK_BACK = timedelta(hours=2)
 """A call takes minutes at most, and is given up after a few more: its row is final by then."""
-LATE = timedelta(minutes=10)
-"""How long after a moment a row of that moment may still be committed, at most."""
+LATE = timedelta(minutes=2)
+"""How long after a moment a row of that moment may still be committed, at most. A row that came later still
+is found when its day is compared.
+"""
 HOURS_KEPT = timedelta(days=4)
 """Hours by agent are what days are made from; then they have done their work."""
 SETTLED = timedelta(hours=6)
@@ -112,21 +115,23 @@ _ROUND = (
     """,
 )
 
-FINAL_UNTIL = f"""
-  least(
-    date_trunc('hour', state.rolled_at - interval '{LATE.total_seconds():.0f} s', :zone),
-    (select min(hour) from paceline.ai_usage_fleet_hourly
-     where outcome = 'in_flight'
-       and hour >= date_trunc('hour', state.rolled_at, :zone) - interval '{LOOK_BACK.total_seconds():.0f} s'))
+WATERMARK = """
+  case when state.watermark_of = state.rolled_at then state.watermark
+  else date_trunc('hour', state.rolled_at - interval '10 minutes', :zone) end
 """
-"""The hour before which sums are final, of `paceline.usage_state state`. A call that was in flight when its
-hour was summed up may have ended since, so its hour is not final.
+"""The moment before which sums are final, of `paceline.usage_state state`. A round of the release before
+wrote none, and summed up all there was: whole hours of it are final ten minutes later.
 """
+_NEXT = text("""
+  select now(), least(now() - cast(:late as interval), (
+    select min(created_at) from paceline.ai_request_log
+    where status = 'in_flight' and created_at > now() - cast(:back as interval)))
+""")
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """Result of a round: from where it recomputed, and the days that it froze."""
+    """Result of a round: the hour from which it summed up, and the days that it froze."""
 
     since: datetime | None
     frozen: tuple[date, ...] = ()
@@ -137,29 +142,28 @@ class RolledUp:
 
 
 _START = text(f"""
-  select now(), greatest(
-    (select case when date_trunc('hour', now()) = date_trunc('hour', state.rolled_at) then {FINAL_UNTIL} end
-     from paceline.usage_state state),
+  select greatest(
+    (select case when date_trunc('hour', now()) = date_trunc('hour', state.rolled_at)
+       then date_trunc('hour', {WATERMARK}, :zone) end from paceline.usage_state state),
     coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
       (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
     (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
 """)
 
 
-def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
-    """One round; rounds at the same time take turns. Raises ConfigError when the rollups are of another
-    zone.
+def roll_up(connection: Connection, zone: ZoneInfo, late: timedelta = LATE) -> RolledUp:
+    """Do one round; rounds at the same time take turns. `late`: how far the watermark stays behind, at least.
+    Raises ConfigError when the rollups are of another zone.
     """
     connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.usage.roll_up'))"))
     known = connection.execute(text("select zone from paceline.usage_state")).scalar_one_or_none()
     if known not in (None, zone.key):
         raise ConfigError(another_zone(known, zone))
-    now, start = connection.execute(_START, {"back": LOOK_BACK, "zone": zone.key}).one()
+    now, watermark = connection.execute(_NEXT, {"late": late, "back": LOOK_BACK}).one()
+    start = connection.execute(_START, {"back": LOOK_BACK, "zone": zone.key}).scalar_one()
     if start is None:
         return RolledUp(None)
-    newest = text("select max(created_at) from paceline.ai_request_log where created_at >= :start")
-    latest = connection.execute(newest, {"start": start}).scalar_one() or now
-    sum_up(connection, zone, start, max(now, latest) + timedelta(hours=1))
+    sum_up(connection, zone, start, max(start, watermark))
     frozen = _freeze(connection, zone, now)
     old = {"before": now - HOURS_KEPT}
     connection.execute(
@@ -169,14 +173,21 @@ def roll_up(connection: Connection, zone: ZoneInfo) -> RolledUp:
         """),
         old,
     )
+    set_watermark(connection, zone, now, max(start, watermark))
+    return RolledUp(start, tuple(frozen))
+
+
+def set_watermark(connection: Connection, zone: ZoneInfo, now: datetime, watermark: datetime) -> None:
+    """Write down what a round summed up."""
     connection.execute(
         text("""
-          insert into paceline.usage_state (rolled_at, zone) values (:now, :zone)
-          on conflict (id) do update set rolled_at = excluded.rolled_at, zone = excluded.zone
+          insert into paceline.usage_state (rolled_at, zone, watermark, watermark_of)
+          values (:now, :zone, :watermark, :now)
+          on conflict (id) do update set rolled_at = excluded.rolled_at, zone = excluded.zone,
+            watermark = excluded.watermark, watermark_of = excluded.watermark_of
         """),
-        {"now": now, "zone": zone.key},
+        {"now": now, "zone": zone.key, "watermark": watermark},
     )
-    return RolledUp(start, tuple(frozen))
 
 
 def another_zone(known: str, zone: ZoneInfo) -> str:
@@ -188,15 +199,17 @@ def another_zone(known: str, zone: ZoneInfo) -> str:
 
 
 def sum_up(connection: Connection, zone: ZoneInfo, start: datetime, until: datetime) -> None:
-    """Bring the sums of the hours in `start <= hour < until`, and of their days, to what the ledger says."""
+    """Bring sums to what the ledger says of `start <= created_at < until`, and nothing after it in these
+    hours. `start` is a whole hour.
+    """
     first, last = start.astimezone(zone).date(), until.astimezone(zone).date() + timedelta(days=1)
     given = {"zone": zone.key, "start": start, "until": until, "first": first, "last": last}
     for statement in _ROUND:
         connection.execute(text(statement), given)
 
 
-def recompute(connection: Connection, zone: ZoneInfo, day: date) -> None:
-    """Make all sums of a day anew, whatever they were."""
+def recompute(connection: Connection, zone: ZoneInfo, day: date, until: datetime) -> None:
+    """Make all sums of a day anew, whatever they were, of its calls before `until`."""
     began, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
     given = {"day": day, "began": began, "end": end}
     for statement in (
@@ -205,7 +218,7 @@ def recompute(connection: Connection, zone: ZoneInfo, day: date) -> None:
         "delete from paceline.ai_usage_agent_daily where day = :day",
     ):
         connection.execute(text(statement), given)
-    sum_up(connection, zone, began, end)
+    sum_up(connection, zone, began, min(end, until))
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -238,7 +251,7 @@ def _freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]
         if in_flight:
             break
         if rollups_of_day(connection, day, began, end) != [tuple(ledger)] * 3:
-            recompute(connection, zone, day)
+            recompute(connection, zone, day, end)
         if rollups_of_day(connection, day, began, end) != [tuple(ledger)] * 3:
             break  # shown by `paceline audit`
         row = dict(zip(("requests", "tokens_used", "cost_micros"), ledger, strict=True))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.clock import utcnow
 from app.errors import ConfigError
-from app.usage.rollups import another_zone, recompute
+from app.usage.rollups import another_zone, recompute, set_watermark
 
 
 def read_zone(connection: Connection) -> str | None:
@@ -31,7 +31,7 @@ def rezone(engine: Engine, zone: ZoneInfo, tell: Callable[[int, int], None]) -> 
     """
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(hashtext('paceline.usage.roll_up'))"))
-        known = read_zone(connection)
+        known, now = read_zone(connection), connection.execute(text("select now()")).scalar_one()
         first, last, summed = connection.execute(
             text("""
               select min(created_at), max(created_at),
@@ -59,6 +59,6 @@ def rezone(engine: Engine, zone: ZoneInfo, tell: Callable[[int, int], None]) -> 
             day, end = first.astimezone(zone).date(), last.astimezone(zone).date()
             whole = (end - day).days + 1
             for done in range(whole):
-                recompute(connection, zone, day + timedelta(days=done))
+                recompute(connection, zone, day + timedelta(days=done), now)
                 tell(done + 1, whole)
-        connection.execute(text("update paceline.usage_state set zone = :zone"), {"zone": zone.key})
+        set_watermark(connection, zone, now, now)

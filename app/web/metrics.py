@@ -29,7 +29,7 @@ from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
 from app.usage.forecast import as_forecast, forecast_windows
 from app.usage.periods import period_start
-from app.usage.reports import calls_by_kind, measure, read_cut
+from app.usage.reports import calls_by_kind, measure, read_watermark
 from app.web.access import api_guard
 from app.web.site import Site
 
@@ -73,9 +73,9 @@ class Fleet(Collector):
         with site.engine.begin() as connection:
             progress = read_progress(connection, site.settings, now, now)
             yield from _fleet(connection, progress)
-            cut = read_cut(connection, site.settings.zone)
-            yield from _calls(connection, site, now, cut)
-            yield from _money(connection, site, progress, now, cut)
+            watermark = read_watermark(connection, site.settings.zone)
+            yield from _calls(connection, site, now, watermark)
+            yield from _money(connection, site, progress, now, watermark)
             yield from _health(connection, site)
             yield from _receivers(connection)
         yield from _admission(site)
@@ -117,7 +117,7 @@ def _fleet(connection: Connection, progress: Progress) -> Iterator[Metric]:
     yield from _gauge("calls_per_second", "Gateway calls over the last ten seconds.", progress.calls_per_s)
 
 
-def _calls(connection: Connection, site: Site, now: datetime, cut: datetime) -> Iterator[Metric]:
+def _calls(connection: Connection, site: Site, now: datetime, watermark: datetime) -> Iterator[Metric]:
     zone = site.settings.zone
     labels = ["request_type", "model", "outcome"]
     calls = CounterMetricFamily("paceline_calls", "Gateway calls of this month.", labels=labels)
@@ -127,7 +127,7 @@ def _calls(connection: Connection, site: Site, now: datetime, cut: datetime) -> 
     cost = CounterMetricFamily("paceline_cost_dollars", "Estimated cost of this month.", labels=["model"])
     sums: dict[str, list[float]] = {}
     start = period_start("this month", now, zone)
-    for (request_type, model, outcome), usage in calls_by_kind(connection, start, now, zone, cut):
+    for (request_type, model, outcome), usage in calls_by_kind(connection, start, now, zone, watermark):
         if outcome == "in_flight":  # a counter must not go back
             continue
         calls.add_metric([request_type, model, outcome], usage.requests)
@@ -143,11 +143,11 @@ def _calls(connection: Connection, site: Site, now: datetime, cut: datetime) -> 
 
 
 def _money(
-    connection: Connection, site: Site, progress: Progress, now: datetime, cut: datetime
+    connection: Connection, site: Site, progress: Progress, now: datetime, watermark: datetime
 ) -> Iterator[Metric]:
     settings, zone = site.settings, site.settings.zone
     limits = read_limits(connection, settings.limits)
-    budgets = read_budgets(connection, settings, now, limits=limits, cut=cut)
+    budgets = read_budgets(connection, settings, now, limits=limits, watermark=watermark)
     fleet = [budget for budget in budgets if budget.is_of_fleet]
     spent = {budget.period: budget.spent / 1e6 for budget in fleet}
     about = "What counts against budgets of the fleet: cost, and reservations where it is unknown."
@@ -159,7 +159,7 @@ def _money(
     about = "Whether a budget of the fleet is used up, so that it refuses calls."
     yield _by("budget_used_up", about, "period", used_up)
     windows = forecast_windows(settings.usage, now, zone)
-    found = measure(connection, windows, zone, cut)
+    found = measure(connection, windows, zone, watermark)
     demand = demand_of(progress.active_agents, limits.rate, settings)
     forecast = as_forecast(settings.usage, demand, now, zone, found)
     left = forecast.credits_left

@@ -23,10 +23,10 @@ def prose_of_code(path: Path) -> Iterator[str]:
     """Docstrings, also those of attributes, and comments."""
     source = path.read_text()
     for node in ast.walk(ast.parse(source)):
-        for statement in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else ():
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):
-                    yield statement.value.value
+                yield str(statement.value.value)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not re.match(r"#(!|\s*(noqa|type:))", token.string):
             yield token.string.lstrip("# ")

@@ -19,10 +19,11 @@ from app.runs.books import audit
 from app.runs.execute import execute
 from app.runs.upkeep import reconcile_limits
 from app.settings import KeepSettings
-from app.usage import ranking, rollups
+from app.usage import ranking
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
+from tests.support.ledger import sum_up_all
 from tests.support.web import Browser, api_token, serving
 
 pytestmark = pytest.mark.long
@@ -130,7 +131,7 @@ def test_no_job_reads_a_table_that_grows_as_a_whole(services, monkeypatch):
             opened = cycles.open_slice(
                 connection, now=utcnow(), cycle=services.settings.cycle, capacity=1_000
             )
-            rollups.roll_up(connection, services.settings.zone)
+            sum_up_all(connection, services.settings.zone)
             patience = timedelta(seconds=60)
             rescue.rescue(connection, patience=patience, call_deadline=patience)
         assert opened is not None

@@ -16,7 +16,6 @@ from app.runs import jobs
 from app.runs.execute import execute
 from app.runs.upkeep import find_drift, reconcile_limits
 from app.settings import AlertSettings, UsageSettings
-from app.usage import rollups
 from app.usage.calls import calls_between, count_between
 from app.usage.denials import denied_between
 from app.usage.forecast import Demand, Facts, compute
@@ -24,6 +23,7 @@ from app.usage.prices import cost_micros
 from tests.conftest import make_settings
 from tests.integration.test_usage import add_call
 from tests.support.factories import make_agents, make_run
+from tests.support.ledger import sum_up_all
 
 from app.wiring import build  # isort: skip
 
@@ -168,7 +168,7 @@ def test_books_that_differ_and_credits_that_end_are_told(services, embedded, san
         for hours in (30, 20, 10, 2):
             at = utcnow() - timedelta(hours=hours)
             add_call(connection, agent, run_id, at, cost_micros=200_000)
-        rollups.roll_up(connection, UTC_ZONE)
+        sum_up_all(connection, UTC_ZONE)
         jobs.done(connection, jobs.CHECK_BOOKS, "3 differences")
         keys = {message.key.split(".")[0] for message in rules.evaluate(connection, poor)}
         assert keys == {"books", "runway"}

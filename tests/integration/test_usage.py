@@ -39,7 +39,7 @@ from app.usage import differences, partitions, periods, quotas, ranking, reports
 from app.usage.periods import Span
 from app.usage.reports import Group, Metric
 from tests.support.factories import make_agents, make_run
-from tests.support.ledger import tokens_by_agent
+from tests.support.ledger import sum_up_all, tokens_by_agent
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
 
@@ -115,7 +115,7 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
 
     def roll_up():
         with engine.begin() as connection:
-            rollups.roll_up(connection, zone)
+            sum_up_all(connection, zone)
 
     with engine.begin() as connection:
         for table in USAGE_TABLES:
@@ -175,7 +175,9 @@ def test_rollups_equal_the_ledger_whatever_is_made_dropped_and_repeated(
     rolled_ago=st.integers(0, 5 * 60),
 )
 def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, written, rolled_ago):
-    """Rows of the last 30 hours, some written and some ended since the last round, which was so long ago."""
+    """Calls of the last 30 hours, some made and some ended since the watermark, which is so many minutes
+    ago.
+    """
     agent_id, run_id = ada
     zone, now = ZoneInfo(zone), utcnow()
     kinds = {
@@ -191,19 +193,15 @@ def test_quotas_count_the_same_by_sums_and_by_the_ledger(engine, ada, zone, writ
 
         def write(is_late):
             for minutes, kind, late in written:
-                # what is written after the round is newer than it, but for a transaction that took long
-                at = now - timedelta(minutes=minutes % (rolled_ago + 9) if is_late else minutes)
-                if late is is_late:
+                # a call that comes after the round is later than the watermark
+                at = now - timedelta(minutes=minutes % max(rolled_ago, 1) if is_late else minutes)
+                if late is is_late and (rolled_ago or not is_late):
                     add_call(connection, agent_id, run_id, at, tokens_reserved=500, **kinds[kind])
 
         write(is_late=False)
-        rollups.roll_up(connection, zone)
-        connection.execute(
-            text("update paceline.usage_state set rolled_at = rolled_at - make_interval(mins => :m)"),
-            {"m": rolled_ago},
-        )
+        rollups.roll_up(connection, zone, late=timedelta(minutes=rolled_ago))
         write(is_late=True)
-        since = now - timedelta(minutes=rolled_ago) - rollups.LOOK_BACK
+        since = now - rollups.LOOK_BACK + timedelta(minutes=1)
         ended = update(Call).where(Call.status == "in_flight", Call.created_at > since)
         connection.execute(ended.values(status="ok", tokens_used=30))
         start, _ = day_window(now, zone)
@@ -222,7 +220,7 @@ def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobo
         for part in (0.1, 0.5, 0.9):
             at = start + timedelta(seconds=since_midnight * part)
             add_call(connection, *ada, at, status="unknown", tokens_used=None, tokens_reserved=500)
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
         for table in made["TABLES"]:
             connection.execute(text(f"update paceline.{table} set tokens_unknown = 0"))
         for statement in made["ANEW"]:
@@ -230,7 +228,7 @@ def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobo
         truth = tokens_by_agent(connection, start)
         assert truth == {ada[0]: 1_500}
         assert quotas.tokens_by_agent(connection, start, zone) == truth, "before the next round"
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
         assert quotas.tokens_by_agent(connection, start, zone) == truth, "and after it"
         day = select(AgentDailyUsage.tokens_unknown).where(AgentDailyUsage.day == start.date())
         assert connection.execute(day).scalar_one() == 1_500
@@ -244,13 +242,13 @@ def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine,
         add_call(connection, *ada, old)
         add_call(connection, *ada, utcnow() - timedelta(days=2), status="in_flight")
         add_call(connection, *ada, utcnow())
-        assert rollups.roll_up(connection, zone).frozen == (old.date(),)
-        assert rollups.roll_up(connection, zone).frozen == (), "a call is open on the next day"
+        assert sum_up_all(connection, zone).frozen == (old.date(),)
+        assert sum_up_all(connection, zone).frozen == (), "a call is open on the next day"
         connection.execute(update(Call).where(Call.status == "in_flight").values(status="unknown"))
-        assert rollups.roll_up(connection, zone).frozen, "mended, then frozen"
+        assert sum_up_all(connection, zone).frozen, "mended, then frozen"
         assert differences.find_differences(connection, zone) == []
         add_call(connection, *ada, old)
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
         assert sums(connection, DailyUsage)[0] == 3
         first = select(func.min(DailyUsage.day)).scalar_subquery()
         connection.execute(update(DailyUsage).where(DailyUsage.day == first).values(tokens_used=1))
@@ -275,11 +273,11 @@ def test_a_day_whose_rollups_stay_different_is_not_frozen(engine, ada):
             )
         )
         add_call(connection, *ada, old)
-        assert rollups.roll_up(connection, zone).frozen == ()
+        assert sum_up_all(connection, zone).frozen == ()
         told = [difference.rollup for difference in differences.find_differences(connection, zone)]
         assert "ai_usage_daily" in told
         connection.execute(text("drop trigger one_more on paceline.ai_usage_daily"))
-        assert old.date() in rollups.roll_up(connection, zone).frozen
+        assert old.date() in sum_up_all(connection, zone).frozen
 
 
 def test_calls_without_a_partition_of_their_day_are_taken_and_sorted_in_later(engine, ada):
@@ -322,7 +320,7 @@ def test_ranking_is_read_where_asking_anew_is_slow(engine, ada, monkeypatch):
         for n, agent_id in enumerate([ada[0], *others]):
             for _ in range(n + 1):
                 add_call(connection, agent_id, ada[1], now - timedelta(minutes=5), cost_micros=90 - 30 * n)
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
     assert ranking.rank(engine, now, zone) == "10 rankings"
     assert ranking.rank(engine, now, zone) == "0 rankings", "not due again"
     assert ranking.rank(engine, now + timedelta(minutes=2), zone) == "10 rankings"
@@ -343,7 +341,7 @@ def test_first_bar_of_a_chart_is_a_whole_one(engine, ada):
     with engine.begin() as connection:
         for hours in range(60):
             add_call(connection, *ada, now - timedelta(hours=hours, minutes=2))
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
         bars = reports.series(connection, now - timedelta(hours=23), now, reports.Step.HOUR, zone)
         assert [usage.requests for _, usage in bars[:-1]] == [1] * (len(bars) - 1)
         assert len(bars) == 24
@@ -356,7 +354,7 @@ def test_difference_between_ledger_and_rollup_is_seen(engine, ada):
     with engine.begin() as connection:
         for hours in (1, 5):
             add_call(connection, *ada, utcnow() - timedelta(hours=hours))
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
         assert differences.find_differences(connection, zone) == []
         old = select(func.min(FleetHourlyUsage.hour)).scalar_subquery()
         connection.execute(update(FleetHourlyUsage).where(FleetHourlyUsage.hour == old).values(tokens_used=1))
@@ -372,18 +370,18 @@ def test_another_time_zone_is_refused_until_the_sums_are_made_anew(engine, ada):
     with engine.begin() as connection:
         for hours in range(0, 90, 3):
             add_call(connection, *ada, utcnow() - timedelta(hours=hours))
-        rollups.roll_up(connection, ZoneInfo("UTC"))
+        sum_up_all(connection, ZoneInfo("UTC"))
     kolkata = ZoneInfo("Asia/Kolkata")
     with engine.begin() as connection:
         with pytest.raises(ConfigError, match="paceline db rezone"):
-            rollups.roll_up(connection, kolkata)
+            sum_up_all(connection, kolkata)
         with pytest.raises(ConfigError, match="the days of UTC"):
             zones.check_zone(connection, kolkata)
     seen = []
     zones.rezone(engine, kolkata, lambda done, whole: seen.append((done, whole)))
     assert seen[-1][0] == seen[-1][1] > 3
     with engine.begin() as connection:
-        rollups.roll_up(connection, kolkata)
+        sum_up_all(connection, kolkata)
         zones.check_zone(connection, kolkata)
         assert differences.find_differences(connection, kolkata) == []
         assert sums(connection, DailyUsage)[0] == 30
@@ -394,7 +392,7 @@ def test_days_whose_calls_are_gone_cannot_be_cut_anew(engine, ada):
     with engine.begin() as connection:
         add_call(connection, *ada, utcnow() - timedelta(days=4))
         add_call(connection, *ada, utcnow())
-        rollups.roll_up(connection, ZoneInfo("UTC"))
+        sum_up_all(connection, ZoneInfo("UTC"))
         connection.execute(delete(Call).where(Call.created_at < utcnow() - timedelta(days=2)))
     with pytest.raises(ConfigError, match="are gone"):
         zones.rezone(engine, ZoneInfo("Asia/Kolkata"), lambda *_: None)
@@ -414,7 +412,7 @@ def test_requirements_44_45_requests_and_cost_today_this_week_this_month(engine,
             add_call(connection, *ada, at.astimezone(UTC))
         for with_rollup in (False, True):
             if with_rollup:
-                rollups.roll_up(connection, zone)
+                sum_up_all(connection, zone)
             today, week, month = periods.periods(connection, now, zone)
             assert [p.usage.requests for p in (today, week, month)] == [2, 4, 6], with_rollup
             assert [p.before.requests for p in (today, week, month)] == [0, 0, 0]

@@ -12,11 +12,11 @@ from app.clock import utcnow
 from app.models import Agent, Alert, AuditEntry, Call, Community, Incident, Job, Post, Role, Run
 from app.runs import jobs
 from app.runs.execute import execute
-from app.usage.rollups import roll_up
 from app.web.charts import Bar, Chart, nice_ceiling, short
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
+from tests.support.ledger import sum_up_all
 from tests.support.web import Browser, serving
 
 PAGES = (
@@ -187,7 +187,7 @@ def test_numbers_of_the_pages_are_those_of_the_ledger(web):
     for rolled in (False, True):
         if rolled:
             with web.services.engine.begin() as connection:
-                roll_up(connection, web.services.settings.zone)
+                sum_up_all(connection, web.services.settings.zone)
         for path in ("/usage", "/usage?by=model", "/usage?by=outcome&metric=errors&period=30d"):
             text = web.get(path).text
             head = re.findall(r'<th scope="col">([^<]*)</th>', text[text.index("</h2>") :])

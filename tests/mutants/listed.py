@@ -301,10 +301,10 @@ MUTANTS = (
         MONEY,
     ),
     Mutant(
-        "hours that may change are read from the ledger, not from sums",
+        "calls that may still end are read from the ledger, not from sums",
         "app/usage/rollups.py",
-        "where outcome = 'in_flight'\n       and hour",
-        "where outcome = 'ok'\n       and hour",
+        "where status = 'in_flight' and created_at > now() - cast(:back as interval)",
+        "where status = 'nothing' and created_at > now() - cast(:back as interval)",
         MONEY,
     ),
     Mutant(

@@ -17,8 +17,9 @@ from app.models import Agent, Incident, RunOrigin
 from app.runs import jobs
 from app.runs.execute import execute
 from app.runs.services import Services
-from app.usage import partitions, rollups
+from app.usage import partitions
 from tests.support.factories import make_run
+from tests.support.ledger import sum_up_all
 
 ROSTER = Path(__file__).parents[2] / "examples" / "roster.csv"
 CALLS = text("""
@@ -60,7 +61,7 @@ def give_history(services: Services, *, agents: int = 12, days: int = 45, calls:
     with services.engine.begin() as connection:
         given = {"start": now - timedelta(days=days), "count": calls, "agents": agents}
         connection.execute(CALLS, {**given, "step": days * 86_400 / calls})
-        rollups.roll_up(connection, zone)
+        sum_up_all(connection, zone)
     for run_id in runs[: agents - 2]:
         execute(services, run_id)
     with services.engine.begin() as connection:

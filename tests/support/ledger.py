@@ -1,12 +1,14 @@
-"""What the program sums up, from single calls: what sums have to equal."""
+"""The program's sums from single calls, and rounds that sum everything up."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select
 
 from app.models import Call
 from app.usage.calls import tokens_billable
+from app.usage.rollups import RolledUp, roll_up
 
 
 def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
@@ -17,3 +19,8 @@ def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
         .group_by(Call.agent_id)
     )
     return {row.agent_id: int(row.tokens or 0) for row in connection.execute(query)}
+
+
+def sum_up_all(connection: Connection, zone: ZoneInfo) -> RolledUp:
+    """A round that takes the calls of this very moment for final, too."""
+    return roll_up(connection, zone, late=timedelta(minutes=-1))

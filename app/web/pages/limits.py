@@ -9,7 +9,7 @@ from app.controls import read_controls
 from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
 from app.usage.forecast import as_forecast, forecast_windows
-from app.usage.reports import measure, read_cut
+from app.usage.reports import measure, read_watermark
 from app.web.site import Site
 
 
@@ -23,10 +23,10 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.begin() as connection:
             in_force = read_limits(connection, settings.limits)
             controls = read_controls(connection, settings.controls)
-            cut = read_cut(connection, zone)
-            budgets = read_budgets(connection, settings, now, limits=in_force, cut=cut)
+            watermark = read_watermark(connection, zone)
+            budgets = read_budgets(connection, settings, now, limits=in_force, watermark=watermark)
             demand = planned_demand(connection, settings)
-            found = measure(connection, forecast_windows(settings.usage, now, zone), zone, cut)
+            found = measure(connection, forecast_windows(settings.usage, now, zone), zone, watermark)
         return site.page(
             "limits.html",
             request,

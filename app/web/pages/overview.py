@@ -17,7 +17,7 @@ from app.runs.progress import Progress, read_progress
 from app.runs.stops import Look, find_stops, with_who_paused
 from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
-from app.usage.reports import Step, measure, read_cut, series
+from app.usage.reports import Step, measure, read_watermark, series
 from app.web.charts import Bar, Chart
 from app.web.site import Site
 
@@ -36,13 +36,13 @@ class Overview:
 
 
 def read_overview(
-    site: Site, connection: Connection, seen: Look, now: datetime, cut: datetime | None = None
+    site: Site, connection: Connection, seen: Look, now: datetime, watermark: datetime | None = None
 ) -> Overview:
     """Everything but the chart and the posts, in few queries."""
     settings, zone = site.settings, site.settings.zone
     progress = read_progress(connection, settings, now, now - timedelta(seconds=settings.cycle.period_s))
     wanted = period_windows(now, zone)
-    found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, cut)
+    found = measure(connection, wanted + forecast_windows(settings.usage, now, zone), zone, watermark)
     demand = demand_of(progress.active_agents, progress.rate, settings)
     paused_by = None
     if seen.state and seen.state.paused_until:
@@ -58,10 +58,10 @@ def read_overview(
     )
 
 
-def requests_chart(site: Site, connection: Connection, now: datetime, cut: datetime) -> Chart:
+def requests_chart(site: Site, connection: Connection, now: datetime, watermark: datetime) -> Chart:
     """Requests of the last 24 hours."""
     zone = site.settings.zone
-    found = series(connection, now - timedelta(hours=23), now, Step.HOUR, zone, cut)
+    found = series(connection, now - timedelta(hours=23), now, Step.HOUR, zone, watermark)
     bars = [
         Bar(f"{at.astimezone(zone):%H}h", None if usage is None else usage.requests) for at, usage in found
     ]
@@ -75,9 +75,9 @@ def add(router: APIRouter, site: Site) -> None:
     def overview(request: Request) -> HTMLResponse:
         now, seen = utcnow(), site.look()
         with site.engine.connect() as connection:
-            cut = read_cut(connection, site.settings.zone)
-            found = read_overview(site, connection, seen, now, cut)
-            chart = requests_chart(site, connection, now, cut)
+            watermark = read_watermark(connection, site.settings.zone)
+            found = read_overview(site, connection, seen, now, watermark)
+            chart = requests_chart(site, connection, now, watermark)
             posts = latest_posts(connection, 5)
         stops = find_stops(found.seen)
         return site.page(

@@ -13,7 +13,7 @@ from app.usage.denials import denied_between
 from app.usage.latency import latency_between
 from app.usage.periods import SPANS, Span, span_start
 from app.usage.ranking import read_ranking
-from app.usage.reports import Group, Metric, Step, Usage, breakdown, read_cut, series, usage_between
+from app.usage.reports import Group, Metric, Step, Usage, breakdown, read_watermark, series, usage_between
 from app.usage.table import write_csv
 from app.web.charts import Bar, Chart
 from app.web.site import Site
@@ -47,15 +47,19 @@ def explore(
     by: Group,
     span: Span,
     limit: int = ROWS,
-    cut: datetime | None = None,
+    watermark: datetime | None = None,
 ) -> Explored:
     """Read a breakdown and its whole; more than ROWS rows are always asked anew."""
     now, zone = utcnow(), site.settings.zone
     start = span_start(span, now, zone)
     ranked = read_ranking(connection, span, by, metric, now, zone) if limit <= ROWS else None
-    cut = cut or read_cut(connection, zone)
-    rows = ranked.rows[:limit] if ranked else breakdown(connection, start, now, by, zone, limit, metric, cut)
-    total = usage_between(connection, start, now, zone, cut)
+    watermark = watermark or read_watermark(connection, zone)
+    rows = (
+        ranked.rows[:limit]
+        if ranked
+        else breakdown(connection, start, now, by, zone, limit, metric, watermark)
+    )
+    total = usage_between(connection, start, now, zone, watermark)
     names = Usage.__slots__
     sums = {name: getattr(total, name) - sum(getattr(u, name) for _, u in rows) for name in names}
     rest = Usage(**{name: max(0, value) for name, value in sums.items()})
@@ -63,12 +67,12 @@ def explore(
 
 
 def chart_of(
-    site: Site, connection: Connection, metric: Metric, span: Span, now: datetime, cut: datetime
+    site: Site, connection: Connection, metric: Metric, span: Span, now: datetime, watermark: datetime
 ) -> Chart:
     """The metric over the span, by hour today and by day otherwise."""
     zone = site.settings.zone
     step = Step.HOUR if span is Span.TODAY else Step.DAY
-    found = series(connection, span_start(span, now, zone), now, step, zone, cut)
+    found = series(connection, span_start(span, now, zone), now, step, zone, watermark)
     scale = 1e6 if metric is Metric.COST else 1
     bars = [
         Bar(
@@ -89,8 +93,8 @@ def add(router: APIRouter, site: Site) -> None:
         request: Request, metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY
     ) -> HTMLResponse:
         with site.engine.connect() as connection:
-            cut = read_cut(connection, site.settings.zone)
-            found = explore(site, connection, metric, by, period, cut=cut)
+            watermark = read_watermark(connection, site.settings.zone)
+            found = explore(site, connection, metric, by, period, watermark=watermark)
             now = found.as_of
             return site.page(
                 "usage.html",
@@ -102,7 +106,7 @@ def add(router: APIRouter, site: Site) -> None:
                 metrics=NAMES,
                 groups=list(Group),
                 spans=SPANS,
-                chart=chart_of(site, connection, metric, period, now, cut),
+                chart=chart_of(site, connection, metric, period, now, watermark),
                 latency=latency_between(connection, max(found.start, now - LATENCY), now),
                 denied=denied_between(connection, found.start, now),
             )
