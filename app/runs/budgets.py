@@ -57,7 +57,7 @@ def read_budgets(
     watermark: datetime | None = None,
 ) -> list[BudgetStatus]:
     """The fleet's budgets, also those without a limit, then those of communities that have one. `limits` and
-    `watermark` (app.usage.reports.read_watermark) are read when they are not given.
+    `watermark` (app.usage.rollups.read_watermark) are read when they are not given.
     """
     limits = limits or read_limits(connection, settings.limits)
     own = list_budgets(connection)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, text
 from sqlalchemy.engine.default import DefaultDialect
 
 from app.clock import day_window
-from app.usage.rollups import COST_UNKNOWN, OUTCOME, WATERMARK
+from app.usage.rollups import COST_UNKNOWN, OUTCOME, midnight, read_watermark
 
 _NAMED = DefaultDialect(paramstyle="named")
 """For queries that become a part of texts: `:name`."""
@@ -98,9 +98,6 @@ _RANK = {  # columns of a breakdown
 }
 
 
-_WATERMARK = text(f"""
-  select coalesce((select {WATERMARK} from paceline.usage_state state), '2000-01-01')
-""")
 _OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
@@ -123,16 +120,15 @@ _BY_OUTCOME = """requests, (outcome = 'ok')::int * requests as ok,
 _AGENTS = f"""
   select agent_id, requests, ok, rate_limited, credits_exhausted, tokens_input, tokens_output,
     cost_micros, cost_unknown_micros, unpriced
-  from paceline.ai_usage_agent_daily where day >= :first_day and day < :watermark_day
+  from paceline.ai_usage_agent_daily where day >= :first_day and day < :whole_until
   union all
   select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly
   where hour >= :hours_from and hour < :rolled_until
   union all
   select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
 """
-"""Whole days from their own rollup, the hours of the day that the watermark is in from theirs, the newest
-from the ledger: divided at one moment, so that nothing is counted twice, also when midnight came since the
-last round.
+"""Days from their own sums, also the watermark's day, whose sums end there; the newest calls from the ledger.
+The hours are those of a last day that is not wholly asked for.
 """
 _PLAIN = "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
 _SUMS = """
@@ -151,32 +147,23 @@ _AGENT_SUMS = """
 """
 
 
-def read_watermark(connection: Connection, zone: ZoneInfo) -> datetime:
-    """Return the watermark: calls before it are read from rollups, later ones from the ledger.
-
-    Every report asks for it, unless it is given one that was read a moment ago. It goes into the queries as a
-    value, because PostgreSQL then plans for the one or two partitions that matter, not for all (0.5 ms
-    instead of 23 with 92 of them).
-    """
-    watermark: datetime = connection.execute(_WATERMARK, {"zone": zone.key}).scalar_one()
-    return watermark
-
-
 def _given(
     connection: Connection, zone: ZoneInfo, start: datetime, until: datetime, watermark: datetime | None
 ) -> dict[str, object]:
     """Return the values for the fragments above."""
-    watermark = watermark or read_watermark(connection, zone)
-    watermark_day = day_window(watermark, zone)[0]
+    watermark = watermark or read_watermark(connection)
+    reaches_it = until >= watermark
+    last = (watermark if reaches_it else until).astimezone(zone)
+    last_day = last.date() + timedelta(days=reaches_it)
     return {
         "zone": zone.key,
         "start": start,
         "until": until,
         "open_from": max(start, watermark),
         "rolled_until": min(until, watermark),
-        "hours_from": max(start, watermark_day),
         "first_day": start.astimezone(zone).date(),
-        "watermark_day": watermark.astimezone(zone).date(),
+        "whole_until": last_day,
+        "hours_from": max(start, midnight(last_day, zone)),
     }
 
 
@@ -279,7 +266,7 @@ def spent_by_community(
     """Micro-dollars that count against budgets since each of some midnights, by community: what calls cost
     and, where nobody knows, what was reserved for them.
     """
-    watermark = watermark or read_watermark(connection, zone)
+    watermark = watermark or read_watermark(connection)
     parts: list[str] = []
     given: dict[str, object] = {}
     for n, start in enumerate(starts):

@@ -115,13 +115,6 @@ _ROUND = (
     """,
 )
 
-WATERMARK = """
-  case when state.watermark_of = state.rolled_at then state.watermark
-  else date_trunc('hour', state.rolled_at - interval '10 minutes', :zone) end
-"""
-"""The moment before which sums are final, of `paceline.usage_state state`. A round of the release before
-wrote none, and summed up all there was: whole hours of it are final ten minutes later.
-"""
 _NEXT = text("""
   select now(), least(now() - cast(:late as interval), (
     select min(created_at) from paceline.ai_request_log
@@ -141,14 +134,30 @@ class RolledUp:
         return f"since {since}" + "".join(f", {day} frozen" for day in self.frozen)
 
 
-_START = text(f"""
+_WATERMARK = text("""
+  select coalesce((select case when watermark_of = rolled_at then watermark else rolled_at end
+    from paceline.usage_state), '2000-01-01')
+""")
+_START = text("""
   select greatest(
-    (select case when date_trunc('hour', now()) = date_trunc('hour', state.rolled_at)
-       then date_trunc('hour', {WATERMARK}, :zone) end from paceline.usage_state state),
+    (select date_trunc('hour', watermark, :zone) from paceline.usage_state
+     where watermark_of = rolled_at and date_trunc('hour', now()) = date_trunc('hour', rolled_at)),
     coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
       (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
     (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
 """)
+
+
+def read_watermark(connection: Connection) -> datetime:
+    """Return the watermark: calls before it are in the sums, later ones are read from the ledger. A round of
+    the release before wrote none, and summed up all there was.
+
+    Every report asks for it, unless it is given one that was read a moment ago. It goes into the queries as a
+    value, because PostgreSQL then plans for the one or two partitions that matter, not for all (0.5 ms
+    instead of 23 with 92 of them).
+    """
+    watermark: datetime = connection.execute(_WATERMARK).scalar_one()
+    return watermark
 
 
 def roll_up(connection: Connection, zone: ZoneInfo, late: timedelta = LATE) -> RolledUp:

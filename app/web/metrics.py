@@ -29,7 +29,8 @@ from app.runs.demand import demand_of
 from app.runs.progress import Progress, read_progress
 from app.usage.forecast import as_forecast, forecast_windows
 from app.usage.periods import period_start
-from app.usage.reports import calls_by_kind, measure, read_watermark
+from app.usage.reports import calls_by_kind, measure
+from app.usage.rollups import read_watermark
 from app.web.access import api_guard
 from app.web.site import Site
 
@@ -73,7 +74,7 @@ class Fleet(Collector):
         with site.engine.begin() as connection:
             progress = read_progress(connection, site.settings, now, now)
             yield from _fleet(connection, progress)
-            watermark = read_watermark(connection, site.settings.zone)
+            watermark = read_watermark(connection)
             yield from _calls(connection, site, now, watermark)
             yield from _money(connection, site, progress, now, watermark)
             yield from _health(connection, site)

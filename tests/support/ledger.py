@@ -22,5 +22,6 @@ def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
 
 
 def sum_up_all(connection: Connection, zone: ZoneInfo) -> RolledUp:
-    """A round that takes the calls of this very moment for final, too."""
-    return roll_up(connection, zone, late=timedelta(minutes=-1))
+    """A round whose watermark is right after the newest call."""
+    behind = connection.execute(select(func.now() - func.max(Call.created_at))).scalar_one()
+    return roll_up(connection, zone, late=(behind or timedelta(0)) - timedelta(microseconds=1))

@@ -9,7 +9,8 @@ from app.controls import read_controls
 from app.runs.budgets import BudgetStatus, read_budgets
 from app.runs.demand import planned_demand
 from app.usage.forecast import as_forecast, forecast_windows
-from app.usage.reports import measure, read_watermark
+from app.usage.reports import measure
+from app.usage.rollups import read_watermark
 from app.web.site import Site
 
 
@@ -23,7 +24,7 @@ def add(router: APIRouter, site: Site) -> None:
         with site.engine.begin() as connection:
             in_force = read_limits(connection, settings.limits)
             controls = read_controls(connection, settings.controls)
-            watermark = read_watermark(connection, zone)
+            watermark = read_watermark(connection)
             budgets = read_budgets(connection, settings, now, limits=in_force, watermark=watermark)
             demand = planned_demand(connection, settings)
             found = measure(connection, forecast_windows(settings.usage, now, zone), zone, watermark)

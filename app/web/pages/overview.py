@@ -17,7 +17,8 @@ from app.runs.progress import Progress, read_progress
 from app.runs.stops import Look, find_stops, with_who_paused
 from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
-from app.usage.reports import Step, measure, read_watermark, series
+from app.usage.reports import Step, measure, series
+from app.usage.rollups import read_watermark
 from app.web.charts import Bar, Chart
 from app.web.site import Site
 
@@ -75,7 +76,7 @@ def add(router: APIRouter, site: Site) -> None:
     def overview(request: Request) -> HTMLResponse:
         now, seen = utcnow(), site.look()
         with site.engine.connect() as connection:
-            watermark = read_watermark(connection, site.settings.zone)
+            watermark = read_watermark(connection)
             found = read_overview(site, connection, seen, now, watermark)
             chart = requests_chart(site, connection, now, watermark)
             posts = latest_posts(connection, 5)

@@ -13,7 +13,8 @@ from app.usage.denials import denied_between
 from app.usage.latency import latency_between
 from app.usage.periods import SPANS, Span, span_start
 from app.usage.ranking import read_ranking
-from app.usage.reports import Group, Metric, Step, Usage, breakdown, read_watermark, series, usage_between
+from app.usage.reports import Group, Metric, Step, Usage, breakdown, series, usage_between
+from app.usage.rollups import read_watermark
 from app.usage.table import write_csv
 from app.web.charts import Bar, Chart
 from app.web.site import Site
@@ -53,7 +54,7 @@ def explore(
     now, zone = utcnow(), site.settings.zone
     start = span_start(span, now, zone)
     ranked = read_ranking(connection, span, by, metric, now, zone) if limit <= ROWS else None
-    watermark = watermark or read_watermark(connection, zone)
+    watermark = watermark or read_watermark(connection)
     rows = (
         ranked.rows[:limit]
         if ranked
@@ -93,7 +94,7 @@ def add(router: APIRouter, site: Site) -> None:
         request: Request, metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY
     ) -> HTMLResponse:
         with site.engine.connect() as connection:
-            watermark = read_watermark(connection, site.settings.zone)
+            watermark = read_watermark(connection)
             found = explore(site, connection, metric, by, period, watermark=watermark)
             now = found.as_of
             return site.page(
