@@ -12,7 +12,7 @@ from redis import Redis
 
 from app.admission.circuit import Circuit, StoreAway
 from app.admission.limits import Limits
-from app.admission.scripts import FLEET, Windows, load, windows
+from app.admission.scripts import FLEET, Windows, alone, load, windows
 from app.admission.state import State, read_state
 from app.admission.turnstile import Stopping, Turnstile, pause
 from app.admission.values import Verdict
@@ -25,6 +25,8 @@ log = get_logger(__name__)
 AWAY_S = 20.0
 """How long a call waits for a Redis that is away before its run is put back."""
 DAYS_KEPT_S = 2 * 86_400
+PIECE = 1_000
+"""Counters that are set at once: all of 100,000 agents would hold Redis up for 50 ms."""
 MONTH_KEPT_S = 40 * 86_400
 
 
@@ -106,6 +108,7 @@ class Admission:
         self._settle = load(redis, "settle")
         self._configure = load(redis, "configure")
         self._sweep = load(redis, "sweep")
+        self._seed = alone(redis, "seed")
         self._circuit = Circuit()
         self.turnstile = Turnstile()
         """Where this process's scheduled runs wait before they begin."""
@@ -245,7 +248,7 @@ class Admission:
         """After a fresh start, a flush or at midnight: the configuration and the counters from Postgres.
 
         One process does it, the others ask again a moment later. Counters are set only where there
-        are none (HSETNX), so a second seeder does no harm.
+        are none, so a second seeder does no harm.
         """
         if not self.redis.set("{paceline}:seeding", "1", nx=True, ex=10):
             sleep(0.1)
@@ -254,13 +257,14 @@ class Admission:
             self._put_in_force(self._read_limits())
             spent = self.read_spent(window)
             quota, day, month = window.keys
-            pipeline = self.redis.pipeline(transaction=False)
-            for agent_id, tokens in spent.tokens_by_agent.items():
-                pipeline.hsetnx(quota, f"u:{agent_id}", tokens)
+            counters = {quota: {f"u:{agent}": tokens for agent, tokens in spent.tokens_by_agent.items()}}
             for key, money in ((day, spent.day_micros), (month, spent.month_micros)):
-                pipeline.hsetnx(key, "u", sum(money.values()))
-                for place, micros in money.items():
-                    pipeline.hsetnx(key, f"u:{place}", micros)
+                counters[key] = {"u": sum(money.values())} | {f"u:{place}": n for place, n in money.items()}
+            pipeline = self.redis.pipeline(transaction=False)
+            for key, values in counters.items():
+                pairs = [part for pair in values.items() for part in pair]
+                for at in range(0, len(pairs), 2 * PIECE):
+                    self._seed(keys=[key], args=pairs[at : at + 2 * PIECE], client=pipeline)
             pipeline.hset(quota, "seeded", 1)
             pipeline.hset(month, "seeded", 1)
             pipeline.expire(quota, DAYS_KEPT_S)

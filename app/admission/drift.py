@@ -4,13 +4,12 @@ The ledger is right. Counters leave it when Redis was away at the moment of sett
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from uuid import UUID
 
 from redis import Redis
 
 from app.admission.controller import Spent
-from app.admission.scripts import Windows
+from app.admission.scripts import Windows, alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +85,5 @@ def _money(by_place: dict[UUID, int]) -> dict[str, int]:
 
 def repair(redis: Redis, drifts: list[Drift]) -> int:
     """Set drifted counters right where nothing is under way; returns how many."""
-    script = redis.register_script((files("app.admission") / "lua" / "repair.lua").read_text())
+    script = alone(redis, "repair")
     return sum(int(script(keys=[d.key], args=[d.used, d.held, d.counted, d.ledger])) for d in drifts)

@@ -25,6 +25,11 @@ def load(redis: Redis, name: str) -> Script:
     return redis.register_script(source(name))
 
 
+def alone(redis: Redis, name: str) -> Script:
+    """The same for a script that works on single counters, without what the others share."""
+    return redis.register_script((files("app.admission") / "lua" / f"{name}.lua").read_text())
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """The day and month that a moment belongs to, in the business time zone."""
