@@ -9,6 +9,7 @@ log stays. Calls go by partition, when their sums are proved (app.usage.partitio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.clock import monotonic, utcnow
+from app.clock import monotonic
 from app.db import Base
 from app.log import get_logger
 from app.models import (
@@ -32,7 +33,7 @@ from app.models import (
     SignInFailure,
     Vote,
 )
-from app.settings import KeepSettings
+from app.settings import KeepSettings, Settings
 
 log = get_logger(__name__)
 
@@ -76,13 +77,13 @@ def rules(keep: KeepSettings) -> Sequence[Rule]:
     )
 
 
-def forget(engine: Engine, keep: KeepSettings, seconds: float = ROUND_S) -> dict[str, int]:
-    """One round: how many rows went, by table."""
+def forget(engine: Engine, keep: KeepSettings, now: datetime, seconds: float = ROUND_S) -> dict[str, int]:
+    """Do one round; return how many rows went, by table."""
     ends = monotonic() + seconds
     gone: dict[str, int] = {}
     for rule in rules(keep):
         while rule.days and monotonic() < ends:
-            count = _some(engine, rule)
+            count = _some(engine, rule, now)
             name = rule.table.__tablename__
             gone[name] = gone.get(name, 0) + count
             if count < BATCH:
@@ -90,10 +91,10 @@ def forget(engine: Engine, keep: KeepSettings, seconds: float = ROUND_S) -> dict
     return {name: count for name, count in gone.items() if count}
 
 
-def _some(engine: Engine, rule: Rule) -> int:
+def _some(engine: Engine, rule: Rule, now: datetime) -> int:
     """A batch of a table's old rows; none when somebody is in the way."""
     key = inspect(rule.table).primary_key[0]
-    before = utcnow() - timedelta(days=rule.days)
+    before = now - timedelta(days=rule.days)
     order: ColumnElement[Any] | Any = rule.at
     also = rule.also
     if rule.by_id:
@@ -149,40 +150,59 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Bytes: now, more per day, and where it ends (None: some table grows for ever, or nobody knows).
-    `full_in_days`: when the disk that was named is full; None: never, or nobody named one.
+    """Bytes: now, more per day, and where it ends when every retention is reached. `for_ever`: bytes a day of
+    the tables that have none, beyond that. `full_in_days`: when the disk that was named is full; None: never,
+    or nobody named one.
     """
 
     size: int
     per_day: float
     ends_at: float | None
+    for_ever: float
     full_in_days: float | None
 
 
 def forecast(found: Sequence[Size], keep: KeepSettings) -> Forecast:
     """Totals of all tables. Those that have reached their retention grow no more."""
     size = sum(one.size for one in found)
-    growing = [one for one in found if one.ends_at is None or one.ends_at > one.size]
+    growing = [one for one in found if one.per_day and (one.ends_at is None or one.ends_at > one.size)]
     per_day = sum(one.per_day or 0.0 for one in growing)
-    known = [one.ends_at for one in found if one.ends_at is not None]
-    ends_at = sum(known) if len(known) == len(found) else None
-    disk = keep.disk_gb * 1e9
-    is_enough = ends_at is not None and ends_at <= disk
-    full = (disk - size) / per_day if disk and per_day and not is_enough else None
-    return Forecast(size, per_day, ends_at, None if full is None else max(0.0, full))
+    for_ever = sum(one.per_day or 0.0 for one in growing if one.ends_at is None)
+    is_known = all(one.per_day is not None or not one.rows for one in found)
+    ends_at = sum(max(one.size, one.ends_at or 0.0) for one in found) if is_known else None
+    full = _full_in_days(size, growing, keep.disk_gb * 1e9) if keep.disk_gb else None
+    return Forecast(size, per_day, ends_at, for_ever, full)
 
 
-def sizes(connection: Connection, keep: KeepSettings) -> list[Size]:
+def _full_in_days(size: float, growing: Sequence[Size], disk: float) -> float | None:
+    """Walk from the day on which one table stops to grow to the next."""
+    if size >= disk:
+        return 0.0
+    day = 0.0
+    rates = [(one.per_day or 0.0, one.ends_at, one.size) for one in growing]
+    stops = sorted(((end - now) / rate if end is not None else inf, rate) for rate, end, now in rates)
+    rate = sum(each for _, each in stops)
+    for stop, each in stops:
+        if size + rate * (stop - day) >= disk:
+            return day + (disk - size) / rate
+        size, day, rate = size + rate * (stop - day), stop, rate - each
+    return None
+
+
+def sizes(connection: Connection, settings: Settings, now: datetime) -> list[Size]:
     """The tables that grow, the largest first, in one query."""
+    keep = settings.kept
     days = {
         "votes": keep.votes_days,
         "comments": keep.content_days,
         "posts": keep.content_days,
         "runs": keep.runs_days,
         "ai_request_log": keep.calls_days,
+        "outbox": settings.app.keep_days,
+        "deliveries": settings.app.keep_days,
     }
     found = []
-    for name, size, rows, age_days in connection.execute(text(_SIZES)):
+    for name, size, rows, age_days in connection.execute(text(_SIZES), {"now": now}):
         per_day = size / float(age_days) if age_days and age_days > 1 / 24 else None
         kept = days.get(name)
         found.append(Size(name, size, rows, per_day, per_day * kept if per_day and kept else None))
@@ -192,7 +212,7 @@ def sizes(connection: Connection, keep: KeepSettings) -> list[Size]:
 _SIZES = " union all ".join(
     f"""
     select '{name}', sum(pg_total_relation_size(c.oid))::bigint, greatest(sum(c.reltuples), 0)::bigint,
-      (select extract(epoch from now() - {at}) / 86400 from paceline.{name}
+      (select extract(epoch from cast(:now as timestamptz) - {at}) / 86400 from paceline.{name}
        where {at} is not null order by {order} limit 1)
     from pg_class c
     where c.oid = 'paceline.{name}'::regclass

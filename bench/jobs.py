@@ -87,7 +87,7 @@ def measure(services: Services, agents: int) -> dict[str, Any]:
             lambda c: rescue.rescue(c, patience=timedelta(seconds=60), call_deadline=timedelta(seconds=60)),
         ),
         "alerts.watch": lambda: watch.watch(services.engine, services.settings, None),
-        "history.forget": lambda: retention.forget(services.engine, services.settings.kept),
+        "history.forget": lambda: retention.forget(services.engine, services.settings.kept, utcnow()),
     }
     found: dict[str, Any] = {"rows": rows, "minute_of_the_hour": utcnow().minute, "jobs": {}}
     for name, job in jobs.items():
@@ -134,9 +134,7 @@ def fill(services: Services, agents: int) -> int:
     with services.engine.begin() as connection:
         rollups.roll_up(connection, zone)
     newest = {"start": utcnow() - timedelta(minutes=3), "seconds": 180.0, "agents": agents}
-    with (
-        services.engine.begin() as connection
-    ):  # filling took a while, and the last minutes are read as calls
+    with services.engine.begin() as connection:  # the last minutes are read as calls
         connection.execute(FILL, newest | {"count": max(1, int(agents * CALLS_PER_DAY / 480))})
     with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("vacuum analyze"))

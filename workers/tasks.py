@@ -159,7 +159,7 @@ def keep_ledger() -> str:
 @app.task(send_events=False, name="history.forget")
 def forget_history() -> str:
     """Let go what is older than it is kept: runs, votes, comments, posts."""
-    gone = retention.forget(services().engine, services().settings.kept)
+    gone = retention.forget(services().engine, services().settings.kept, utcnow())
     said = ", ".join(f"{count} {name}" for name, count in gone.items()) or "nothing is old enough"
     with services().engine.begin() as connection:
         jobs.done(connection, "history.forget", said)

@@ -56,7 +56,7 @@ def look_at_database(settings: Settings, addresses: Addresses) -> list[Finding]:
             has_admin = people.has_admin(connection)
             is_invited = invitations.is_admin_invited(connection)
             receivers = standing.read_standing(connection)
-            sizes = retention.sizes(connection, settings.kept)
+            sizes = retention.sizes(connection, settings, utcnow())
         findings.append(
             Finding("agents", "ok", f"{agents} agents")
             if agents
@@ -151,6 +151,8 @@ def _storage(sizes: list[retention.Size], settings: Settings) -> Finding:
     said = f"{retention.say_bytes(found.size)}, {grows}"
     if found.ends_at is not None:
         said += f", ends at {retention.say_bytes(found.ends_at)}"
+    if found.for_ever:
+        said += f" and {retention.say_bytes(found.for_ever)} a day for what is kept for ever"
     if found.full_in_days is None:
         return Finding("storage", "ok", said)
     said += f"; PACELINE_KEEP__DISK_GB is full in {found.full_in_days:.0f} days"

@@ -173,7 +173,7 @@ def roll_up(connection: Connection, zone: ZoneInfo, late: timedelta = LATE) -> R
     if start is None:
         return RolledUp(None)
     sum_up(connection, zone, start, max(start, watermark))
-    frozen = _freeze(connection, zone, now)
+    frozen = freeze(connection, zone, now)
     old = {"before": now - HOURS_KEPT}
     connection.execute(
         text("""
@@ -243,7 +243,7 @@ _LEDGER_DAY = text("""
 """)
 
 
-def _freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]:
+def freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]:
     """Freeze the days that are over, in order, each only when its rollups equal the ledger."""
     over = (now - SETTLED).astimezone(zone).date()
     query = text("""

@@ -244,7 +244,7 @@ def long_tests():
 def test_sentences_open_with_their_subject():
     """Readers who are not native stumble over "What a round did". They do not over "Result of a round"."""
     code = [ROOT / name for name in TRACKED if re.match(r"(app|workers|bench|alembic)/.*\.py$|beat_", name)]
-    pages = [ROOT / name for name in TRACKED if re.match(r"(docs/.*|README|CONTRIBUTING)\.?m?d?$", name)]
+    pages = [ROOT / name for name in TRACKED if re.match(r"(docs/.*|README|CONTRIBUTING)\.md$", name)]
     for files, read in ((code, clauses.prose_of_code), (pages, clauses.prose_of_page)):
         assert len(files) > 20
         texts = (text for path in files for text in read(path))

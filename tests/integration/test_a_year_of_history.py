@@ -139,7 +139,9 @@ def test_no_job_reads_a_table_that_grows_as_a_whole(services, monkeypatch):
         reconcile_limits(services)
         watch.watch(services.engine, services.settings, None)
         assert audit(services, None, is_whole=False).total == 0
-        retention.forget(services.engine, KeepSettings(runs_days=1_000, votes_days=1_000, content_days=1_000))
+        retention.forget(
+            services.engine, KeepSettings(runs_days=1_000, votes_days=1_000, content_days=1_000), utcnow()
+        )
 
 
 PAGES = (

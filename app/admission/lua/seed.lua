@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  one of Q D M, see admit.lua
 -- ARGV     field, value, field, value, ...
+-- returns  nothing
 --
 -- Invariant: a counter that is there stays as it is, so a second seeder does no harm.
 for at = 1, #ARGV, 2 do

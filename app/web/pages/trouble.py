@@ -12,6 +12,7 @@ from app.alerts.incidents import list_incidents
 from app.alerts.outbox import list_alerts
 from app.alerts.rules import RULES
 from app.audit_log import list_changes
+from app.clock import utcnow
 from app.integration.deliveries import dead_letters
 from app.integration.standing import read_standing
 from app.kinds import BY_CODE
@@ -84,7 +85,7 @@ def add(router: APIRouter, site: Site) -> None:
             rounds = jobs.last_rounds(connection)
             lines = leases.lines(connection)
             limits = read_limits(connection, settings.limits)
-            sizes = retention.sizes(connection, settings.kept)
+            sizes = retention.sizes(connection, settings, utcnow())
         by_name = {job.name: job for job in rounds}
         slice_job = by_name.get(jobs.OPEN_SLICE)
         return site.page(
