@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.clock import monotonic, sleep
 from app.runs import leases
+from tests.chaos import history
 from tests.chaos.faults import NotPossible, Storm, close_breaker, inject
 from tests.chaos.fleet import Fleet, wait_until
 from tests.chaos.verdict import Recovery, Verdict, count_in_flight, judge
@@ -55,6 +56,7 @@ def storm(home: Path, faults: int, seed: int, pause_s: float) -> Verdict:
             sys.stderr.write(f"{injected:>5} {said}\n")
             fleet.patiently(lambda: recovery.mourn(fleet, weather.victims))
             weather.victims.clear()
+            fleet.patiently(lambda: history.forget(fleet.engine))
             until = monotonic() + weather.rng.expovariate(1 / pause_s)
             while monotonic() < until:
                 weather.heal_due()

@@ -35,6 +35,7 @@ from app.embedded.postgres import admin_url
 from app.runs.cycles import queued_runs
 from app.settings import Settings
 from app.wiring import build
+from tests.chaos import history
 from tests.chaos.application import Application
 from tests.chaos.proxy import Proxy
 from tests.support.factories import make_agents
@@ -97,6 +98,7 @@ class Fleet:
         self.engine: Engine = make_engine(admin, pool_size=4)
         with self.engine.begin() as connection:
             make_agents(connection, AGENTS)
+            history.set_up(connection)
         self.application = Application(self.engine, address)
         port = _free_port()
         self.gateway = f"http://127.0.0.1:{port}"

@@ -45,6 +45,7 @@ GOOD = Verdict(
     over_quota_as_reserved=0,
     gets=9,
     gets_untrue=0,
+    forgotten=0,
     calls_unknown=4,
     paid_twice=1,
     recoveries=2,

@@ -16,6 +16,7 @@ from app.models import Call, CallStatus, Comment, ContentState, Post, PostKind, 
 from app.refusals import EXPIRED, EXPIRED_ADHOC
 from app.runs.books import audit
 from app.runs.states import OPEN
+from tests.chaos import history
 from tests.chaos.application import WayOut
 from tests.chaos.fleet import CAPACITY, QUOTA, RATE, Fleet
 from tests.support.ledger import tokens_by_agent
@@ -87,6 +88,8 @@ class Verdict:
     """Runs that a shell asked for by `delay` and waited for by `get`, all the time."""
     gets_untrue: int
     """Those of which `get` did not say what the row says, or never came back."""
+    forgotten: int
+    """Runs that retention deleted during the storm; all other numbers count them, too."""
     calls_unknown: int
     paid_twice: int
     """Calls repeated because a worker went silent after its call: recorded, stored once."""
@@ -124,6 +127,8 @@ def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> V
         books = audit(fleet.services, tally)
     finally:
         tally.close()
+    with fleet.engine.begin() as connection:
+        forgotten = history.bring_back(connection)
     with fleet.engine.connect() as connection:
         rows = connection.execute(select(Run.state, func.count()).group_by(Run.state))
         states: dict[str, int] = {row[0]: row[1] for row in rows}
@@ -156,6 +161,7 @@ def judge(fleet: Fleet, faults: int, not_possible: int, recovery: Recovery) -> V
         over_quota_as_reserved=sum(tokens > QUOTA for tokens in reserved.values()),
         gets=gets,
         gets_untrue=gets_untrue,
+        forgotten=forgotten,
         calls_unknown=unknown,
         recoveries=recovery.count,
         slowest_recovery_s=round(recovery.slowest_s, 1),
