@@ -117,8 +117,7 @@ def fill(services: Services, agents: int) -> int:
     """Agents, and the calls of the day so far; returns how many."""
     zone, now = services.settings.zone, utcnow()
     with services.engine.begin() as connection:
-        for n in range(0, agents, 1_000):
-            make_agents(connection, min(n + 1_000, agents))
+        make_agents(connection, agents)
         connection.execute(
             text("""
           insert into paceline.runs (id, agent_id, due_at, origin, state, finished_at)
