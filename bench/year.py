@@ -6,13 +6,17 @@ The clock is moved instead of waited for. Each day has 288 cycles. A cycle of an
 taken, ended), its agent's row, 2.37 calls (inserted, closed), a post, 0.8 comments and two votes: as many
 statements on a row as the program makes. At the end of a day its calls are summed up and frozen, and
 retention does its round with the settings as they come. Autovacuum looks once a second, so a few times in a
-simulated day. It looks at a real fleet 1,440 times a day, so this bloat is more than a real fleet has.
+simulated day. It looks at a real fleet 1,440 times a day, so this bloat is more than a real fleet has. At the
+end agents have turns on top of that history: each statement's p95, and each page's over HTTP.
 """
 
 import argparse
 import json
+import re
+import statistics
 import sys
 import tempfile
+from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,14 +29,35 @@ from app.clock import monotonic, utcnow
 from app.db import make_engine
 from app.embedded import servers
 from app.embedded.postgres import admin_url
+from app.runs.execute import execute
+from app.runs.services import Services
 from app.settings import Settings
+from app.statements import Statement
 from app.usage import partitions, rollups
+from app.wiring import build
 from tests.conftest import make_settings
-from tests.support.factories import make_agents
+from tests.support.factories import make_agents, make_run
+from tests.support.sandbox import run_sandbox
+from tests.support.web import Browser, serving
 
 UTC = ZoneInfo("UTC")
 FORESEEN_AT = (14, 60, 120, 240)
 """Days after which `doctor` is asked where it ends."""
+TURNS, ASKED = 300, 30
+PAGES = (
+    "/",
+    "/usage?period=month",
+    "/agents",
+    "/agents/a1",
+    "/runs",
+    "/feed",
+    "/limits",
+    "/incidents",
+    "/alerts",
+    "/audit",
+    "/health",
+    "/application",
+)
 DAY = text("""
 do $$
 declare
@@ -87,14 +112,21 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pl-") as folder, servers(Path(folder), valkey=False) as started:
+    with (
+        tempfile.TemporaryDirectory(prefix="pl-") as folder,
+        servers(Path(folder)) as started,
+        run_sandbox() as sandbox,
+    ):
         assert started.database_url
         engine = make_engine(started.database_url)
         migrations.upgrade(engine)
-        settings = make_settings(started, "http://127.0.0.1:9/v1", Path(folder))
+        settings = make_settings(started, sandbox.url, Path(folder))
         set_up(admin_url(Path(folder) / "postgres"))
         found = live(engine, settings, chosen.agents, chosen.days)
         engine.dispose()
+        services = build(settings)
+        found |= {"ms_p95_of_statements": turns(services), "ms_p95_of_pages": pages(services)}
+        services.close()
     if chosen.out:
         chosen.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
@@ -119,7 +151,7 @@ def live(engine: Engine, settings: Settings, agents: int, days: int) -> dict[str
         )
     first = utcnow().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days + 1)
     keep = settings.kept
-    foreseen, began = {}, monotonic()
+    foreseen, began, ended = {}, monotonic(), first
     for number in range(days):
         day = first + timedelta(days=number)
         ended = day + timedelta(days=1)
@@ -149,6 +181,57 @@ def live(engine: Engine, settings: Settings, agents: int, days: int) -> dict[str
         "bloat": _bloat(engine),
         "bytes_per_agent_and_day_at_first": round(_first_rate(foreseen, agents)),
     }
+
+
+def turns(services: Services) -> dict[str, float]:
+    """Give turns; return each statement's p95 in milliseconds, by its beginning."""
+    plain, spent = Statement.execute, defaultdict[str, list[float]](list)
+
+    def timed(statement: Statement, connection: Any, **values: Any) -> Any:
+        began = monotonic()
+        try:
+            return plain(statement, connection, **values)
+        finally:
+            spent[name_of(statement.sql)].append((monotonic() - began) * 1_000)
+
+    Statement.execute = timed  # type: ignore[method-assign, assignment]
+    try:
+        for number in range(TURNS):
+            with services.engine.begin() as connection:
+                query = text("select id from paceline.agents order by id")
+                agents = connection.execute(query).scalars().all()
+                run_id = make_run(connection, agents[number % len(agents)])
+            execute(services, run_id)
+    finally:
+        Statement.execute = plain  # type: ignore[method-assign]
+    return {name: round(p95(found), 2) for name, found in sorted(spent.items())}
+
+
+def name_of(sql: str) -> str:
+    """The tables that a statement names, in order."""
+    found = re.findall(r"(insert into|update|from|join) paceline\.(\w+)", sql, re.I)
+    return ", ".join(dict.fromkeys(f"{verb.lower()} {table}" for verb, table in found))[:110]
+
+
+def p95(found: list[float]) -> float:
+    """The 95th of a hundred."""
+    return statistics.quantiles(found, n=20)[-1] if len(found) > 1 else found[0]
+
+
+def pages(services: Services) -> dict[str, float]:
+    """The p95 of each page over HTTP, in milliseconds."""
+    found = {}
+    with serving(services) as base:
+        browser = Browser(services, base)
+        for path in PAGES:
+            spent = []
+            for _ in range(ASKED):
+                began = monotonic()
+                assert browser.get(path).status_code == 200, path
+                spent.append((monotonic() - began) * 1_000)
+            found[path] = round(p95(spent), 1)
+        browser.close()
+    return found
 
 
 def _foresee(engine: Engine, settings: Settings, now: datetime) -> dict[str, Any]:
