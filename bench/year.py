@@ -161,7 +161,7 @@ def live(engine: Engine, settings: Settings, agents: int, days: int) -> dict[str
             connection.execute(DAY)
         with engine.begin() as connection:
             rollups.sum_up(connection, UTC, day, ended)
-            rollups.freeze(connection, UTC, ended + rollups.SETTLED)
+            rollups.freeze(connection, UTC, ended)
         retention.forget(engine, keep, ended, seconds=600)
         if number + 1 in FORESEEN_AT:
             foreseen[str(number + 1)] = _foresee(engine, settings, ended)

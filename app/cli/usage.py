@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import Connection
@@ -19,41 +20,69 @@ from app.money import dollars
 from app.settings import get_settings
 from app.usage.calls import calls_between, count_between
 from app.usage.denials import denied_between
+from app.usage.explore import Asked, Found, explore
 from app.usage.latency import latency_between
-from app.usage.periods import Period, period_start, periods
-from app.usage.reports import Group, Usage, breakdown
+from app.usage.periods import Period, Span, periods
+from app.usage.reports import Group, Metric, Usage
 from app.usage.table import harmless, write_csv
-
-PERIODS = {"today": "today", "week": "this week", "month": "this month"}
 
 
 def usage(
     by: Annotated[Group | None, typer.Option(help="Break down by this")] = None,
-    period: Annotated[str, typer.Option(help="Of the breakdown: today, week or month")] = "today",
+    period: Annotated[Span, typer.Option(help="Of these days")] = Span.TODAY,
+    since: Annotated[str, typer.Option(help="First day, instead of a period", metavar="DAY")] = "",
+    until: Annotated[str, typer.Option(help="Last day; without it today", metavar="DAY")] = "",
+    agent: Annotated[str, typer.Option(help="Only of this agent", metavar="HANDLE")] = "",
+    community: Annotated[str, typer.Option(help="Only of this community", metavar="NAME")] = "",
+    request_type: Annotated[str, typer.Option("--type", help="Only calls of this type: post, comment")] = "",
+    model: Annotated[str, typer.Option(help="Only calls of this model")] = "",
+    outcome: Annotated[str, typer.Option(help="Only calls with this outcome: ok, rate_limited")] = "",
+    metric: Annotated[Metric, typer.Option(help="Sort by this")] = Metric.COST,
     limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
     calls: Annotated[
-        bool, typer.Option("--calls", help="Print every single call of the period, as CSV or as JSON lines")
+        bool, typer.Option("--calls", help="Print every single call of these days, as CSV or as JSON lines")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Show requests, tokens and estimated cost: today, this week, this month; by agent, type, ..."""
-    if period not in PERIODS:
-        raise typer.BadParameter("today, week or month", param_hint="--period")
     settings = get_settings()
     now, zone = utcnow(), settings.zone
-    by = by or (Group.AGENT if as_csv else None)
-    since = period_start(PERIODS[period], now, zone)
+    try:
+        question = Asked.model_validate(
+            {
+                "metric": metric,
+                "by": by or Group.AGENT,
+                "period": period,
+                "since": since,
+                "until": until,
+                "agent": agent,
+                "community": community,
+                "type": request_type,
+                "model": model,
+                "outcome": outcome,
+            }
+        ).question(now, zone)
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        raise typer.BadParameter("write a day as 2026-11-30", param_hint=f"--{name}") from None
+    start, end = question.window(now, zone)
+    if calls and question.only:
+        raise typer.BadParameter(
+            "prints all calls of the days: filter its lines instead", param_hint="--calls"
+        )
+    is_chosen = bool(by or question.only or not question.span or as_csv)
     with database(settings) as engine, engine.connect() as connection:
         if calls:
-            _export(connection, since, now, as_json=as_json)
+            _export(connection, start, end, as_json=as_json)
             return
-        rows = breakdown(connection, since, now, by, zone, limit) if by else []
+        found = explore(connection, question, now, zone, limit) if is_chosen else None
         totals = [] if as_csv else periods(connection, now, zone)
-        latency = latency_between(connection, since, now)
-        denied = denied_between(connection, since, now)
+        latency = latency_between(connection, start, end)
+        denied = denied_between(connection, start, end)
+    rows = [(row.name, row.usage) for row in found.rows] if found else []
     if as_csv:
-        write_csv(sys.stdout, by or Group.AGENT, rows)
+        write_csv(sys.stdout, question.by, rows)
     elif as_json:
         groups = [{"name": name, **asdict(row)} for name, row in rows]
         print_json(
@@ -62,23 +91,30 @@ def usage(
                 "time_zone": zone.key,
                 "periods": totals,
                 "by": by,
+                "since": question.since,
+                "until": question.until,
+                "only": question.only,
                 "groups": groups,
+                "total": found and found.total,
+                "before": found and found.before,
                 "latency": latency,
                 "denied": denied,
             }
         )
     else:
-        _show(totals)
-        if by:
-            _show_groups(by, PERIODS[period], rows)
+        if found is None or not question.only:
+            _show(totals)
+        if found:
+            _show_groups(found)
+        days = question.days_in_words
         if latency.p50_ms is not None:
             data.print(
-                f"answers {PERIODS[period]}: half within {latency.p50_ms} ms, 95 % within "
-                f"{latency.p95_ms} ms (to 5 %, whole hours)"
+                f"answers {days}: half within {latency.p50_ms} ms, 95 % within {latency.p95_ms} ms "
+                "(to 5 %, whole hours, of the whole fleet)"
             )
         for refusal in denied:
             data.print(
-                f"not allowed {PERIODS[period]}: {refusal.calls:,} x {refusal.reason}, at most "
+                f"not allowed {days}: {refusal.calls:,} x {refusal.reason}, at most "
                 f"{refusal.peak_per_minute:,} in a minute",
                 markup=False,
             )
@@ -119,15 +155,30 @@ def _show(totals: list[Period]) -> None:
     data.print(table)
 
 
-def _show_groups(by: Group, period: str, rows: list[tuple[str, Usage]]) -> None:
+def _show_groups(found: Found) -> None:
+    """The rows, the others, and all together, with what changed against as many days before."""
+    question = found.question
+    only = "".join(f", {group} {name}" for group, name in question.only.items())
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(f"{by.upper()}, {period.upper()}")
-    for column in ("REQUESTS", "OK", "429", "402", "OTHER", "TOKENS IN", "OUT", "COST"):
+    table.add_column(f"{question.by.upper()}, {question.days_in_words.upper()}{only}")
+    for column in ("REQUESTS", "OK", "429", "402", "OTHER", "TOKENS IN", "OUT", "COST", "CHANGE"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, row in rows:
-        table.add_row(name, f"{row.requests:,}", *_cells(row))
+    for row in found.rows:
+        change = "" if row.before is None else _change(getattr(row.usage, question.metric), row.before)
+        table.add_row(row.name, f"{row.usage.requests:,}", *_cells(row.usage), change)
+    if found.rest.requests:
+        table.add_row("all others", f"{found.rest.requests:,}", *_cells(found.rest), "", style="dim")
+    whole = found.total
+    change = _change(getattr(whole, question.metric), found.before)
+    table.add_row("together", f"{whole.requests:,}", *_cells(whole), change, style="bold")
     data.print()
-    data.print(table if rows else "nothing in this period")
+    data.print(table if found.rows else "nothing in this time")
+
+
+def _change(now: int, before: int) -> str:
+    if not before:
+        return "new" if now else ""
+    return f"{100 * (now - before) / before:+.0f} %"
 
 
 def _cells(usage: Usage) -> list[str]:

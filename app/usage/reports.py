@@ -98,7 +98,7 @@ _RANK = {  # columns of a breakdown
 }
 
 
-_OPEN = f"""
+OPEN = f"""
   select created_at as at, agent_id, request_type, model, {OUTCOME} as outcome, 1 as requests,
     coalesce(tokens_input, 0) as tokens_input, coalesce(tokens_output, 0) as tokens_output,
     coalesce(cost_micros, 0) as cost_micros, {COST_UNKNOWN} as cost_unknown_micros,
@@ -111,7 +111,7 @@ _FLEET = f"""
   from paceline.ai_usage_fleet_hourly where hour >= :start and hour < :rolled_until
   union all
   select at, request_type, model, outcome, requests, tokens_input, tokens_output, cost_micros,
-    cost_unknown_micros, unpriced from ({_OPEN}) newest
+    cost_unknown_micros, unpriced from ({OPEN}) newest
 """
 _BY_OUTCOME = """requests, (outcome = 'ok')::int * requests as ok,
   (outcome = 'rate_limited')::int * requests as rate_limited,
@@ -125,7 +125,7 @@ _AGENTS = f"""
   select agent_id, {_BY_OUTCOME} from paceline.ai_usage_hourly
   where hour >= :hours_from and hour < :rolled_until
   union all
-  select agent_id, {_BY_OUTCOME} from ({_OPEN}) newest
+  select agent_id, {_BY_OUTCOME} from ({OPEN}) newest
 """
 """Days from their own sums, also the watermark's day, whose sums end there; the newest calls from the ledger.
 The hours are those of a last day that is not wholly asked for.

@@ -173,7 +173,7 @@ def roll_up(connection: Connection, zone: ZoneInfo, late: timedelta = LATE) -> R
     if start is None:
         return RolledUp(None)
     sum_up(connection, zone, start, max(start, watermark))
-    frozen = freeze(connection, zone, now)
+    frozen = freeze(connection, zone, min(now - SETTLED, max(start, watermark)))
     old = {"before": now - HOURS_KEPT}
     connection.execute(
         text("""
@@ -243,9 +243,9 @@ _LEDGER_DAY = text("""
 """)
 
 
-def freeze(connection: Connection, zone: ZoneInfo, now: datetime) -> list[date]:
-    """Freeze the days that are over, in order, each only when its rollups equal the ledger."""
-    over = (now - SETTLED).astimezone(zone).date()
+def freeze(connection: Connection, zone: ZoneInfo, before: datetime) -> list[date]:
+    """Freeze the days that ended by then, in order, each only when its rollups equal the ledger."""
+    over = before.astimezone(zone).date()
     query = text("""
       select generate_series(
         coalesce((select max(day) + 1 from paceline.usage_days),

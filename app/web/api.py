@@ -5,14 +5,14 @@ Times are ISO 8601 in UTC, money is micro-dollars (millionths), tokens are LLM t
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.actions import ACTIONS, Action, Who
 from app.actions.inputs import Input
@@ -35,14 +35,14 @@ from app.runs.demand import demand_of
 from app.runs.explain import Explanation, explain
 from app.runs.progress import read_progress
 from app.runs.report import ListedRun, RunReport, find_run, list_runs
+from app.usage.explore import Asked, explore
 from app.usage.latency import latency_between
-from app.usage.periods import Span
 from app.usage.projection import workers_for
-from app.usage.reports import Group, Metric, Usage
+from app.usage.reports import Usage
+from app.usage.rollups import midnight
 from app.web.access import api_guard, guard, require
 from app.web.pages.overview import Overview, read_overview
 from app.web.pages.runs import STATES, Which, cursor_of, parse_cursor
-from app.web.pages.usage import explore
 from app.web.site import Site
 
 PREFIX = "/api/v1"
@@ -64,18 +64,30 @@ class UsageOf:
 
     name: str
     usage: Usage
+    before: int | None
+
+
+class UsageQuestion(Asked):
+    """The words of a question, and how many rows."""
+
+    limit: int = Field(100, ge=1, le=1_000)
 
 
 @dataclass(frozen=True, slots=True)
 class UsageBreakdown:
-    """`rest` is what the rows leave out of `total`; `ranked_at`: when they were ranked, if not just now."""
+    """Usage from the day `since` to the day `until`. `rest` is what the rows leave out of `total`; `before`:
+    the metric in as many days before, None of a row that was ranked earlier, at `ranked_at`.
+    """
 
     as_of: datetime
     ranked_at: datetime | None
     start: datetime
+    since: date
+    until: date
     rows: list[UsageOf]
     rest: Usage
     total: Usage
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +272,23 @@ def _add_fleet(router: APIRouter, site: Site) -> None:
 def _add_usage(router: APIRouter, site: Site) -> None:
     settings = site.settings
 
-    @router.get("/usage", summary="Usage by something over some time, the most first")
-    def usage(
-        metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY, limit: Limit = 100
-    ) -> UsageBreakdown:
+    @router.get("/usage", summary="Usage by something over some days, of what is chosen, the most first")
+    def usage(asked: Annotated[UsageQuestion, Query()]) -> UsageBreakdown:
+        now = utcnow()
         with site.engine.connect() as connection:
-            found = explore(site, connection, metric, by, period, limit)
-        rows = [UsageOf(*row) for row in found.rows]
-        return UsageBreakdown(found.as_of, found.ranked_at, found.start, rows, found.rest, found.total)
+            found = explore(connection, asked.question(now, settings.zone), now, settings.zone, asked.limit)
+        question = found.question
+        return UsageBreakdown(
+            as_of=found.as_of,
+            ranked_at=found.ranked_at,
+            start=midnight(question.since, settings.zone),
+            since=question.since,
+            until=question.until,
+            rows=[UsageOf(row.name, row.usage, row.before) for row in found.rows],
+            rest=found.rest,
+            total=found.total,
+            before=found.before,
+        )
 
     @router.get("/limits", summary="Limits, budgets and controls in force")
     def limits() -> InForce:

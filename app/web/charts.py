@@ -4,73 +4,89 @@ Own and small, because the libraries that draw on the server style inline, which
 these pages forbids, and leave out what a screen reader needs. Colours are the style sheet's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 200, 56, 24, 28
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar; `value` None is a gap: nothing is known."""
-
-    label: str
-    value: float | None
+PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - 4, HEIGHT - BOTTOM - TOP
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars over a baseline of 0; pages put their table behind them."""
+    """Bars over a baseline of 0, one for each label; several layers lie on top of each other. A value of None
+    is a gap: nothing is known. Pages put the chart's table behind it.
+    """
 
     title: str
     unit: str
-    bars: Sequence[Bar]
+    labels: Sequence[str]
+    layers: Mapping[str, Sequence[float | None]]
 
     @property
     def svg(self) -> Markup:
         """The picture. Its name says what it shows and how much at most; the table says it all."""
-        top = nice_ceiling(max((bar.value or 0 for bar in self.bars), default=0))
-        plot_width, plot_height = WIDTH - LEFT - 4, HEIGHT - BOTTOM - TOP
+        sums = [sum(value or 0 for value in column) for column in self._columns]
+        top = nice_ceiling(max(sums, default=0))
         parts = [
             f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{escape(self.title)}, {escape(self.unit)}, at most {short(top)}">'
+            f'aria-label="{escape(self.title)}, {escape(self.unit)}, at most {short(top)}">',
+            *_grid(top),
         ]
-        for step in range(3):
-            value, y = top * step / 2, TOP + plot_height * (1 - step / 2)
-            parts.append(
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
-            )
-        slot = plot_width / max(1, len(self.bars))
-        every = max(1, -(-len(self.bars) // 8))
-        for number, bar in enumerate(self.bars):
+        slot = PLOT_WIDTH / max(1, len(self.labels))
+        every = max(1, -(-len(self.labels) // 8))
+        for number, (label, column) in enumerate(zip(self.labels, self._columns, strict=True)):
             x = LEFT + slot * number
-            if bar.value is None:
-                parts.append(
-                    f'<rect class="gap" x="{x:.1f}" y="{TOP}" width="{slot:.1f}" height="{plot_height}">'
-                    f"<title>{escape(bar.label)}: nothing is known</title></rect>"
-                )
-            else:
-                height = plot_height * bar.value / top if top else 0
-                parts.append(
-                    f'<rect class="bar" x="{x + slot * 0.1:.1f}" y="{TOP + plot_height - height:.1f}" '
-                    f'width="{slot * 0.8:.1f}" height="{height:.1f}">'
-                    f"<title>{escape(bar.label)}: {short(bar.value)} {escape(self.unit)}</title></rect>"
-                )
+            parts += self._bar(label, column, x, slot, top)
             if number % every == 0:
                 parts.append(
                     f'<text class="axis" x="{x + slot / 2:.1f}" y="{HEIGHT - 6}" '
-                    f'text-anchor="middle">{escape(bar.label)}</text>'
+                    f'text-anchor="middle">{escape(label)}</text>'
                 )
         parts.append(f'<text class="axis" x="4" y="12">{escape(self.unit)}</text></svg>')
         return Markup("".join(parts))
 
     @property
-    def rows(self) -> list[tuple[str, str]]:
-        """The table behind it."""
-        return [(bar.label, "unknown" if bar.value is None else f"{bar.value:,.6g}") for bar in self.bars]
+    def _columns(self) -> list[tuple[float | None, ...]]:
+        return list(zip(*self.layers.values(), strict=True)) or [(None,) for _ in self.labels]
+
+    def _bar(
+        self, label: str, column: Sequence[float | None], x: float, slot: float, top: float
+    ) -> Iterator[str]:
+        if all(value is None for value in column):
+            yield (
+                f'<rect class="gap" x="{x:.1f}" y="{TOP}" width="{slot:.1f}" height="{PLOT_HEIGHT}">'
+                f"<title>{escape(label)}: nothing is known</title></rect>"
+            )
+            return
+        base = 0.0
+        for layer, (name, value) in enumerate(zip(self.layers, column, strict=True)):
+            height = PLOT_HEIGHT * (value or 0) / top if top else 0
+            base += height
+            whose = f", {escape(name)}" if len(self.layers) > 1 else ""
+            yield (
+                f'<rect class="bar c{layer}" x="{x + slot * 0.1:.1f}" y="{TOP + PLOT_HEIGHT - base:.1f}" '
+                f'width="{slot * 0.8:.1f}" height="{height:.1f}">'
+                f"<title>{escape(label)}{whose}: {short(value or 0)} {escape(self.unit)}</title></rect>"
+            )
+
+    @property
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """The table behind it, a cell for each layer."""
+        return [
+            (label, ["unknown" if value is None else f"{value:,.6g}" for value in column])
+            for label, column in zip(self.labels, self._columns, strict=True)
+        ]
+
+
+def _grid(top: float) -> Iterator[str]:
+    for step in range(3):
+        value, y = top * step / 2, TOP + PLOT_HEIGHT * (1 - step / 2)
+        yield (
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
+        )
 
 
 def nice_ceiling(value: float) -> float:

@@ -12,7 +12,7 @@ from app.clock import utcnow
 from app.models import Agent, Alert, AuditEntry, Call, Community, Incident, Job, Post, Role, Run
 from app.runs import jobs
 from app.runs.execute import execute
-from app.web.charts import Bar, Chart, nice_ceiling, short
+from app.web.charts import Chart, nice_ceiling, short
 from app.wiring import build
 from tests.conftest import make_settings
 from tests.support.factories import make_agents, make_run
@@ -306,12 +306,12 @@ def test_agents_that_used_most_are_found_among_those_that_are_searched(web):
 
 
 def test_charts_have_axes_titles_and_gaps():
-    chart = Chart("Requests <b>", "requests", [Bar("01h", 3), Bar("02h", None), Bar("03h", 0)])
-    assert chart.svg.count('<rect class="bar"') == 2
+    chart = Chart("Requests <b>", "requests", ["01h", "02h", "03h"], {"requests": [3, None, 0]})
+    assert chart.svg.count('<rect class="bar c0"') == 2
     assert chart.svg.count('<rect class="gap"') == 1
     assert "Requests &lt;b&gt;" in chart.svg
     assert "01h: 3 requests" in chart.svg
-    assert chart.rows == [("01h", "3"), ("02h", "unknown"), ("03h", "0")]
+    assert chart.rows == [("01h", ["3"]), ("02h", ["unknown"]), ("03h", ["0"])]
     ceilings = [nice_ceiling(value) for value in (0, 0.3, 7, 10, 11, 4_200)]
     assert ceilings == [0, 0.5, 10, 10, 20, 5_000]
     assert [short(value) for value in (0, 1_500, 20_000_000, 0.25)] == ["0", "1.5k", "20M", "0.25"]

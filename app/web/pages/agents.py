@@ -23,7 +23,7 @@ from app.runs.report import runs_of_agent
 from app.usage.periods import Span, span_start
 from app.usage.ranking import read_ranking
 from app.usage.reports import Group, Metric, Usage, breakdown, days_of_agent, usage_of_agents
-from app.web.charts import Bar, Chart
+from app.web.charts import Chart
 from app.web.site import Site
 
 PAGE = 50
@@ -198,7 +198,8 @@ def add(router: APIRouter, site: Site) -> None:
         chart = Chart(
             f"Cost per day, the last {DAYS} days",
             "dollars",
-            [Bar(f"{day:%m-%d}", cost / 1e6) for day, cost in days],
+            [f"{day:%m-%d}" for day, _ in days],
+            {"cost": [cost / 1e6 for _, cost in days]},
         )
         return site.page(
             "agent.html",

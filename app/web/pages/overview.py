@@ -19,7 +19,7 @@ from app.usage.forecast import Forecast, as_forecast, forecast_windows
 from app.usage.periods import Period, as_periods, period_windows
 from app.usage.reports import Step, measure, series
 from app.usage.rollups import read_watermark
-from app.web.charts import Bar, Chart
+from app.web.charts import Chart
 from app.web.site import Site
 
 
@@ -63,10 +63,9 @@ def requests_chart(site: Site, connection: Connection, now: datetime, watermark:
     """Requests of the last 24 hours."""
     zone = site.settings.zone
     found = series(connection, now - timedelta(hours=23), now, Step.HOUR, zone, watermark)
-    bars = [
-        Bar(f"{at.astimezone(zone):%H}h", None if usage is None else usage.requests) for at, usage in found
-    ]
-    return Chart("Gateway requests per hour, last 24 hours", "requests", bars)
+    labels = [f"{at.astimezone(zone):%H}h" for at, _ in found]
+    requests = [None if usage is None else usage.requests for _, usage in found]
+    return Chart("Gateway requests per hour, last 24 hours", "requests", labels, {"requests": requests})
 
 
 def add(router: APIRouter, site: Site) -> None:

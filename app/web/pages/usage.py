@@ -1,127 +1,117 @@
-"""Usage: a metric by something over some time, all in the address of the page; as CSV, too."""
+"""Usage: a metric by something over some days, of what is chosen, all in the address; as CSV, too."""
 
 import io
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import shlex
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
 from app.clock import utcnow
 from app.usage.denials import denied_between
+from app.usage.explore import STACKED, Asked, Found, Question, explore, series_of
 from app.usage.latency import latency_between
-from app.usage.periods import SPANS, Span, span_start
-from app.usage.ranking import read_ranking
-from app.usage.reports import Group, Metric, Step, Usage, breakdown, series, usage_between
-from app.usage.rollups import read_watermark
+from app.usage.periods import SPANS
+from app.usage.reports import Group, Metric, Step
 from app.usage.table import write_csv
-from app.web.charts import Bar, Chart
+from app.web.charts import Chart
 from app.web.site import Site
 
-ROWS = 100
 ALL = 1_000_000
 LATENCY = timedelta(days=30)
 """A page adds up no longer span of histograms."""
 NAMES = {Metric.COST: "cost", Metric.REQUESTS: "requests", Metric.TOKENS: "tokens", Metric.ERRORS: "errors"}
 UNITS = {**NAMES, Metric.COST: "dollars", Metric.TOKENS: "LLM tokens"}
+NEXT = {Group.COMMUNITY: Group.AGENT, Group.AGENT: Group.TYPE}
+"""What a person wants to see of a name that was clicked; of all others the days by agent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explored:
-    """A breakdown with its whole; `rest` is what the rows leave out. `ranked_at`: when the rows were ranked,
-    if that was not just now.
-    """
-
-    as_of: datetime
-    start: datetime
-    rows: list[tuple[str, Usage]]
-    total: Usage
-    rest: Usage
-    ranked_at: datetime | None
+def address_of(question: Question, **changes: str | None) -> str:
+    """The part of an address after the `?` that asks this question, with some of its words changed."""
+    words: dict[str, str | None] = {"metric": question.metric, "by": question.by}
+    if question.span:
+        words["period"] = question.span
+    else:
+        words |= {"since": question.since.isoformat(), "until": question.until.isoformat()}
+    words |= {str(group): name for group, name in question.only.items()} | changes
+    return urlencode({name: word for name, word in words.items() if word})
 
 
-def explore(
-    site: Site,
-    connection: Connection,
-    metric: Metric,
-    by: Group,
-    span: Span,
-    limit: int = ROWS,
-    watermark: datetime | None = None,
-) -> Explored:
-    """Read a breakdown and its whole; more than ROWS rows are always asked anew."""
-    now, zone = utcnow(), site.settings.zone
-    start = span_start(span, now, zone)
-    ranked = read_ranking(connection, span, by, metric, now, zone) if limit <= ROWS else None
-    watermark = watermark or read_watermark(connection)
-    rows = (
-        ranked.rows[:limit]
-        if ranked
-        else breakdown(connection, start, now, by, zone, limit, metric, watermark)
-    )
-    total = usage_between(connection, start, now, zone, watermark)
-    names = Usage.__slots__
-    sums = {name: getattr(total, name) - sum(getattr(u, name) for _, u in rows) for name in names}
-    rest = Usage(**{name: max(0, value) for name, value in sums.items()})
-    return Explored(now, start, rows, total, rest, ranked.as_of if ranked else None)
+def command_of(question: Question) -> str:
+    """The same question on the command line."""
+    words = [f"--by {question.by}", f"--since {question.since}", f"--until {question.until}"]
+    words += [f"--{group} {shlex.quote(name)}" for group, name in question.only.items()]
+    return f"paceline usage {' '.join(words)}"
 
 
-def chart_of(
-    site: Site, connection: Connection, metric: Metric, span: Span, now: datetime, watermark: datetime
-) -> Chart:
-    """The metric over the span, by hour today and by day otherwise."""
-    zone = site.settings.zone
-    step = Step.HOUR if span is Span.TODAY else Step.DAY
-    found = series(connection, span_start(span, now, zone), now, step, zone, watermark)
-    scale = 1e6 if metric is Metric.COST else 1
-    bars = [
-        Bar(
-            f"{at.astimezone(zone):{'%H' if step is Step.HOUR else '%m-%d'}}"
-            + ("h" if step is Step.HOUR else ""),
-            None if usage is None else getattr(usage, metric) / scale,
-        )
-        for at, usage in found
-    ]
-    return Chart(f"{NAMES[metric].capitalize()} per {step}, {SPANS[span]}", UNITS[metric], bars)
+def chart_of(site: Site, connection: Connection, found: Found) -> Chart:
+    """The metric over the days, of the first names one above the other."""
+    question = found.question
+    names = [row.name for row in found.rows[:STACKED]]
+    over_time = series_of(connection, question, names, found.as_of, site.settings.zone)
+    is_by_hour = over_time.step is Step.HOUR
+    labels = [f"{at:%H}h" if is_by_hour else f"{at:%m-%d}" for at in over_time.times]
+    scale = 1e6 if question.metric is Metric.COST else 1
+    layers = {
+        name: [None if value is None else value / scale for value in values]
+        for name, values in over_time.values.items()
+    } or {NAMES[question.metric]: [None] * len(labels)}
+    name = NAMES[question.metric].capitalize()
+    title = f"{name} per {over_time.step} by {question.by}, {question.days_in_words}"
+    return Chart(title, UNITS[question.metric], labels, layers)
+
+
+def filters_of(question: Question) -> Mapping[str, str]:
+    """Each chosen name, and the address without it."""
+    return {
+        f"{group}: {name}": address_of(question, **{str(group): None})
+        for group, name in question.only.items()
+    }
 
 
 def add(router: APIRouter, site: Site) -> None:
     """Add the page and its CSV."""
 
     @router.get("/usage")
-    def usage(
-        request: Request, metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY
-    ) -> HTMLResponse:
+    def usage(request: Request, asked: Annotated[Asked, Query()]) -> HTMLResponse:
+        now, zone = utcnow(), site.settings.zone
+        question = asked.question(now, zone)
         with site.engine.connect() as connection:
-            watermark = read_watermark(connection)
-            found = explore(site, connection, metric, by, period, watermark=watermark)
-            now = found.as_of
+            found = explore(connection, question, now, zone)
+            start, until = question.window(now, zone)
             return site.page(
                 "usage.html",
                 request,
-                metric=metric,
-                by=by,
-                period=period,
+                question=question,
                 found=found,
                 metrics=NAMES,
                 groups=list(Group),
                 spans=SPANS,
-                chart=chart_of(site, connection, metric, period, now, watermark),
-                latency=latency_between(connection, max(found.start, now - LATENCY), now),
-                denied=denied_between(connection, found.start, now),
+                days=question.days_in_words,
+                address_of=address_of,
+                narrower=NEXT.get(question.by, Group.AGENT),
+                filters=filters_of(question),
+                command=command_of(question),
+                chart=chart_of(site, connection, found),
+                latency=latency_between(connection, max(start, until - LATENCY), until),
+                denied=denied_between(connection, start, until),
             )
 
     @router.get("/usage.csv")
-    def usage_csv(
-        metric: Metric = Metric.COST, by: Group = Group.AGENT, period: Span = Span.TODAY
-    ) -> Response:
+    def usage_csv(asked: Annotated[Asked, Query()]) -> Response:
+        now, zone = utcnow(), site.settings.zone
+        question = asked.question(now, zone)
         with site.engine.connect() as connection:
-            found = explore(site, connection, metric, by, period, ALL)
+            found = explore(connection, question, now, zone, ALL)
         text = io.StringIO()
-        write_csv(text, by, found.rows)
+        write_csv(text, question.by, [(row.name, row.usage) for row in found.rows])
+        name = f"usage-by-{question.by}-{question.since}-to-{question.until}.csv"
         return Response(
             text.getvalue(),
             media_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="usage-by-{by}-{period}.csv"'},
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
