@@ -242,12 +242,16 @@ def series_of(
     for at, name, value, oldest in connection.execute(query, given | {"names": list(names)}):
         found[at, name or OTHERS] = int(value)
         first = oldest and oldest.astimezone(zone).replace(tzinfo=None)
+    if not found:
+        query = text("select min(hour) from paceline.ai_usage_fleet_hourly")
+        oldest = connection.execute(query).scalar_one()
+        first = oldest and oldest.astimezone(zone).replace(tzinfo=None)
     length = timedelta(hours=1) if step is Step.HOUR else timedelta(days=1)
     start = datetime.combine(question.since, datetime.min.time())
     end = min(now.astimezone(zone).replace(tzinfo=None), start + timedelta(days=question.days))
     times = [start + n * length for n in range(-(-(end - start) // length))]
     first = min([*(at for at, _ in found), *([first] if first else [])], default=None)
-    every = [name for name in (*names, OTHERS) if any(key == name for _, key in found)]
+    every = [name for name in (*names, OTHERS) if any(key == name for _, key in found)] or [OTHERS]
     values: dict[str, list[int | None]] = {
         name: [None if first is None or at + length <= first else found.get((at, name), 0) for at in times]
         for name in every

@@ -15,6 +15,7 @@ PLACES = (
     "/",
     "/usage",
     "/usage?metric=tokens&by=model&period=30d",
+    "/usage?by=type&period=week&community=Tests",
     "/agents",
     "/agents/ada",
     "/runs",

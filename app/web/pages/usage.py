@@ -59,7 +59,7 @@ def chart_of(site: Site, connection: Connection, found: Found) -> Chart:
     layers = {
         name: [None if value is None else value / scale for value in values]
         for name, values in over_time.values.items()
-    } or {NAMES[question.metric]: [None] * len(labels)}
+    }
     name = NAMES[question.metric].capitalize()
     title = f"{name} per {over_time.step} by {question.by}, {question.days_in_words}"
     return Chart(title, UNITS[question.metric], labels, layers)
@@ -95,6 +95,7 @@ def add(router: APIRouter, site: Site) -> None:
                 address_of=address_of,
                 narrower=NEXT.get(question.by, Group.AGENT),
                 filters=filters_of(question),
+                is_running=until == now,
                 command=command_of(question),
                 chart=chart_of(site, connection, found),
                 latency=latency_between(connection, max(start, until - LATENCY), until),
