@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo-app tools screenshots test check test-fast test-long mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-jobs bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
+.PHONY: help setup up demo-app tools screenshots test style tests check test-fast test-long mutants lint fmt bench bench-cpu bench-pipeline bench-dispatch bench-adhoc bench-memory bench-growth bench-jobs bench-year bench-soak bench-limiters bench-saturation bench-pools bench-sizes bench-ledger bench-pages bench-flower chaos advisories sbom lock docs revision clean
 
 help:  ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,13 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 	@for name in overview usage agents-ada; do for scheme in light dark; do \
 	  cp .screenshots/$$name-$$scheme.png docs/images/; done; done
 
-test: $(READY) tools  ## Run what every change must pass (six minutes); the tests start their own servers
+test: $(READY) tools  ## Run what every change must pass (five to six minutes); the tests start their own servers
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line style tests
+
+style: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+tests: $(READY)
 	@$(BIN)/python -m pytest -m "not long" --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) tools  ## Run the tests that take longer: whole fleets and their faults (ten minutes); writes docs/long-tests.json
@@ -63,8 +68,7 @@ test-long: $(READY) tools  ## Run the tests that take longer: whole fleets and t
 	@$(BIN)/python -m pytest -m "long and not alone" --numprocesses 2 --dist loadfile --record=docs/long-tests.json
 	@$(BIN)/python -m pytest -m alone --record=docs/long-tests.json
 
-check: $(READY)  ## The inner loop, under a minute: style, types, imports, and the tests of single parts
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+check: style  ## The inner loop, under a minute: style, types, imports, and the tests of single parts
 	@$(BIN)/python -m pytest -q --numprocesses 2 tests/unit tests/property tests/house
 
 test-fast: $(READY)  ## Run the tests that start no processes of the program
@@ -82,7 +86,7 @@ fmt: $(READY)  ## Put the code into shape
 docs: $(READY)  ## Write the generated files: .env.example, docs/settings.md, docs/cli.md
 	@$(BIN)/python -m tests.house.generated
 
-BENCHES := cpu pipeline dispatch adhoc memory growth jobs pages ledger pools sizes flower limiters saturation soak
+BENCHES := cpu pipeline dispatch adhoc memory growth jobs year pages ledger pools sizes flower limiters saturation soak
 
 bench: $(addprefix bench-,$(BENCHES))  ## Every bench, one after the other (over three hours); writes docs/*.json, tables and plots
 	@$(BIN)/python -m bench.report
@@ -99,8 +103,11 @@ bench-adhoc: $(READY)  ## How soon a person's run starts behind a backlog (5 min
 bench-memory: $(READY)  ## Memory of a worker, idle and per call in flight (3 minutes); writes docs/memory.json
 	@$(BIN)/python -m bench.memory --out docs/memory.json
 
-bench-jobs: $(READY)  ## Each periodic job over a day's ledger of 100 to 10,000 agents (10 minutes); writes docs/jobs.json
+bench-jobs: $(READY)  ## Each periodic job over a day's ledger of 100 to 100,000 agents (25 minutes); writes docs/jobs.json
 	@$(BIN)/python -m bench.jobs --out docs/jobs.json
+
+bench-year: $(READY)  ## A year of a fleet: what tables weigh, bloat, the forecast (15 minutes); writes docs/year.json
+	@$(BIN)/python -m bench.year --agents 4 --out docs/year.json
 
 bench-growth: $(READY)  ## A cycle, pages, reports at three sizes (20 minutes); writes docs/growth.json
 	@$(BIN)/python -m bench.growth --out docs/growth.json

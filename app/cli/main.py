@@ -34,7 +34,7 @@ COMMANDS = {
     "pause": "limits:pause",
     "resume": "limits:resume",
     "db": "db:app",
-    "sandbox": "sandbox:sandbox",
+    "sandbox": "sandbox:app",
 }
 """Where each command is, below app.cli. Only the one that is asked for is imported."""
 

@@ -119,6 +119,7 @@ def test_killed_workers_runs_are_resumed_within_45_seconds(engine, redis, embedd
             services.close()
 
 
+@pytest.mark.long
 def test_worker_and_beat_touch_their_file_from_their_loops(engine, redis, embedded, sandbox, tmp_path):
     env = {
         **os.environ,

@@ -14,7 +14,7 @@ from tests.integration.test_way_out import EXAMPLES
 from tests.support.program import PACELINE, clean_env, paceline, processes_of, wait_for
 from tests.support.receiver import receiving
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 FAST = {
     "PACELINE_CYCLE__PERIOD_S": "10",
     "PACELINE_CYCLE__SLICE_S": "1",

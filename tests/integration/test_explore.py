@@ -17,6 +17,7 @@ from app.cli.main import app
 from app.clock import utcnow
 from app.errors import ConfigError
 from app.models import Agent, Call, Community
+from app.settings import get_settings
 from app.usage.explore import OTHERS, Asked, explore, series_of
 from app.usage.periods import Span
 from app.usage.reports import Group, Metric
@@ -223,6 +224,7 @@ def test_command_line_answers_the_same_question(spent, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", spent.settings.database_url.get_secret_value())
     monkeypatch.setenv("REDIS_URL", spent.settings.redis_url.get_secret_value())
+    get_settings.cache_clear()  # each command is a process of its own
     first = (date.fromisoformat(str(utcnow().date())) - timedelta(days=4)).isoformat()
     words = ["usage", "--by", "model", "--since", first]
     ended = CliRunner().invoke(app, [*words, "--agent", "a2", "--json"], catch_exceptions=False)
@@ -233,3 +235,4 @@ def test_command_line_answers_the_same_question(spent, monkeypatch, tmp_path):
     assert "$9.00" in shown
     assert "together" in shown
     assert CliRunner().invoke(app, ["usage", "--since", "yesterday"]).exit_code == 2
+    get_settings.cache_clear()

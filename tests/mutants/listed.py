@@ -31,6 +31,8 @@ class Mutant:
 
 
 LUA, RULES = "app/admission/lua/", "app/alerts/rules.py"
+EXPLORED = ("tests/integration/test_explore.py",)
+
 MUTANTS = (
     Mutant(
         "a late sleeper starts no more than the cap allows",
@@ -495,5 +497,33 @@ MUTANTS = (
         "keys = [row.secret, row.old_secret] if is_rotating else [row.secret]",
         "keys = [row.secret]",
         WAY_OUT,
+    ),
+    Mutant(
+        "usage of chosen names has the newest calls in it",
+        "app/usage/explore.py",
+        '"open_from": max(start, watermark),',
+        '"open_from": until,',
+        EXPLORED,
+    ),
+    Mutant(
+        "what is chosen is all that counts",
+        "app/usage/explore.py",
+        'return f"{joins} where {chosen}" if chosen else joins',
+        "return joins",
+        EXPLORED,
+    ),
+    Mutant(
+        "no day is frozen whose calls are not all before the watermark",
+        "app/usage/rollups.py",
+        "min(now - SETTLED, max(start, watermark))",
+        "now - SETTLED",
+        EXPLORED,
+    ),
+    Mutant(
+        "a counter that is there is not set again",
+        "app/admission/lua/seed.lua",
+        "redis.call('HSETNX', KEYS[1], ARGV[at], ARGV[at + 1])",
+        "redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1])",
+        ADMISSION,
     ),
 )

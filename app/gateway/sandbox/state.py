@@ -43,6 +43,9 @@ class Fault:
     model: str | None = None
     face: str = "gateway"
     """Who misbehaves: gateway, twitterapi or x; hang and half work for all, model for the gateway only."""
+    for_s: float | None = None
+    """Seconds after which it is over, whatever its count."""
+    added_at: float = field(default_factory=time.monotonic)
 
     KINDS = ("status", "hang", "garbage", "half", "empty", "trickle")
 
@@ -51,12 +54,17 @@ class Fault:
         """Read a fault; raises ValueError that says what is wrong."""
         if not isinstance(data, dict) or data.get("kind") not in cls.KINDS:
             raise ValueError(f"a fault needs a kind out of {', '.join(cls.KINDS)}")
-        unknown = set(data) - {f.name for f in fields(cls)}
+        unknown = set(data) - {f.name for f in fields(cls)} | {"added_at"} & set(data)
         if unknown:
             raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
         if data.get("face", "gateway") not in ("gateway", "twitterapi", "x"):
             raise ValueError("face is gateway, twitterapi or x")
         return cls(**data)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over."""
+        return self.for_s is not None and time.monotonic() > self.added_at + self.for_s
 
 
 @dataclass
@@ -120,6 +128,7 @@ class Sandbox:
 
     def next_fault(self, model: str, face: str = "gateway") -> Fault | None:
         """Use up one call of the first scripted fault that applies."""
+        self.faults[:] = [fault for fault in self.faults if not fault.is_over]
         for fault in self.faults:
             if fault.face == face and fault.model in (None, model):
                 fault.count -= 1
