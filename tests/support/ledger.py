@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from app.models import Call
 from app.usage.calls import tokens_billable
-from app.usage.rollups import RolledUp, roll_up
+from app.usage.rollups import LATE, RolledUp, roll_up
 
 
 def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
@@ -22,6 +22,7 @@ def tokens_by_agent(connection: Connection, since: datetime) -> dict[UUID, int]:
 
 
 def sum_up_all(connection: Connection, zone: ZoneInfo) -> RolledUp:
-    """A round whose watermark is right after the newest call."""
+    """A round whose watermark is after the newest call, however new that is."""
     behind = connection.execute(select(func.now() - func.max(Call.created_at))).scalar_one()
-    return roll_up(connection, zone, late=(behind or timedelta(0)) - timedelta(microseconds=1))
+    after_it = (behind or LATE) - timedelta(microseconds=1)
+    return roll_up(connection, zone, late=min(LATE, after_it))
