@@ -16,7 +16,7 @@ from app.actions import Desk, Who, fleet
 from app.admission import controller, drift
 from app.admission.controller import Permit, Refusal, Request
 from app.admission.limits import change_limits, follow_settings, read_limits
-from app.admission.scripts import FLEET, windows
+from app.admission.scripts import FLEET, alone, windows
 from app.admission.turnstile import Stopping
 from app.admission.values import Verdict
 from app.cli.parts import free_port
@@ -76,6 +76,15 @@ def test_settling_twice_counts_once(services, redis):
     assert services.admission.settle(permit, OK, tokens=70, cost_micros=30)
     assert not services.admission.settle(permit, OK, tokens=70, cost_micros=30)
     assert int(redis.hget(permit.windows.keys[0], f"u:{permit.request.agent_id}")) == 70
+
+
+def test_a_second_seeder_changes_no_counter_that_is_there(services, redis):
+    """Two processes may warm up at once; the slower one read the ledger before a call was settled."""
+    permit = acquire(services)
+    services.admission.settle(permit, OK, tokens=70, cost_micros=30)
+    quota, agent = permit.windows.keys[0], permit.request.agent_id
+    alone(redis, "seed")(keys=[quota], args=[f"u:{agent}", 5, "u:another", 7])
+    assert (redis.hget(quota, f"u:{agent}"), redis.hget(quota, "u:another")) == ("70", "7")
 
 
 @pytest.mark.plan(27, 28)
