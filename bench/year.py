@@ -165,6 +165,7 @@ def live(engine: Engine, settings: Settings, agents: int, days: int) -> dict[str
         with engine.begin() as connection:
             rollups.sum_up(connection, UTC, day, ended)
             rollups.freeze(connection, UTC, ended)
+            rollups.set_watermark(connection, UTC, ended, ended)
         retention.forget(engine, keep, ended, seconds=600)
         if number + 1 in FORESEEN_AT:
             foreseen[str(number + 1)] = _foresee(engine, settings, ended)
