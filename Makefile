@@ -55,7 +55,7 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 	  cp .screenshots/$$name-$$scheme.png docs/images/; done; done
 
 test: $(READY) tools  ## Run what every change must pass (five to six minutes); the tests start their own servers
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line style tests
+	@$(MAKE) --no-print-directory --jobs 2 style tests
 
 style: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -3,7 +3,7 @@
 A round moves the watermark: calls before it are final and summed up, calls after it are read from the ledger.
 The oldest call in flight holds the watermark back. A round sums the newest hour up anew and writes the sums
 that changed. Days get the difference between an hour's new and old sums, so a repeated round changes nothing.
-The first round of an hour reads two hours more, for calls that were given up and ended after all. A day that
+The first round of an hour reads an hour more, for calls that were given up and ended after all. A day that
 is over is compared with the ledger, mended if it differs, and frozen. Nothing of a frozen day is written any
 more, and its part of the ledger may be dropped.
 """
@@ -20,6 +20,10 @@ from app.usage.latency import BUCKET
 
 LOOK_BACK = timedelta(hours=2)
 """A call takes minutes at most, and is given up after a few more: its row is final by then."""
+AGAIN = timedelta(hours=1)
+"""The first round of an hour sums up the hour that ended and so much before it: a call that was given up may
+end after all, minutes later.
+"""
 LATE = timedelta(minutes=2)
 """How long after a moment a row of that moment may still be committed, at most. A row that came later still
 is found when its day is compared.
@@ -142,7 +146,7 @@ _START = text("""
   select greatest(
     (select date_trunc('hour', watermark, :zone) from paceline.usage_state
      where watermark_of = rolled_at and date_trunc('hour', now()) = date_trunc('hour', rolled_at)),
-    coalesce((select max(hour) - cast(:back as interval) from paceline.ai_usage_fleet_hourly),
+    coalesce((select max(hour) - cast(:again as interval) from paceline.ai_usage_fleet_hourly),
       (select date_trunc('hour', min(created_at), :zone) from paceline.ai_request_log)),
     (select (max(day) + 1)::timestamp at time zone :zone from paceline.usage_days))
 """)
@@ -169,7 +173,7 @@ def roll_up(connection: Connection, zone: ZoneInfo, late: timedelta = LATE) -> R
     if known not in (None, zone.key):
         raise ConfigError(another_zone(known, zone))
     now, watermark = connection.execute(_NEXT, {"late": late, "back": LOOK_BACK}).one()
-    start = connection.execute(_START, {"back": LOOK_BACK, "zone": zone.key}).scalar_one()
+    start = connection.execute(_START, {"again": AGAIN, "zone": zone.key}).scalar_one()
     if start is None:
         return RolledUp(None)
     sum_up(connection, zone, start, max(start, watermark))

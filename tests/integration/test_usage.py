@@ -235,6 +235,25 @@ def test_sums_of_the_release_before_are_made_anew_so_that_quotas_count_what_nobo
         assert differences.find_differences(connection, zone) == []
 
 
+def test_a_call_that_was_given_up_and_ended_after_all_counts_right_an_hour_later(engine, ada):
+    """Its worker was frozen for minutes: the call counted as unknown, and its answer came all the same."""
+    zone, now = ZoneInfo("UTC"), utcnow()
+    late = now.replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
+    with engine.begin() as connection:
+        add_call(connection, *ada, late, status="unknown", tokens_used=None, cost_micros=None)
+        add_call(connection, *ada, now)
+        sum_up_all(connection, zone)
+        assert sums(connection, AgentDailyUsage) == (2, 30, 50)
+        ended = update(Call).where(Call.status == "unknown")
+        connection.execute(ended.values(status="ok", tokens_used=30, cost_micros=50))
+        back = "update paceline.usage_state set {0} = {0} - interval '1 hour'"
+        for column in ("rolled_at", "watermark_of"):  # as if that round had been an hour ago
+            connection.execute(text(back.format(column)))
+        sum_up_all(connection, zone)
+        for table in (FleetHourlyUsage, HourlyUsage, DailyUsage, AgentDailyUsage):
+            assert sums(connection, table) == (2, 60, 100)
+
+
 def test_day_is_frozen_when_it_equals_the_ledger_and_never_written_again(engine, ada):
     zone = ZoneInfo("UTC")
     with engine.begin() as connection:
