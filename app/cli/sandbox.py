@@ -1,5 +1,6 @@
 """`paceline sandbox`: the gateway to play with."""
 
+from math import isfinite
 from typing import Annotated, Any
 
 import httpx2
@@ -22,6 +23,13 @@ MANY = 1_000_000_000
 ENDS = "`paceline sandbox calm` ends it"
 
 
+def _finite(given: float | None) -> float | None:
+    """No number that never ends: `nan` and `inf` pass the bounds of an option."""
+    if given is not None and not isfinite(given):
+        raise typer.BadParameter("a number with an end")
+    return given
+
+
 @app.callback()
 def sandbox(
     context: typer.Context,
@@ -35,7 +43,7 @@ def sandbox(
     key: Annotated[str | None, typer.Option(help="Answer 401 to any other key")] = None,
     unlimited: Annotated[bool, typer.Option("--unlimited", help="No rate limit at all")] = False,
 ) -> None:
-    """Run an OpenAI-compatible gateway with a strict rate limit, credits, scripted faults and a tally."""
+    """Serve, unless a command for a running sandbox was given."""
     if context.invoked_subcommand:
         return
     # A server of its own, which no other command needs to load.
@@ -70,16 +78,23 @@ def fault(
         str,
         typer.Argument(help="A status such as 429, or hang, garbage, half, empty, trickle", metavar="KIND"),
     ],
-    for_s: Annotated[float | None, typer.Option("--for", help="Seconds that it lasts", min=0)] = None,
+    for_s: Annotated[
+        float | None,
+        typer.Option("--for", help="Seconds that it lasts", min=0.001, max=86_400, callback=_finite),
+    ] = None,
     count: Annotated[
         int | None, typer.Option(help="Calls that it hits; default: 1, with --for all", min=1)
     ] = None,
-    retry_after: Annotated[float | None, typer.Option(help="Seconds named in Retry-After", min=0)] = None,
+    retry_after: Annotated[
+        float | None, typer.Option(help="Seconds named in Retry-After", min=0, max=86_400, callback=_finite)
+    ] = None,
     body: Annotated[str | None, typer.Option(help="Body of the answer")] = None,
     model: Annotated[str | None, typer.Option(help="Only calls of this model")] = None,
     url: Address = "",
 ) -> None:
     """Let the running sandbox misbehave: answer 429, 402 or 500, say nothing, break off."""
+    if kind.isdecimal() and not 200 <= int(kind) <= 599:
+        raise typer.BadParameter("a status is 200 to 599", param_hint="KIND")
     hits = count or (MANY if for_s else 1)
     given: dict[str, Any] = {"kind": kind, "count": hits, "for_s": for_s, "model": model}
     if kind.isdecimal():
@@ -99,7 +114,9 @@ def fault(
 
 @app.command()
 def credits(
-    dollars: Annotated[float, typer.Argument(help="Dollars that are left; then it answers 402", min=0)],
+    dollars: Annotated[
+        float, typer.Argument(help="Dollars that are left; then it answers 402", min=0, callback=_finite)
+    ],
     url: Address = "",
 ) -> None:
     """Set the credits that the running sandbox has left."""
@@ -109,7 +126,10 @@ def credits(
 
 @app.command()
 def latency(
-    seconds: Annotated[float, typer.Argument(help="Seconds that an answer takes", min=0)], url: Address = ""
+    seconds: Annotated[
+        float, typer.Argument(help="Seconds that an answer takes", min=0, max=3_600, callback=_finite)
+    ],
+    url: Address = "",
 ) -> None:
     """Set how long the running sandbox takes for an answer."""
     _ask("PUT", "rules", url, {"latency_s": seconds})
@@ -124,7 +144,7 @@ def calm(url: Address = "") -> None:
     data.print("the sandbox has no fault, and endless credits")
 
 
-def _ask(method: str, what: str, url: str, given: object = None) -> Any:
+def _ask(method: str, what: str, url: str, given: object = None) -> None:
     """Ask the sandbox; raises ConfigError where there is none, with what it says of a wrong request."""
     settings = get_settings()
     base = url or settings.gateway_url or find_addresses(settings).gateway_url
@@ -134,10 +154,9 @@ def _ask(method: str, what: str, url: str, given: object = None) -> Any:
     try:
         with httpx2.Client(trust_env=False, timeout=10) as client:
             answer = client.request(method, f"{base}/sandbox/{what}", json=given)
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise ConfigError(f"no sandbox answers at {base} ({error}): give its --url") from None
-    if answer.status_code == 404:
-        raise ConfigError(f"the gateway at {base} is no sandbox: faults are for the sandbox alone")
+    if answer.status_code == 400:
+        raise ConfigError(f"the sandbox refused it: {answer.json()['error']['message']}")
     if answer.status_code != 200:
-        raise ConfigError(f"the sandbox refused it: {answer.text[:200]}")
-    return answer.json()
+        raise ConfigError(f"the gateway at {base} is no sandbox: faults are for the sandbox alone")

@@ -5,14 +5,16 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import Connection
 
+from app.agents.roster import find_known
 from app.cli.connect import database
 from app.cli.output import data, notes, print_json
 from app.clock import utcnow
@@ -37,7 +39,9 @@ def usage(
     request_type: Annotated[str, typer.Option("--type", help="Only calls of this type: post, comment")] = "",
     model: Annotated[str, typer.Option(help="Only calls of this model")] = "",
     outcome: Annotated[str, typer.Option(help="Only calls with this outcome: ok, rate_limited")] = "",
-    metric: Annotated[Metric, typer.Option(help="Sort by this")] = Metric.COST,
+    metric: Annotated[
+        Literal["cost", "requests", "tokens", "errors"], typer.Option(help="Sort by this, and say its change")
+    ] = "cost",
     limit: Annotated[int, typer.Option(help="Rows of the breakdown", min=1, max=1_000_000)] = 50,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the breakdown as CSV")] = False,
     calls: Annotated[
@@ -51,7 +55,7 @@ def usage(
     try:
         question = Asked.model_validate(
             {
-                "metric": metric,
+                "metric": Metric[metric.upper()],
                 "by": by or Group.AGENT,
                 "period": period,
                 "since": since,
@@ -77,6 +81,8 @@ def usage(
             _export(connection, start, end, as_json=as_json)
             return
         found = explore(connection, question, now, zone, limit) if is_chosen else None
+        if found and agent and not found.total.requests:
+            find_known(connection, agent)  # says which handles are near
         totals = [] if as_csv else periods(connection, now, zone)
         latency = latency_between(connection, start, end)
         denied = denied_between(connection, start, end)
@@ -160,12 +166,12 @@ def _show_groups(found: Found) -> None:
     question = found.question
     only = "".join(f", {group} {name}" for group, name in question.only.items())
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(f"{question.by.upper()}, {question.days_in_words.upper()}{only}")
+    table.add_column(escape(f"{question.by.upper()}, {question.days_in_words.upper()}{only}"))
     for column in ("REQUESTS", "OK", "429", "402", "OTHER", "TOKENS IN", "OUT", "COST", "CHANGE"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in found.rows:
         change = "" if row.before is None else _change(getattr(row.usage, question.metric), row.before)
-        table.add_row(row.name, f"{row.usage.requests:,}", *_cells(row.usage), change)
+        table.add_row(escape(row.name), f"{row.usage.requests:,}", *_cells(row.usage), change)
     if found.rest.requests:
         table.add_row("all others", f"{found.rest.requests:,}", *_cells(found.rest), "", style="dim")
     whole = found.total

@@ -4,28 +4,28 @@ Days are those of the business time zone, so every bound is a midnight and today
 from the rollups, the newest calls from the ledger (app.usage.rollups).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from sqlalchemy import Connection, text
 
 from app.errors import ConfigError
+from app.text import storable
 from app.usage.periods import SPANS, Span, span_start
 from app.usage.ranking import read_ranking
-from app.usage.reports import OPEN, Group, Metric, Step, Usage
-from app.usage.rollups import midnight, read_watermark
+from app.usage.reports import EACH, OPEN, Group, Metric, Step, Usage
+from app.usage.rollups import HOURS_KEPT, midnight, read_watermark
 
 DAYS_MAX = 400
+EARLIEST = date(2020, 1, 1)
 STACKED = 7
 """So many names have a colour of their own in a chart; the others are one."""
 ROWS = 100
 """Rows of a page; a ranking that is kept ready has as many."""
-HOURS_OF_AGENTS = timedelta(days=3)
-"""Hours by agent are kept for so long, at least."""
 
 _COLUMNS = {
     Group.AGENT: "a.handle",
@@ -53,19 +53,6 @@ _SOURCES = {
       where hour >= :start and hour < :rolled_until union all {_OPEN_OF}""",
 }
 _AGENT = "join paceline.agents a on a.id = u.agent_id join paceline.communities c on c.id = a.community_id"
-_EACH = (
-    "u.requests",
-    "u.requests * (u.outcome = 'ok')::int",
-    "u.requests * (u.outcome = 'rate_limited')::int",
-    "u.requests * (u.outcome = 'credits_exhausted')::int",
-    "u.requests * (u.outcome not in ('ok', 'rate_limited', 'credits_exhausted'))::int",
-    "u.tokens_input",
-    "u.tokens_output",
-    "u.cost_micros",
-    "u.unpriced",
-    "u.cost_unknown_micros",
-)
-"""The fields of Usage, of one row."""
 _METRICS = {
     Metric.COST: "u.cost_micros",
     Metric.REQUESTS: "u.requests",
@@ -116,10 +103,13 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Found:
     """A breakdown with its whole; `rest` is the part that the rows leave out. `before`: the whole's metric in
-    as many days before. `ranked_at`: when the rows were ranked, if that was not just now.
+    as many days before. `ranked_at`: when the rows were ranked, if that was not just now. `watermark`: see
+    app.usage.rollups; `first`: the hour of the first call that was ever summed up.
     """
 
     as_of: datetime
+    watermark: datetime
+    first: datetime | None
     question: Question
     rows: list[Row]
     total: Usage
@@ -135,6 +125,9 @@ def _empty(given: object) -> object:
 Day = Annotated[date | None, BeforeValidator(_empty)]
 
 
+Name = Annotated[str, AfterValidator(lambda name: storable(name, 200))]
+
+
 class Asked(BaseModel):
     """A question in the words of an address, a form or a command line; empty words were not given."""
 
@@ -143,11 +136,11 @@ class Asked(BaseModel):
     period: Span = Span.TODAY
     since: Day = Field(None, description="First day, instead of a period: 2026-11-30")
     until: Day = Field(None, description="Last day; without it today")
-    agent: str = Field("", max_length=200, description="Only of this agent")
-    community: str = Field("", max_length=200, description="Only of this community")
-    type: str = Field("", max_length=200, description="Only calls of this type")
-    model: str = Field("", max_length=200, description="Only calls of this model")
-    outcome: str = Field("", max_length=200, description="Only calls with this outcome")
+    agent: Name = Field("", max_length=200, description="Only of this agent")
+    community: Name = Field("", max_length=200, description="Only of this community")
+    type: Name = Field("", max_length=200, description="Only calls of this type")
+    model: Name = Field("", max_length=200, description="Only calls of this model")
+    outcome: Name = Field("", max_length=200, description="Only calls with this outcome")
 
     def question(self, now: datetime, zone: ZoneInfo) -> Question:
         """Return the question; raises ConfigError for days that make no sense."""
@@ -158,6 +151,8 @@ class Asked(BaseModel):
             return Question(first, today, self.metric, self.by, only, self.period)
         until = min(self.until or today, today)
         since = self.since or until
+        if since < EARLIEST:
+            raise ConfigError(f"nothing was called before {EARLIEST.year}: begin with a later day")
         if since > until:
             raise ConfigError(f"the first day ({since}) is after the last one ({until})")
         if (until - since).days >= DAYS_MAX:
@@ -170,29 +165,29 @@ def explore(
     connection: Connection, question: Question, now: datetime, zone: ZoneInfo, limit: int = ROWS
 ) -> Found:
     """Answer a question: the first rows by its metric, and the whole."""
-    ranked = None
+    ranked, watermark = None, read_watermark(connection)
     if question.span and not question.only and limit <= ROWS:
         ranked = read_ranking(connection, question.span, question.by, question.metric, now, zone)
     if ranked:
-        whole, before, _ = _ask(connection, replace(question, by=Group.TYPE), now, zone, 0)
+        first, whole, before, _ = _ask(connection, replace(question, by=Group.TYPE), now, zone, watermark, 0)
         rows = [Row(name, usage, None) for name, usage in ranked.rows[:limit]]
     else:
-        whole, before, rows = _ask(connection, question, now, zone, limit)
+        first, whole, before, rows = _ask(connection, question, now, zone, watermark, limit)
     names = Usage.__slots__
     sums = {name: getattr(whole, name) - sum(getattr(row.usage, name) for row in rows) for name in names}
     rest = Usage(**{name: max(0, value) for name, value in sums.items()})
-    return Found(now, question, rows, whole, before, rest, ranked.as_of if ranked else None)
+    return Found(now, watermark, first, question, rows, whole, before, rest, ranked.as_of if ranked else None)
 
 
 def _ask(
-    connection: Connection, question: Question, now: datetime, zone: ZoneInfo, limit: int
-) -> tuple[Usage, int, list[Row]]:
-    """The whole, its metric in the period before, and the rows: one query over both periods."""
+    connection: Connection, question: Question, now: datetime, zone: ZoneInfo, watermark: datetime, limit: int
+) -> tuple[datetime | None, Usage, int, list[Row]]:
+    """The first hour ever, the whole, its metric in the period before, and the rows: one query for all."""
     metric = _METRICS[question.metric]
-    sums = ", ".join(f"coalesce(sum(({each}) * is_now), 0) as s{n}" for n, each in enumerate(_EACH))
-    source, given = _source(connection, question, now, zone, Step.DAY, periods=2)
+    sums = ", ".join(f"coalesce(sum(({each}) * is_now), 0) as s{n}" for n, each in enumerate(EACH))
+    source, given = _source(question, now, zone, watermark, Step.DAY, periods=2)
     query = text(f"""
-      select * from (
+      select *, (select min(hour) from paceline.ai_usage_fleet_hourly) as first from (
         select {_COLUMNS[question.by]} as name, grouping({_COLUMNS[question.by]}) as is_whole, {sums},
           coalesce(sum(({metric}) * is_now), 0) as ranked,
           coalesce(sum(({metric}) * (1 - is_now)), 0) as before
@@ -204,6 +199,7 @@ def _ask(
     given |= {"since": datetime.combine(question.since, datetime.min.time()), "limit": limit + 1}
     whole, *rows = connection.execute(query, given).all()
     return (
+        whole.first,
         Usage(*map(int, whole[2:12])),
         int(whole.before),
         [Row(str(row.name), Usage(*map(int, row[2:12])), int(row.before)) for row in rows],
@@ -224,36 +220,29 @@ class Series:
 OTHERS = "all others"
 
 
-def series_of(
-    connection: Connection, question: Question, names: Sequence[str], now: datetime, zone: ZoneInfo
-) -> Series:
-    """The metric of these names and of all others, hour by hour where the question is about a day or two."""
-    is_recent = midnight(question.since, zone) >= now - HOURS_OF_AGENTS
+def series_of(connection: Connection, found: Found, zone: ZoneInfo) -> Series:
+    """The metric of the first rows and of all others; by the hour for a question about a day or two."""
+    question, now = found.question, found.as_of
+    names = [row.name for row in found.rows[:STACKED]]
+    is_recent = midnight(question.since, zone) >= now - HOURS_KEPT + timedelta(days=1)
     step = Step.HOUR if question.days <= 2 and (is_recent or not _is_of_agents(question)) else Step.DAY
-    source, given = _source(connection, question, now, zone, step)
+    source, given = _source(question, now, zone, found.watermark, step)
     column = _COLUMNS[question.by]
     query = text(f"""
-      select at, case when {column} = any(:names) then {column} end as name, sum({_METRICS[question.metric]}),
-        (select min(hour) from paceline.ai_usage_fleet_hourly)
+      select at, case when {column} = any(:names) then {column} end as name, sum({_METRICS[question.metric]})
       from ({source}) u {_joins_and_choice(question)} group by 1, 2
     """)
-    found: dict[tuple[datetime, str], int] = {}
-    first: datetime | None = None
-    for at, name, value, oldest in connection.execute(query, given | {"names": list(names)}):
-        found[at, name or OTHERS] = int(value)
-        first = oldest and oldest.astimezone(zone).replace(tzinfo=None)
-    if not found:
-        query = text("select min(hour) from paceline.ai_usage_fleet_hourly")
-        oldest = connection.execute(query).scalar_one()
-        first = oldest and oldest.astimezone(zone).replace(tzinfo=None)
+    rows = connection.execute(query, given | {"names": names})
+    sums = {(at, name or OTHERS): int(value) for at, name, value in rows}
+    known = [found.first.astimezone(zone).replace(tzinfo=None)] if found.first else []
+    first = min([*known, *(at for at, _ in sums)], default=None)
     length = timedelta(hours=1) if step is Step.HOUR else timedelta(days=1)
     start = datetime.combine(question.since, datetime.min.time())
     end = min(now.astimezone(zone).replace(tzinfo=None), start + timedelta(days=question.days))
     times = [start + n * length for n in range(-(-(end - start) // length))]
-    first = min([*(at for at, _ in found), *([first] if first else [])], default=None)
-    every = [name for name in (*names, OTHERS) if any(key == name for _, key in found)] or [OTHERS]
+    every = [name for name in (*names, OTHERS) if any(key == name for _, key in sums)] or [OTHERS]
     values: dict[str, list[int | None]] = {
-        name: [None if first is None or at + length <= first else found.get((at, name), 0) for at in times]
+        name: [None if first is None or at + length <= first else sums.get((at, name), 0) for at in times]
         for name in every
     }
     return Series(step, times, values)
@@ -270,14 +259,13 @@ def _joins_and_choice(question: Question) -> str:
 
 
 def _source(
-    connection: Connection, question: Question, now: datetime, zone: ZoneInfo, step: Step, periods: int = 1
+    question: Question, now: datetime, zone: ZoneInfo, watermark: datetime, step: Step, periods: int = 1
 ) -> tuple[str, dict[str, Any]]:
     """Rows of the question's days, and of as many before for 2 `periods`, with the values to ask with."""
     if not _is_of_agents(question):
         name = "the fleet"
     else:
         name = "hours of agents" if step is Step.HOUR else "days of agents"
-    watermark = read_watermark(connection)
     first = question.since - timedelta(days=question.days * (periods - 1))
     start, until = midnight(first, zone), question.window(now, zone)[1]
     given = {

@@ -10,8 +10,9 @@ from app.usage.rollups import TOKENS_UNKNOWN, read_watermark
 
 _TOKENS = text(f"""
   select agent_id, sum(tokens)::bigint from (
-    select agent_id, tokens_used + tokens_unknown as tokens from paceline.ai_usage_agent_daily where day =
-    :day union all
+    select agent_id, tokens_used + tokens_unknown as tokens from paceline.ai_usage_agent_daily
+    where day = :day
+    union all
     select agent_id, coalesce(tokens_used, 0) + {TOKENS_UNKNOWN} from paceline.ai_request_log
     where created_at >= :since
   ) parts group by 1

@@ -131,15 +131,20 @@ _AGENTS = f"""
 The hours are those of a last day that is not wholly asked for.
 """
 _PLAIN = "outcome, requests, tokens_input, tokens_output, cost_micros, cost_unknown_micros, unpriced"
-_SUMS = """
-  coalesce(sum(u.requests), 0), coalesce(sum(u.requests) filter (where u.outcome = 'ok'), 0),
-  coalesce(sum(u.requests) filter (where u.outcome = 'rate_limited'), 0),
-  coalesce(sum(u.requests) filter (where u.outcome = 'credits_exhausted'), 0),
-  coalesce(sum(u.requests) filter (where u.outcome not in
-    ('ok', 'rate_limited', 'credits_exhausted')), 0),
-  coalesce(sum(u.tokens_input), 0), coalesce(sum(u.tokens_output), 0),
-  coalesce(sum(u.cost_micros), 0), coalesce(sum(u.unpriced), 0), coalesce(sum(u.cost_unknown_micros), 0)
-"""
+EACH = (
+    "u.requests",
+    "u.requests * (u.outcome = 'ok')::int",
+    "u.requests * (u.outcome = 'rate_limited')::int",
+    "u.requests * (u.outcome = 'credits_exhausted')::int",
+    "u.requests * (u.outcome not in ('ok', 'rate_limited', 'credits_exhausted'))::int",
+    "u.tokens_input",
+    "u.tokens_output",
+    "u.cost_micros",
+    "u.unpriced",
+    "u.cost_unknown_micros",
+)
+"""The fields of Usage, of one row of rollups."""
+_SUMS = ", ".join(f"coalesce(sum({each}), 0)" for each in EACH)
 _AGENT_SUMS = """
   sum(u.requests), sum(u.ok), sum(u.rate_limited), sum(u.credits_exhausted),
   sum(u.requests - u.ok - u.rate_limited - u.credits_exhausted), sum(u.tokens_input),

@@ -134,8 +134,8 @@ def test_any_question_is_answered_as_single_calls_say(
         for row in found.rows:
             assert row.before == sum(value(one) for one in before if name_of(one, by) == row.name)
         assert found.rest.requests == 0
-        names = [row.name for row in found.rows[:1]]
-        over_time = series_of(connection, question, names, now, zone)
+        names = [row.name for row in found.rows]
+        over_time = series_of(connection, found, zone)
         summed = {name: sum(v or 0 for v in values) for name, values in over_time.values.items()}
         assert sum(summed.values()) == sum(expected.values())
         for name in names:
@@ -158,7 +158,9 @@ def test_the_first_rows_leave_a_rest_and_the_largest_come_first(engine, fleet):
     ("words", "said"),
     [
         ({"since": "2026-03-02", "until": "2026-03-01"}, "is after the last one"),
-        ({"since": "2020-01-01"}, "at most 400 days at once"),
+        ({"since": "2020-01-02"}, "at most 400 days at once"),
+        ({"since": "0001-01-01", "until": "0001-01-01"}, "nothing was called before 2020"),
+        ({"until": "1970-01-01"}, "nothing was called before 2020"),
     ],
 )
 def test_days_that_make_no_sense_are_refused_in_words(words, said):
@@ -205,6 +207,16 @@ def test_page_csv_and_api_give_the_same_answer(spent):
         answer = browser.client.get(f"/api/v1/usage?by=agent&{days}&model={MODELS[0]}", headers=token).json()
         refused = browser.get(f"/usage?since={today}&until=2020-01-01")
         nonsense = browser.get("/usage?since=yesterday")
+        odd = [
+            browser.get(f"/usage{path}").status_code
+            for path in (
+                "?model=%00",
+                "?agent=%ED%A0%80",
+                "?community=%27%5B/x%5D",
+                ".csv?type=%00",
+                "?until=0001-01-01",
+            )
+        ]
         browser.close()
     assert page.status_code == 200, page.text
     costs = {"a0": 1 + 4, "a2": 3 + 6}
@@ -218,6 +230,7 @@ def test_page_csv_and_api_give_the_same_answer(spent):
     assert refused.status_code == 422
     assert "is after the last one" in refused.text
     assert nonsense.status_code == 422
+    assert odd == [200, 200, 200, 200, 422]
 
 
 def test_command_line_answers_the_same_question(spent, monkeypatch, tmp_path):
@@ -235,4 +248,8 @@ def test_command_line_answers_the_same_question(spent, monkeypatch, tmp_path):
     assert "$9.00" in shown
     assert "together" in shown
     assert CliRunner().invoke(app, ["usage", "--since", "yesterday"]).exit_code == 2
+    unknown = CliRunner().invoke(app, ["usage", "--agent", "a22"])
+    assert "unknown agent 'a22': did you mean" in str(unknown.exception)
+    odd = CliRunner().invoke(app, ["usage", "--model", "[/x]", "--metric", "tokens"], catch_exceptions=False)
+    assert (odd.exit_code, "nothing in this time" in odd.stdout) == (0, True)
     get_settings.cache_clear()

@@ -69,6 +69,10 @@ def test_credits_and_latency(told, status, sandbox):
 
 def test_what_is_wrong_is_said_in_a_line(told, monkeypatch):
     assert "a fault needs a kind out of" in str(told_error(told, "fault", "nonsense"))
+    for words in (("fault", "429", "--for", "nan"), ("fault", "42"), ("latency", "inf"), ("credits", "nan")):
+        assert isinstance(told_error(told, *words), SystemExit), words
+    for url in ("nonsense", "http://[::1", "http://127.0.0.1:9"):
+        assert "no sandbox answers" in str(told_error(told, "calm", "--url", url)), url
     monkeypatch.setenv("PACELINE_GATEWAY__BASE_URL", "http://127.0.0.1:9/v1")
     assert "no sandbox answers at http://127.0.0.1:9" in str(told_error(told, "calm"))
 

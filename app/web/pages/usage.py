@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from app.clock import utcnow
 from app.usage.denials import denied_between
-from app.usage.explore import STACKED, Asked, Found, Question, explore, series_of
+from app.usage.explore import Asked, Found, Question, explore, series_of
 from app.usage.latency import latency_between
 from app.usage.periods import SPANS
 from app.usage.reports import Group, Metric, Step
@@ -27,7 +27,7 @@ LATENCY = timedelta(days=30)
 NAMES = {Metric.COST: "cost", Metric.REQUESTS: "requests", Metric.TOKENS: "tokens", Metric.ERRORS: "errors"}
 UNITS = {**NAMES, Metric.COST: "dollars", Metric.TOKENS: "LLM tokens"}
 NEXT = {Group.COMMUNITY: Group.AGENT, Group.AGENT: Group.TYPE}
-"""What a person wants to see of a name that was clicked; of all others the days by agent."""
+"""Group of the page behind a name; behind all others it is by agent."""
 
 
 def address_of(question: Question, **changes: str | None) -> str:
@@ -51,8 +51,7 @@ def command_of(question: Question) -> str:
 def chart_of(site: Site, connection: Connection, found: Found) -> Chart:
     """The metric over the days, of the first names one above the other."""
     question = found.question
-    names = [row.name for row in found.rows[:STACKED]]
-    over_time = series_of(connection, question, names, found.as_of, site.settings.zone)
+    over_time = series_of(connection, found, site.settings.zone)
     is_by_hour = over_time.step is Step.HOUR
     labels = [f"{at:%H}h" if is_by_hour else f"{at:%m-%d}" for at in over_time.times]
     scale = 1e6 if question.metric is Metric.COST else 1
