@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Reach(StrEnum):
-    """Whom an answer stops."""
+    """Reach of an answer's stop."""
 
     REQUEST = "request"
     MODEL = "model"

@@ -1,4 +1,4 @@
-"""Which errors of Redis pass by themselves. Admission and Celery's transport ask the same list."""
+"""Errors of Redis that pass by themselves. Admission and Celery's transport ask the same list."""
 
 from redis.exceptions import ClusterError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError

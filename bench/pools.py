@@ -1,4 +1,4 @@
-"""Which worker pool: the same runs with as many in hand, on threads, on prefork, on gevent.
+"""Worker pools: the same runs with as many in hand, on threads, on prefork, on gevent.
 
     python -m bench.pools --runs 1200 --in-hand 32 --rounds 3
 

@@ -1,5 +1,5 @@
-"""Which account a company's sign-in opens. An account is never found by an address of e-mail: that would give
-it to whoever gets the address next.
+"""The account that a company's sign-in opens. An account is never found by an address of e-mail: that would
+give it to whoever gets the address next.
 """
 
 from sqlalchemy import Connection, func, select, update

@@ -39,8 +39,8 @@ class NotBelieved(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom the provider says it is. `subject` is its own name for the person and never changes; `email` only
-    when the provider has verified it; `proved_at`: when the person last typed a password there.
+    """A person, by the provider's word. `subject` is its own name for the person and never changes; `email`
+    only when the provider has verified it; `proved_at`: when the person last typed a password there.
     """
 
     issuer: str

@@ -276,8 +276,8 @@ class Admission:
             self.redis.delete("{paceline}:seeding")
 
     def used_up_budget(self, place: Place) -> str | None:
-        """Which budget of the fleet or of that community is used up, as a reason of app.refusals; None when
-        none is, or Redis is away.
+        """Return the budget of the fleet or of that community that is used up, as a reason of app.refusals;
+        None when none is, or Redis is away.
         """
         window = windows(utcnow(), self._zone)
         _, day, month = window.keys

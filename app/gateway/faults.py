@@ -213,7 +213,7 @@ def _read_error(data: Any) -> _Error:
 
 
 def _parameter(named: Any, data: dict[str, Any], message: str) -> str | None:
-    """Which of our parameters an error is about, by our name for it."""
+    """Return the parameter that an error is about, by our name for it."""
     said = [named] if isinstance(named, str) else []
     details = data.get("detail")
     for detail in details[:20] if isinstance(details, list) else ():  # pydantic's

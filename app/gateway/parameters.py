@@ -1,4 +1,4 @@
-"""Which parameters a model takes. Some models refuse `max_tokens` or `temperature` with a 400; what a
+"""Parameters that a model takes. Some models refuse `max_tokens` or `temperature` with a 400; what a
 model refused once is left out from then on, by this process.
 """
 

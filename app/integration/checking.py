@@ -212,7 +212,7 @@ def _batches(
 
 
 def _shown_there(there: Connection, mapped: TableMapping, keys: list[str]) -> set[str]:
-    """Which of these a person of the application sees."""
+    """Return the keys, of these, of rows that people of the application see."""
     key = f'"{mapped.key}"::text'
     given: dict[str, Any] = {"ids": keys}
     query = f"select {key} from {mapped.table} where {key} = any(:ids)"

@@ -1,4 +1,4 @@
-"""Which of the application's columns gets what: a mapping, as a file says it, or a preset.
+"""Values for the application's columns: a mapping, as a file says it, or a preset.
 
     [posts]
     table = "public.posts"

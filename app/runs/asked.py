@@ -1,4 +1,4 @@
-"""Whom the workers ask: by which key, which models, which of them have no price.
+"""The gateway that the workers ask: by which key, which models, which of them have no price.
 
 A shell beside the fleet may have other settings than the workers, or none of theirs. So workers say it with
 their heartbeat (app.runs.workers), and what they say counts.

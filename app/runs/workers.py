@@ -79,8 +79,8 @@ def list_workers(redis: Redis) -> list[Worker]:
 
 
 def asked_now(redis: Redis, settings: Settings, key: str, now: datetime) -> list[Asked]:
-    """Whom the living workers ask, each answer once, that of the youngest worker first; what a process with
-    these settings asks when none works.
+    """Return the gateways that the living workers ask, each once, that of the youngest worker first. Without
+    workers it is the gateway of these settings.
     """
     alive = [worker for worker in list_workers(redis) if not worker.is_silent(now)]
     alive.sort(key=lambda worker: worker.started_at, reverse=True)

@@ -246,7 +246,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _not_json(environ: Mapping[str, str] | None) -> str:
-    """Which of the settings that hold lists and objects are no JSON, and what they are like."""
+    """Return the settings of lists and objects that are no JSON, and what they are like."""
     values = {**read_env_file(), **(os.environ if environ is None else environ)}
     found = []
     for name, _, default in variables():

@@ -159,7 +159,7 @@ class Result:
 
 
 def outcome(call: OpenedCall, result: Result) -> dict[str, Any]:
-    """Which row `closing` closes, and with what."""
+    """Return the row that `closing` closes, and its values."""
     known = {name: getattr(result, name) for name in _OUTCOME}
     return known | {"status": str(result.status), "call_at": call.created_at, "call_id": call.id}
 

@@ -63,7 +63,7 @@ _METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to show: a metric by a group, from the day `since` to the day `until`, both included; `only` what
+    """A question: a metric by a group, from the day `since` to the day `until`, both included; `only` what
     these names of groups say. `span`: the name of these days, if they have one.
     """
 

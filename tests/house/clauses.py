@@ -7,7 +7,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-INVERTED = re.compile(r"(What|Who|Whose|Whoever|Whatever|Of|Not|That)\b")
+INVERTED = re.compile(r"(Which|Whom|What|Who|Whose|Whoever|Whatever|Of|Not|That)\b")
 SHARE_MAX = 0.02
 
 

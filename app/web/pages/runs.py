@@ -18,7 +18,7 @@ PAGE = 50
 
 
 class Which(StrEnum):
-    """Which runs are listed."""
+    """Choice of the runs that are listed."""
 
     ALL = "all"
     OPEN = "open"
