@@ -57,8 +57,8 @@ screenshots: $(READY) tools  ## Take the pictures of the README anew
 test: $(READY) tools  ## Run what every change must pass (five to six minutes); the tests start their own servers
 	@$(MAKE) --no-print-directory --jobs 2 style tests
 
-style: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+style: $(READY)  # behind the tests, where both run at once
+	@nice -n 15 sh -c '$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache'
 
 tests: $(READY)
 	@$(BIN)/python -m pytest -m "not long" --numprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -89,7 +89,7 @@ def test_celery_started_without_servers_says_so_in_one_line(folder, part):
         env=clean_env(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     says(ended, 1, "DATABASE_URL is not set and no `paceline up` runs")
@@ -103,7 +103,7 @@ def test_worker_refuses_a_schema_that_is_not_current(folder, embedded, unmigrate
         text=True,
         env=clean_env(**env, PACELINE_GATEWAY__BASE_URL="http://127.0.0.1:9/v1"),
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert "run `paceline db upgrade`" in ended.stderr

@@ -168,7 +168,7 @@ def test_host_that_is_cut_off_loses_nothing_and_comes_back(fleet, engine, sandbo
 
     def publish(run_ids):
         command = [sys.executable, "-c", code, *map(str, run_ids)]
-        subprocess.run(command, env=here, check=True, timeout=60)
+        subprocess.run(command, env=here, check=True, timeout=180)
 
     monkeypatch.setattr(agents, "publish", publish)  # that of this process knows no servers
     desk = Desk(services.settings, services.engine, services.admission)

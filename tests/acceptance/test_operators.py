@@ -153,7 +153,7 @@ def test_a_revoked_run_does_not_run_also_after_a_restart(tmp_path):
             env=env,
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=180,
         )
         wait_for(lambda: state()[0] == "skipped", 20, "the run's end")
         assert "revoked" in state()[1]

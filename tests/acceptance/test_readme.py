@@ -16,7 +16,16 @@ from sqlalchemy import text
 from app.cli.parts import free_port
 from app.db import make_engine
 from app.embedded import running
-from tests.support.program import PACELINE, ROOT, clean_env, get, paceline, processes_of, wait_for
+from tests.support.program import (
+    PACELINE,
+    ROOT,
+    clean_env,
+    get,
+    paceline,
+    processes_of,
+    start_alone,
+    wait_for,
+)
 
 pytestmark = pytest.mark.acceptance
 
@@ -62,19 +71,19 @@ def newcomer(channel):
             "PACELINE_FLOWER__PORT": str(free_port()),
             "PACELINE_ALERTS__URLS": json.dumps([channel]),
         }
-        log = (folder / "up.txt").open("w+")
-        program = subprocess.Popen(
-            [*PACELINE, "up"], cwd=folder, env=clean_env(**env), stdin=subprocess.DEVNULL, stderr=log
-        )
-        try:
-            ready = f"http://127.0.0.1:{env['PACELINE_WEB__PORT']}/health/ready"
-            wait_for(lambda: get(ready), 60, "the dashboard")
-            wait_for(lambda: "posts" in (folder / "up.txt").read_text(), 30, "a line of progress")
-            yield folder, env
-        finally:
-            program.send_signal(signal.SIGINT)
-            program.wait(120)
-            log.close()
+        ready = f"http://127.0.0.1:{env['PACELINE_WEB__PORT']}/health/ready"
+        with start_alone() as has_started, (folder / "up.txt").open("w+") as log:
+            program = subprocess.Popen(
+                [*PACELINE, "up"], cwd=folder, env=clean_env(**env), stdin=subprocess.DEVNULL, stderr=log
+            )
+            try:
+                wait_for(lambda: get(ready), 60, "the dashboard")
+                wait_for(lambda: "posts" in (folder / "up.txt").read_text(), 30, "a line of progress")
+                has_started()
+                yield folder, env
+            finally:
+                program.send_signal(signal.SIGINT)
+                program.wait(120)
         assert program.returncode == 0
         assert not processes_of(folder)
 
@@ -126,7 +135,7 @@ def test_every_command_of_the_readme_works(newcomer):
                 text=True,
                 capture_output=True,
                 input='print(dispatch("bruno", wait=True).state)\nprint(len(usage()))\n',
-                timeout=60,
+                timeout=180,
                 check=False,
             )
             assert "completed" in ended.stdout, ended
@@ -141,7 +150,7 @@ def test_python_of_the_readme_starts_an_agent(newcomer):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     command = [*PACELINE[:1], "-c", code]
     ended = subprocess.run(
-        command, cwd=folder, env=clean_env(**env), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, env=clean_env(**env), capture_output=True, text=True, timeout=180, check=False
     )
     assert re.match(r"completed \['.*'\] \d+\n$", ended.stdout), ended.stdout + ended.stderr
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from app.cli.parts import free_port
-from tests.support.program import PACELINE, ROOT, clean_env, paceline, processes_of, wait_for
+from tests.support.program import PACELINE, ROOT, clean_env, paceline, processes_of, start_alone, wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
@@ -31,22 +31,22 @@ def fleet():
             "PACELINE_LIMITS__RATE": "20",
             "PACELINE_FLOWER__BASIC_AUTH": "tester:a long password",
         }
-        log = (folder / "up.txt").open("w+")
-        up = subprocess.Popen(
-            [*PACELINE, "up", "--workers", "1", "--no-web"],
-            cwd=folder,
-            env=clean_env(**env),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            wait_for(lambda: "agents done" in (folder / "up.txt").read_text(), 90, "a worker")
-            yield folder, f"http://127.0.0.1:{flower}"
-        finally:
-            up.terminate()
-            up.wait(120)
-            log.close()
+        with start_alone() as has_started, (folder / "up.txt").open("w+") as log:
+            up = subprocess.Popen(
+                [*PACELINE, "up", "--workers", "1", "--no-web"],
+                cwd=folder,
+                env=clean_env(**env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                wait_for(lambda: "agents done" in (folder / "up.txt").read_text(), 90, "a worker")
+                has_started()
+                yield folder, f"http://127.0.0.1:{flower}"
+            finally:
+                up.terminate()
+                up.wait(120)
         assert processes_of(folder) == []
 
 
@@ -202,7 +202,7 @@ print(json.dumps({{v: app.control.broadcast(v, reply=True, timeout=2, limit=2) f
 inspect = app.control.inspect(timeout=2)
 print(json.dumps([sorted(inspect.ping()), inspect.active(), inspect.reserved(), inspect.scheduled(),
                   inspect.stats(), inspect.active_queues()], default=str))
-print(app.send_task("agents.run", ["ada"]).get(timeout=60).state)
+print(app.send_task("agents.run", ["ada"]).get(timeout=180).state)
 """
     )
     said = in_a_shell(folder, code)
@@ -228,13 +228,13 @@ print(app.send_task("agents.run", ["ada"]).get(timeout=60).state)
     call = [sys.executable, "-m", "celery", "-A", "workers", "call", "agents.run", "--args"]
     env = clean_env(PYTHONPATH=str(ROOT))
     run = subprocess.run(
-        [*call, '["alma"]'], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=60
+        [*call, '["alma"]'], cwd=folder, env=env, capture_output=True, text=True, check=True, timeout=180
     )
     assert in_a_shell(
-        folder, HEAD + f"print(run_agent.AsyncResult({run.stdout.strip()!r}).get(timeout=60).agent)"
+        folder, HEAD + f"print(run_agent.AsyncResult({run.stdout.strip()!r}).get(timeout=180).agent)"
     ) == ["alma"]
     unknown = subprocess.run(
-        [*call, '["nobody"]'], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60
+        [*call, '["nobody"]'], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=180
     )
     assert unknown.returncode != 0
     assert "unknown agent 'nobody'" in unknown.stderr
@@ -242,7 +242,7 @@ print(app.send_task("agents.run", ["ada"]).get(timeout=60).state)
 
 def test_flower_shows_agent_outcome_and_the_runs_page_and_no_upkeep(fleet):
     folder, flower = fleet
-    (run_id,) = in_a_shell(folder, HEAD + "r = run_agent.delay('dario'); r.get(timeout=60); print(r.id)")
+    (run_id,) = in_a_shell(folder, HEAD + "r = run_agent.delay('dario'); r.get(timeout=180); print(r.id)")
     with httpx2.Client(base_url=flower, trust_env=False, auth=("tester", "a long password")) as client:
         info = f"/api/task/info/{run_id}"
         wait_for(lambda: client.get(info).status_code == 200, 20, "the event")

@@ -42,7 +42,7 @@ def base(services):
 
 @pytest.fixture
 def anybody(base):
-    with httpx2.Client(base_url=base, trust_env=False, timeout=20) as client:
+    with httpx2.Client(base_url=base, trust_env=False, timeout=60) as client:
         yield client
 
 

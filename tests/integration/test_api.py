@@ -29,7 +29,7 @@ def base(services):
 @pytest.fixture
 def api(services, base):
     headers = {"Authorization": f"Bearer {api_token(services)}"}
-    with httpx2.Client(base_url=f"{base}/api/v1", headers=headers, trust_env=False, timeout=20) as client:
+    with httpx2.Client(base_url=f"{base}/api/v1", headers=headers, trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -112,7 +112,7 @@ def test_server_that_is_away_is_a_503_that_says_so(embedded, engine, redis, sand
         REDIS_URL="redis://127.0.0.1:9/0",
     )
     services = build(settings_)
-    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=20) as client:
+    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=60) as client:
         client.cookies.set(COOKIE, "x")
         answer = client.get("/")
         assert answer.status_code == 503

@@ -57,4 +57,4 @@ def test_restored_database_is_the_one_that_was_saved(engine, redis, embedded, sa
 
 def run(program, arguments):
     """One of PostgreSQL's programs."""
-    subprocess.run([BIN / program, *arguments], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([BIN / program, *arguments], check=True, timeout=180, stdout=subprocess.DEVNULL)

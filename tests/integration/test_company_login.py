@@ -68,7 +68,7 @@ def keep(client):
 
 
 def stranger(base):
-    return keep(httpx2.Client(base_url=base, trust_env=False, timeout=20))
+    return keep(httpx2.Client(base_url=base, trust_env=False, timeout=60))
 
 
 def come_in(base, subject, path="/login/company?next=/usage"):

@@ -45,7 +45,7 @@ def dashboard(services, embedded, tmp_path):
 
 def sign_in(url, name, password):
     form = {"name": name, "password": password}
-    with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
+    with httpx2.Client(base_url=url, trust_env=False, timeout=180) as client:
         return client.post("/login", data=form, headers={"Origin": url}).status_code
 
 

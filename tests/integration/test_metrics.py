@@ -41,7 +41,7 @@ def scraped(services):
     fleet.set_limits(desk, {"budget_day_micros": 5_000_000}, Who("t", "a budget"))
     fleet.pause(desk, fleet.Pause(minutes=30, reason="x"), Who("t", "a drill"))
     headers = {"Authorization": f"Bearer {api_token(services, Role.VIEWER)}"}
-    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=20) as client:
+    with serving(services) as base, httpx2.Client(base_url=base, trust_env=False, timeout=60) as client:
         assert client.get("/metrics").status_code == 401, "closed"
         client.headers.update(headers)
         yield client

@@ -90,7 +90,7 @@ def test_two_migrators_at_once_do_it_once(fresh, embedded):
     }
     command_line = [sys.executable, "-m", "app.cli", "db", "upgrade"]
     programs = [subprocess.Popen(command_line, env=env, stderr=subprocess.PIPE) for _ in range(3)]
-    said = [program.communicate(timeout=60)[1] for program in programs]
+    said = [program.communicate(timeout=180)[1] for program in programs]
     assert [program.returncode for program in programs] == [0, 0, 0], said
     migrations.check_migrated(fresh)
 

@@ -74,7 +74,7 @@ def test_master_is_found_and_the_next_one_too(tmp_path):
         assert "pace" in where(client)
         env = {**os.environ, "REDIS_URL": url, "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x"}
         command = [sys.executable, "-c", BROKER]
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=180)
         assert ended.stdout.strip() == "True", ended.stderr
         replica = Redis(port=second, password=PASSWORD, decode_responses=True)
         wait_for(lambda: replica.get("paceline:by") == "broker")  # Celery has a prefix of its own

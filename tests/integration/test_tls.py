@@ -66,7 +66,7 @@ def test_admission_and_broker_speak_tls(secured):
     client.close()
     env = {**os.environ, "REDIS_URL": trusted, "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/x"}
     ended = subprocess.run(
-        [sys.executable, "-c", BROKER], env=env, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", BROKER], env=env, capture_output=True, text=True, check=False, timeout=180
     )
     assert ended.stdout.strip() == "True", ended.stderr
 
